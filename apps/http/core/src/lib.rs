@@ -1,0 +1,2 @@
+//! The HTTP server's logic, free of I/O.
+#![no_std]

@@ -1,0 +1,3 @@
+//! The HTTP server application.
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! The frame channel between an application and the network server.
+#![no_std]

@@ -1,0 +1,1 @@
+//! Turns a system description into a boot image, a report and a picture.

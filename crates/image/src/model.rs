@@ -1,0 +1,211 @@
+//! The checked model of a system: what the front end makes of `system.xml` and
+//! what the back end turns into a boot image, a report and a picture.
+//!
+//! Segue's extensions are expanded before this point: a frame channel has
+//! become memory regions, maps, IO maps, a channel and patches of the two
+//! programs' configuration tables. Everything in here has been checked, so the
+//! back end meets no user error but one that only the whole image can show
+//! (memory, capability slots).
+
+use std::path::PathBuf;
+
+/// Index into [`System::regions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RegionIndex(pub usize);
+
+/// Index into [`System::protection_domains`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PdIndex(pub usize);
+
+/// A whole system.
+#[derive(Clone, Debug, Default)]
+pub struct System {
+    /// Memory of the machine that the system is checked against, in bytes.
+    pub machine_memory: u64,
+    /// All memory regions.
+    pub regions: Vec<MemoryRegion>,
+    /// All protection domains.
+    pub protection_domains: Vec<ProtectionDomain>,
+    /// All channels.
+    pub channels: Vec<Channel>,
+    /// All IO address spaces.
+    pub io_address_spaces: Vec<IoAddressSpace>,
+}
+
+/// A memory region.
+#[derive(Clone, Debug)]
+pub struct MemoryRegion {
+    /// Its unique name.
+    pub name: String,
+    /// Size in bytes, a multiple of the page size.
+    pub size: u64,
+    /// Page size in bytes: 0x1000 or 0x20_0000.
+    pub page_size: u64,
+    /// Physical address, for device memory.
+    pub physical_address: Option<u64>,
+    /// What it holds at start.
+    pub contents: Contents,
+}
+
+/// What a memory region holds when the system starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// Zeroes.
+    Zero,
+    /// These bytes, then zeroes.
+    Bytes(Vec<u8>),
+    /// Microkit's `x86_tsc_freq`: u64 id, u64 length, u32 MHz. Filled by init.
+    TscFrequency,
+    /// The symbol tables of all programs, written by the back end, which also
+    /// sets the region's size.
+    Symbols,
+    /// States of all protection domains; init keeps it current
+    /// (`segue_status::system`).
+    SystemStatus,
+    /// The last crash reports; init writes it (`segue_status::crash`).
+    CrashReports,
+}
+
+/// A protection domain.
+#[derive(Clone, Debug)]
+pub struct ProtectionDomain {
+    /// Its unique name, at most 63 bytes.
+    pub name: String,
+    /// 0..=254.
+    pub priority: u8,
+    /// Stack size in bytes, a multiple of 0x1000.
+    pub stack_size: u64,
+    /// The ELF file.
+    pub program: PathBuf,
+    /// Memory it sees.
+    pub maps: Vec<Map>,
+    /// Interrupts it handles.
+    pub irqs: Vec<Irq>,
+    /// IO ports it may use.
+    pub io_ports: Vec<IoPorts>,
+    /// Bytes written over symbols of its program.
+    pub patches: Vec<Patch>,
+}
+
+/// A memory region mapped into a protection domain.
+#[derive(Clone, Debug)]
+pub struct Map {
+    /// The region.
+    pub region: RegionIndex,
+    /// Where, in the protection domain's address space.
+    pub address: u64,
+    /// Whether it may be written (reading is always allowed; x86_64 seL4 5.0.0
+    /// cannot forbid execution).
+    pub writable: bool,
+    /// Whether it is cached; device registers are not.
+    pub cached: bool,
+}
+
+/// An interrupt.
+#[derive(Clone, Debug)]
+pub struct Irq {
+    /// Channel id in the protection domain, 0..=61.
+    pub id: u8,
+    /// Vector, 0..=107, unique in the system (CPU vector minus 0x30).
+    pub vector: u8,
+    /// Where it comes from.
+    pub source: IrqSource,
+}
+
+/// Where an interrupt comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IrqSource {
+    /// A pin of an IO APIC.
+    IoApic {
+        /// The IO APIC.
+        ioapic: u8,
+        /// The pin, 0..=23.
+        pin: u8,
+        /// Whether level-triggered (else edge).
+        level: bool,
+        /// Whether active low (else high).
+        low: bool,
+    },
+    /// A message from a PCI function.
+    Msi {
+        /// The function.
+        function: PciFunction,
+        /// Which of its vectors (the MSI-X table index).
+        handle: u16,
+    },
+}
+
+/// A PCI function's address, which is also its requester id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PciFunction {
+    /// Bus.
+    pub bus: u8,
+    /// Device, 0..=31.
+    pub device: u8,
+    /// Function, 0..=7.
+    pub function: u8,
+}
+
+/// A range of IO ports.
+#[derive(Clone, Debug)]
+pub struct IoPorts {
+    /// IO port id in the protection domain, 0..=61.
+    pub id: u8,
+    /// First port.
+    pub first: u16,
+    /// Number of ports.
+    pub count: u16,
+}
+
+/// Bytes written over a symbol of a program.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// The symbol; its ELF size equals `bytes.len()`.
+    pub symbol: String,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A channel between two protection domains.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// Its two ends.
+    pub ends: [ChannelEnd; 2],
+}
+
+/// One end of a channel.
+#[derive(Clone, Debug)]
+pub struct ChannelEnd {
+    /// The protection domain.
+    pub pd: PdIndex,
+    /// The channel's id there, 0..=61.
+    pub id: u8,
+    /// Whether this end may make protected calls to the other.
+    pub protected_calls: bool,
+    /// Whether this end may notify the other.
+    pub notify: bool,
+}
+
+/// An IO address space: what a PCI function may reach by DMA.
+#[derive(Clone, Debug)]
+pub struct IoAddressSpace {
+    /// Its unique name.
+    pub name: String,
+    /// The function.
+    pub function: PciFunction,
+    /// VT-d domain id, 1..=65535, unique.
+    pub domain_id: u16,
+    /// The memory it reaches.
+    pub maps: Vec<IoMap>,
+}
+
+/// A memory region mapped into an IO address space.
+#[derive(Clone, Debug)]
+pub struct IoMap {
+    /// The region (4 KiB pages only).
+    pub region: RegionIndex,
+    /// The IO virtual address, below 2^39.
+    pub address: u64,
+    /// Whether the device may write it (it may always read).
+    pub writable: bool,
+}

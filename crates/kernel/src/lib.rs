@@ -1,0 +1,1 @@
+//! Builds the seL4 kernel from the sel4-sys crate with Segue's fixes.

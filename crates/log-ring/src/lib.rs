@@ -1,0 +1,2 @@
+//! The log ring between a protection domain and the console.
+#![no_std]

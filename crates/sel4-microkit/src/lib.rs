@@ -1,0 +1,2 @@
+//! The runtime of a protection domain: the Microkit programming model.
+#![no_std]

@@ -1,0 +1,234 @@
+//! Checked access to memory that a device or another protection domain may
+//! change at any time.
+//!
+//! This crate is one of the few that may use `unsafe`. It never forms a Rust
+//! reference to the memory it covers: words are read and written with volatile
+//! or atomic accesses, bytes are copied. Every access is checked against the
+//! region's length and panics outside it, so callers that take offsets from a
+//! peer check them first.
+#![no_std]
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use segue_device::{DmaMemory, Mmio};
+
+/// A range of mapped memory that others may read or write concurrently.
+///
+/// Copies of a `Region` name the same memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Region {
+    base: NonNull<u8>,
+    length: usize,
+    device_address: u64,
+}
+
+// SAFETY: a Region holds an address, not data; all accesses through it are
+// volatile or atomic and valid from any thread (contract of `Region::new`).
+unsafe impl Send for Region {}
+// SAFETY: as above; shared access is what the type is for.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Covers `length` bytes at `base`.
+    ///
+    /// # Safety
+    ///
+    /// `base` is aligned to 8 bytes and the range stays mapped (for reading, and
+    /// for writing if a write method is used) for the rest of the program, is
+    /// not part of any Rust object, and no Rust reference to it exists.
+    pub const unsafe fn new(base: NonNull<u8>, length: usize) -> Self {
+        Self { base, length, device_address: 0 }
+    }
+
+    /// The same memory, known to a device at `device_address`.
+    pub const fn with_device_address(self, device_address: u64) -> Self {
+        Self { device_address, ..self }
+    }
+
+    /// Length in bytes.
+    pub const fn length(&self) -> usize {
+        self.length
+    }
+
+    /// The part of `length` bytes that starts at `offset`, or `None` if it does
+    /// not lie inside or `offset` is not a multiple of 8.
+    pub fn part(&self, offset: usize, length: usize) -> Option<Region> {
+        let end = offset.checked_add(length)?;
+        if end > self.length || !offset.is_multiple_of(8) {
+            return None;
+        }
+        Some(Region {
+            // SAFETY: offset <= self.length, so the result stays in the range.
+            base: unsafe { self.base.add(offset) },
+            length,
+            device_address: self.device_address.wrapping_add(offset as u64),
+        })
+    }
+
+    #[inline]
+    fn at(&self, offset: usize, size: usize) -> *mut u8 {
+        assert!(
+            offset.is_multiple_of(size) && offset.checked_add(size).is_some_and(|end| end <= self.length),
+            "access outside a memory region"
+        );
+        // SAFETY: checked above: the access lies inside the range.
+        unsafe { self.base.as_ptr().add(offset) }
+    }
+
+    /// Loads the 32-bit word at `offset`, a multiple of 4.
+    #[inline]
+    pub fn load32(&self, offset: usize, order: Ordering) -> u32 {
+        // SAFETY: `at` checks range and alignment; the memory is mapped
+        // (contract of `new`), and atomics may be shared.
+        unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }.load(order)
+    }
+
+    /// Stores the 32-bit word at `offset`, a multiple of 4.
+    #[inline]
+    pub fn store32(&self, offset: usize, value: u32, order: Ordering) {
+        // SAFETY: as for `load32`.
+        unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }.store(value, order)
+    }
+
+    /// Loads the 64-bit word at `offset`, a multiple of 8.
+    #[inline]
+    pub fn load64(&self, offset: usize, order: Ordering) -> u64 {
+        // SAFETY: as for `load32`.
+        unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }.load(order)
+    }
+
+    /// Stores the 64-bit word at `offset`, a multiple of 8.
+    #[inline]
+    pub fn store64(&self, offset: usize, value: u64, order: Ordering) {
+        // SAFETY: as for `load32`.
+        unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }.store(value, order)
+    }
+
+    /// Copies `to.len()` bytes out, from `offset`. What a peer writes meanwhile
+    /// may be seen in part; decide on the copy, never on the memory.
+    #[inline]
+    pub fn read(&self, offset: usize, to: &mut [u8]) {
+        assert!(
+            offset.checked_add(to.len()).is_some_and(|end| end <= self.length),
+            "read outside a memory region"
+        );
+        // SAFETY: the range is mapped and `to` cannot overlap it (contract of
+        // `new`). The assembly is outside the compiler's memory
+        // model, so a concurrent writer can at most tear the copied bytes.
+        unsafe { copy_bytes(self.base.as_ptr().add(offset), to.as_mut_ptr(), to.len()) }
+    }
+
+    /// Copies `from` in, at `offset`.
+    #[inline]
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        assert!(
+            offset.checked_add(from.len()).is_some_and(|end| end <= self.length),
+            "write outside a memory region"
+        );
+        // SAFETY: as for `read`.
+        unsafe { copy_bytes(from.as_ptr(), self.base.as_ptr().add(offset), from.len()) }
+    }
+
+    /// Copies `length` bytes from `source` at `source_offset` to `offset` here,
+    /// without a stop in between.
+    #[inline]
+    pub fn copy_from(&self, offset: usize, source: &Region, source_offset: usize, length: usize) {
+        assert!(
+            offset.checked_add(length).is_some_and(|end| end <= self.length)
+                && source_offset.checked_add(length).is_some_and(|end| end <= source.length),
+            "copy outside a memory region"
+        );
+        // SAFETY: both ranges were checked; if they overlap, bytes are copied
+        // in ascending order, as documented at `copy_bytes`.
+        unsafe {
+            copy_bytes(
+                source.base.as_ptr().add(source_offset),
+                self.base.as_ptr().add(offset),
+                length,
+            )
+        }
+    }
+}
+
+/// Copies `length` bytes in ascending order, eight at a time and then the rest:
+/// one `rep movsb` would do on hardware, but an emulator pays for each step.
+///
+/// # Safety
+///
+/// `from` is mapped for reading and `to` for writing, `length` bytes each.
+#[inline]
+unsafe fn copy_bytes(from: *const u8, to: *mut u8, length: usize) {
+    // SAFETY: the caller's contract; the direction flag is clear by the ABI,
+    // and rsi and rdi go on from one instruction to the next.
+    unsafe {
+        core::arch::asm!(
+            "rep movsq",
+            "mov rcx, {rest}",
+            "rep movsb",
+            rest = in(reg) length % 8,
+            inout("rcx") length / 8 => _,
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            options(nostack, preserves_flags)
+        )
+    }
+}
+
+impl Mmio for Region {
+    #[inline]
+    fn read32(&self, offset: usize) -> u32 {
+        // SAFETY: `at` checks range and alignment; mapped by contract of `new`.
+        unsafe { self.at(offset, 4).cast::<u32>().read_volatile() }
+    }
+    #[inline]
+    fn write32(&self, offset: usize, value: u32) {
+        // SAFETY: as for `read32`.
+        unsafe { self.at(offset, 4).cast::<u32>().write_volatile(value) }
+    }
+    fn write16(&self, offset: usize, value: u16) {
+        // SAFETY: as for `read32`.
+        unsafe { self.at(offset, 2).cast::<u16>().write_volatile(value) }
+    }
+    fn write8(&self, offset: usize, value: u8) {
+        // SAFETY: as for `read32`.
+        unsafe { self.at(offset, 1).write_volatile(value) }
+    }
+    fn read16(&self, offset: usize) -> u16 {
+        // SAFETY: as for `read32`.
+        unsafe { self.at(offset, 2).cast::<u16>().read_volatile() }
+    }
+    fn read8(&self, offset: usize) -> u8 {
+        // SAFETY: as for `read32`.
+        unsafe { self.at(offset, 1).read_volatile() }
+    }
+}
+
+impl DmaMemory for Region {
+    fn len(&self) -> usize {
+        self.length
+    }
+    fn device_address(&self) -> u64 {
+        self.device_address
+    }
+    #[inline]
+    fn read64(&self, offset: usize) -> u64 {
+        // SAFETY: `at` checks range and alignment; mapped by contract of `new`.
+        unsafe { self.at(offset, 8).cast::<u64>().read_volatile() }
+    }
+    #[inline]
+    fn write64(&self, offset: usize, value: u64) {
+        // SAFETY: as for `read64`.
+        unsafe { self.at(offset, 8).cast::<u64>().write_volatile(value) }
+    }
+    fn copy_out(&self, offset: usize, to: &mut [u8]) {
+        self.read(offset, to);
+    }
+    fn copy_in(&self, offset: usize, from: &[u8]) {
+        self.write(offset, from);
+    }
+    fn write_barrier(&self) {
+        // x86 keeps stores in order (SDM vol. 3, 8.2.2) and registers are
+        // mapped uncached; only the compiler must be held back.
+        fence(Ordering::Release);
+    }
+}

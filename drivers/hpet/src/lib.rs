@@ -1,0 +1,2 @@
+//! The high precision event timer.
+#![no_std]

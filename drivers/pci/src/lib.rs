@@ -1,0 +1,2 @@
+//! PCI Express configuration space, SR-IOV and MSI-X.
+#![no_std]

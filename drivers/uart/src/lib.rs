@@ -1,0 +1,2 @@
+//! The 16550 serial port.
+#![no_std]

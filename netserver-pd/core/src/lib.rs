@@ -1,0 +1,2 @@
+//! The network server's decisions: verify and demultiplex frames.
+#![no_std]

@@ -1,0 +1,3 @@
+//! The network server protection domain.
+
+fn main() {}

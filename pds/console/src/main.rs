@@ -1,0 +1,3 @@
+//! The protection domain that owns the serial port.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The protection domain that owns the NIC's physical function.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The root task: builds every protection domain and handles its faults.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The protection domain that owns PCI Express configuration space.
+
+fn main() {}

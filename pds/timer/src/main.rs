@@ -1,0 +1,3 @@
+//! The protection domain that owns the HPET: one-shot timeouts.
+
+fn main() {}

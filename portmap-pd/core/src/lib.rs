@@ -1,0 +1,2 @@
+//! The port table and address leases.
+#![no_std]

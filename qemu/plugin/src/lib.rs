@@ -1,0 +1,1 @@
+//! A QEMU plugin that counts guest instructions.

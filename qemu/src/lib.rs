@@ -1,0 +1,1 @@
+//! Starts Segue's machine in QEMU.

@@ -1,0 +1,1 @@
+//! Boots the real image in QEMU and acts on it from outside.
