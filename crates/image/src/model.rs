@@ -30,6 +30,78 @@ pub struct System {
     pub channels: Vec<Channel>,
     /// All IO address spaces.
     pub io_address_spaces: Vec<IoAddressSpace>,
+    /// The protection domain that is told of faults, on its channel id 61.
+    pub console: Option<PdIndex>,
+    /// The log rings that the console reads; their regions and channels are in
+    /// the lists above already.
+    pub log_rings: Vec<LogRing>,
+    /// All PCI devices. Their placement is in the programs' tables already
+    /// (see [`Patch`]); this is for the report and the picture.
+    pub devices: Vec<Device>,
+    /// All frame channels; their parts are in the lists above already.
+    pub frame_channels: Vec<FrameChannel>,
+}
+
+/// A log ring.
+#[derive(Clone, Debug)]
+pub struct LogRing {
+    /// Who writes it.
+    pub pd: PdIndex,
+    /// The memory.
+    pub region: RegionIndex,
+    /// Index into [`System::channels`].
+    pub channel: usize,
+}
+
+/// A PCI device.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Its unique name.
+    pub name: String,
+    /// Its physical function.
+    pub function: PciFunction,
+    /// The protection domain that manages its configuration space.
+    pub manager: PdIndex,
+    /// The protection domain that drives the physical function.
+    pub owner: PdIndex,
+    /// Its virtual functions, by index.
+    pub virtual_functions: Vec<VirtualFunction>,
+}
+
+/// A virtual function of a [`Device`].
+#[derive(Clone, Debug)]
+pub struct VirtualFunction {
+    /// Its address.
+    pub function: PciFunction,
+    /// Its MAC address, if the description gives one.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// A frame channel between an application and a network server.
+#[derive(Clone, Debug)]
+pub struct FrameChannel {
+    /// The network server.
+    pub server: PdIndex,
+    /// The application.
+    pub client: PdIndex,
+    /// The keeper of the port table.
+    pub portmap: PdIndex,
+    /// The region that the client writes.
+    pub client_region: RegionIndex,
+    /// The region that the server writes.
+    pub server_region: RegionIndex,
+    /// The transmit pool.
+    pub pool: RegionIndex,
+    /// Index into [`System::channels`]: client and server.
+    pub channel: usize,
+    /// Index into [`System::channels`]: client and portmap.
+    pub portmap_channel: usize,
+    /// The client's MAC address.
+    pub mac: [u8; 6],
+    /// The client's IPv4 address.
+    pub ipv4: [u8; 4],
+    /// Length of its network's prefix.
+    pub prefix_length: u8,
 }
 
 /// A memory region.
@@ -85,6 +157,9 @@ pub struct ProtectionDomain {
     pub io_ports: Vec<IoPorts>,
     /// Bytes written over symbols of its program.
     pub patches: Vec<Patch>,
+    /// Symbols of its program (8 bytes each) that receive the size of the
+    /// [`Contents::Symbols`] region, which only the back end knows.
+    pub symbols_size_patches: Vec<String>,
 }
 
 /// A memory region mapped into a protection domain.
@@ -136,7 +211,7 @@ pub enum IrqSource {
 }
 
 /// A PCI function's address, which is also its requester id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PciFunction {
     /// Bus.
     pub bus: u8,
@@ -208,4 +283,10 @@ pub struct IoMap {
     pub address: u64,
     /// Whether the device may write it (it may always read).
     pub writable: bool,
+}
+
+impl std::fmt::Display for PciFunction {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{:02x}:{:02x}.{}", self.bus, self.device, self.function)
+    }
 }
