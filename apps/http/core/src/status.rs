@@ -1,0 +1,66 @@
+//! What the page at `/` shows, as JSON at `/status.json`.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::Serialize;
+
+/// A protection domain.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProtectionDomain {
+    /// Its name.
+    pub name: String,
+    /// What it is doing: `running`, `stopped`, ...
+    pub state: &'static str,
+    /// Priority, 0..=254.
+    pub priority: u64,
+    /// Faults since the start of the machine.
+    pub faults: u64,
+    /// Restarts since the start of the machine.
+    pub restarts: u64,
+}
+
+/// A frame channel, seen from the network server.
+#[derive(Clone, Debug, Serialize)]
+pub struct FrameChannel {
+    /// The application.
+    pub application: String,
+    /// Frames from the application.
+    pub transmitted_frames: u64,
+    /// Bytes of these.
+    pub transmitted_bytes: u64,
+    /// Frames to the application.
+    pub received_frames: u64,
+    /// Bytes of these.
+    pub received_bytes: u64,
+    /// Notifications sent to the application.
+    pub notifications: u64,
+    /// Frames that were dropped.
+    pub dropped_frames: u64,
+}
+
+/// Everything at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    /// Version of Segue.
+    pub version: &'static str,
+    /// Time since the machine was started, in seconds.
+    pub uptime_seconds: f64,
+    /// All protection domains.
+    pub protection_domains: Vec<ProtectionDomain>,
+    /// All frame channels.
+    pub frame_channels: Vec<FrameChannel>,
+    /// Requests answered by this server with a status below 400.
+    pub requests_answered: u64,
+    /// Requests answered with a status of 400 or above.
+    pub requests_refused: u64,
+    /// Connections open now.
+    pub connections: u64,
+}
+
+impl Snapshot {
+    /// As JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Only a map with keys that are no strings can fail, and there is none.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
