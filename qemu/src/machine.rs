@@ -161,6 +161,13 @@ impl Machine {
                 None
             }
             Network::Tap => Some(NetworkNamespace::new()?),
+            // QEMU itself would start all the same, with a cable that leads nowhere.
+            Network::PeerSocket(path) if !path.exists() => {
+                return Err(Error::CannotStart(format!(
+                    "nobody listens on the peer's socket {}: start the peer first.",
+                    path.display()
+                )));
+            }
             Network::NoDevice | Network::Peer | Network::PeerSocket(_) => None,
         };
 
