@@ -307,6 +307,7 @@ fn result_expression(
                 parts.push(match *rust {
                     "Word" => format!("answer.word({index})"),
                     "bool" => format!("(answer.word({index}) >> {shift}) & 1 != 0"),
+                    rust if shift == 0 => format!("answer.word({index}) as {rust}"),
                     rust => format!("(answer.word({index}) >> {shift}) as {rust}"),
                 });
                 used_bits += bits;

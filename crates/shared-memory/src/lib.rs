@@ -8,6 +8,9 @@
 //! peer check them first.
 #![no_std]
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use segue_device::{DmaMemory, Mmio};
