@@ -1,0 +1,186 @@
+//! The state of every protection domain, kept current by `init`.
+//!
+//! A header of [`HEADER_SIZE`] bytes, then a record of [`RECORD_SIZE`] bytes
+//! for each protection domain. Names and priorities are written before the
+//! count and never change; every other field is one atomic word.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use segue_shared_memory::Region;
+
+use crate::name;
+
+/// First word of the region, once it is written.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"SEGSTAT1");
+/// Bytes before the first record.
+pub const HEADER_SIZE: usize = 128;
+/// Bytes of a record.
+pub const RECORD_SIZE: usize = 128;
+/// Bytes of the region that holds all protection domains that can exist.
+pub const REGION_SIZE: usize = HEADER_SIZE + 63 * RECORD_SIZE;
+
+const HEADER_MAGIC: usize = 0;
+const HEADER_COUNT: usize = 8;
+const HEADER_MEMORY_FREE: usize = 16;
+
+const NAME: usize = 0;
+const STATE: usize = 64;
+const PRIORITY: usize = 68;
+const FAULTS: usize = 72;
+const RESTARTS: usize = 76;
+const STARTED: usize = 80;
+const MEMORY: usize = 88;
+const CAPABILITIES: usize = 96;
+
+/// What a protection domain is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Not started yet.
+    #[default]
+    Absent,
+    /// Started and not stopped.
+    Running,
+    /// Stopped after a fault.
+    Stopped,
+}
+
+impl State {
+    fn word(self) -> u32 {
+        match self {
+            State::Absent => 0,
+            State::Running => 1,
+            State::Stopped => 2,
+        }
+    }
+
+    /// One word for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            State::Absent => "absent",
+            State::Running => "running",
+            State::Stopped => "stopped",
+        }
+    }
+}
+
+/// What the region says of one protection domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// Its name, NUL-padded.
+    pub name: [u8; 64],
+    /// What it is doing.
+    pub state: State,
+    /// Its priority.
+    pub priority: u32,
+    /// How often it has faulted.
+    pub faults: u32,
+    /// How often it has been restarted.
+    pub restarts: u32,
+    /// When it was last started, in microseconds of the time stamp counter.
+    pub started: u64,
+    /// Bytes of memory that are its own.
+    pub memory: u64,
+    /// Capabilities in its CSpace.
+    pub capabilities: u32,
+}
+
+impl Domain {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        name(&self.name)
+    }
+}
+
+/// The region.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemStatus {
+    region: Region,
+}
+
+impl SystemStatus {
+    /// Takes a region of at least [`REGION_SIZE`] bytes; `None` if it is
+    /// smaller.
+    pub fn new(region: Region) -> Option<Self> {
+        (region.length() >= REGION_SIZE).then_some(Self { region })
+    }
+
+    fn record(&self, index: usize) -> Option<Region> {
+        self.region
+            .part(HEADER_SIZE + index.checked_mul(RECORD_SIZE)?, RECORD_SIZE)
+    }
+
+    /// How many protection domains there are; zero until `init` has written
+    /// all of them.
+    pub fn count(&self) -> usize {
+        if self.region.load64(HEADER_MAGIC, Acquire) != MAGIC {
+            return 0;
+        }
+        (self.region.load64(HEADER_COUNT, Acquire) as usize).min(63)
+    }
+
+    /// Bytes of memory that no one has.
+    pub fn free_memory(&self) -> u64 {
+        self.region.load64(HEADER_MEMORY_FREE, Relaxed)
+    }
+
+    /// The protection domain of index `index`.
+    pub fn domain(&self, index: usize) -> Option<Domain> {
+        if index >= self.count() {
+            return None;
+        }
+        let record = self.record(index)?;
+        let mut name = [0; 64];
+        record.read(NAME, &mut name);
+        Some(Domain {
+            name,
+            state: match record.load32(STATE, Acquire) {
+                1 => State::Running,
+                2 => State::Stopped,
+                _ => State::Absent,
+            },
+            priority: record.load32(PRIORITY, Relaxed),
+            faults: record.load32(FAULTS, Relaxed),
+            restarts: record.load32(RESTARTS, Relaxed),
+            started: record.load64(STARTED, Relaxed),
+            memory: record.load64(MEMORY, Relaxed),
+            capabilities: record.load32(CAPABILITIES, Relaxed),
+        })
+    }
+
+    /// All protection domains.
+    pub fn domains(&self) -> impl Iterator<Item = Domain> {
+        (0..self.count()).filter_map(|index| self.domain(index))
+    }
+
+    /// Writes a whole record; `init` does so before [`SystemStatus::publish`].
+    pub fn set_domain(&self, index: usize, domain: &Domain) {
+        let Some(record) = self.record(index) else {
+            return;
+        };
+        record.write(NAME, &domain.name);
+        record.store32(PRIORITY, domain.priority, Relaxed);
+        record.store32(FAULTS, domain.faults, Relaxed);
+        record.store32(RESTARTS, domain.restarts, Relaxed);
+        record.store64(STARTED, domain.started, Relaxed);
+        record.store64(MEMORY, domain.memory, Relaxed);
+        record.store32(CAPABILITIES, domain.capabilities, Relaxed);
+        record.store32(STATE, domain.state.word(), Release);
+    }
+
+    /// Makes `count` records visible to readers.
+    pub fn publish(&self, count: usize, free_memory: u64) {
+        self.region
+            .store64(HEADER_MEMORY_FREE, free_memory, Relaxed);
+        self.region.store64(HEADER_COUNT, count as u64, Release);
+        self.region.store64(HEADER_MAGIC, MAGIC, Release);
+    }
+
+    /// Notes that a protection domain has been stopped by a fault.
+    pub fn set_stopped(&self, index: usize, faults: u32) {
+        let Some(record) = self.record(index) else {
+            return;
+        };
+        record.store32(FAULTS, faults, Relaxed);
+        record.store32(STATE, State::Stopped.word(), Release);
+    }
+}
