@@ -1,0 +1,381 @@
+//! Makes a device what the system description says, and checks that it is.
+//!
+//! Every step compares first and writes only what differs, so the same code
+//! brings a device up after power-on and adopts a running one.
+
+use segue_device::Mmio;
+
+use crate::address::{Address, RequesterId};
+use crate::bar::{Bar, Bars};
+use crate::config::{BAR_COUNT, BarPlacement, Device, Interrupt};
+use crate::ecam::{Ecam, Function, command};
+use crate::error::{Error, ErrorKind, PlaceProblem};
+use crate::msix::{MsiX, Table};
+use crate::sriov::Sriov;
+
+const FOUR_GIB: u64 = 1 << 32;
+/// Reads of a virtual function's header until it is given up. A device has 100 ms
+/// to show it (PCI Express Base Specification 9.3.3.3.1), a read takes 0.1 us or more.
+const READS_UNTIL_SILENT: usize = 2_000_000;
+
+/// Which window of device memory is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowRequest {
+    /// The virtual function's number, or `None` for the physical function.
+    pub virtual_function: Option<usize>,
+    /// The BAR.
+    pub bar: usize,
+    /// Bytes from the BAR's start; a multiple of 8.
+    pub offset: usize,
+    /// Bytes.
+    pub length: usize,
+}
+
+/// What was found out about a device while it was set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The physical function's memory BARs.
+    pub bars: [Option<Bar>; BAR_COUNT],
+    /// The BARs of virtual function 0.
+    pub vf_bars: [Option<Bar>; BAR_COUNT],
+    /// Device id of the virtual functions, 0 without any.
+    pub vf_device_id: u16,
+    /// Whether the virtual functions were on already, as wanted: a running device was adopted.
+    pub adopted: bool,
+}
+
+/// Sets `device` up: checks what it is, places its BARs, switches its virtual
+/// functions on, programs the MSI-X entries in `interrupts` that belong to it, and
+/// allows memory requests to the functions that are in use.
+///
+/// In use are the physical function and each virtual function with a MAC address
+/// or an interrupt; the others are left switched off.
+///
+/// `window` gives access to device memory at its *new* place.
+///
+/// # Errors
+///
+/// A sentence that says what is not as described. The device is then left
+/// without the right to make memory requests.
+pub fn set_up<M: Mmio, W: Mmio>(
+    ecam: &Ecam<M>,
+    device: &Device,
+    interrupts: &[Interrupt],
+    mut window: impl FnMut(WindowRequest) -> Option<W>,
+) -> Result<Found, Error> {
+    let error = |kind| Error::new(device, kind);
+    let function = ecam
+        .function(device.address())
+        .ok_or(error(ErrorKind::BusNotMapped))?;
+    check_identity(&function, device)?;
+    let result = configure(ecam, &function, device, interrupts, &mut window);
+    if result.is_err() {
+        function.set_bus_master(false);
+        for index in 0..usize::from(device.vf_count) {
+            if let Some(virtual_function) = virtual_function(ecam, device, index) {
+                virtual_function.set_bus_master(false);
+            }
+        }
+    }
+    result
+}
+
+fn check_identity<M: Mmio>(function: &Function<'_, M>, device: &Device) -> Result<(), Error> {
+    let expected = (device.vendor_id, device.device_id);
+    let kind = match function.identity() {
+        None => ErrorKind::NoDevice {
+            vendor_id: expected.0,
+            device_id: expected.1,
+        },
+        Some(found) if (found.vendor_id, found.device_id) != expected => ErrorKind::WrongDevice {
+            found: (found.vendor_id, found.device_id),
+            expected,
+        },
+        Some(_) => return Ok(()),
+    };
+    Err(Error::new(device, kind))
+}
+
+fn configure<M: Mmio, W: Mmio>(
+    ecam: &Ecam<M>,
+    function: &Function<'_, M>,
+    device: &Device,
+    interrupts: &[Interrupt],
+    window: &mut impl FnMut(WindowRequest) -> Option<W>,
+) -> Result<Found, Error> {
+    let error = |kind| Error::new(device, kind);
+    let mut found = Found {
+        bars: [None; BAR_COUNT],
+        vf_bars: [None; BAR_COUNT],
+        vf_device_id: 0,
+        adopted: false,
+    };
+
+    if !stands(&function.bars(), &device.bars) {
+        function.change_command(0, command::MEMORY_SPACE | command::BUS_MASTER);
+        found.bars = place_all(ecam, device, &function.bars(), &device.bars, 1, false)?;
+    }
+    function.change_command(command::MEMORY_SPACE, 0);
+
+    if device.vf_count > 0 {
+        let sriov = Sriov::of(*function).ok_or(error(ErrorKind::NoSriov))?;
+        found.vf_device_id = sriov.vf_device_id();
+        found.adopted =
+            sriov.enabled() == device.vf_count && stands(&sriov.bars(), &device.vf_bars);
+        if !found.adopted {
+            found.vf_bars = switch_on(ecam, device, &sriov)?;
+        }
+        check_places(device, &sriov)?;
+        for index in 0..usize::from(device.vf_count) {
+            set_up_virtual_function(ecam, device, index, interrupts, window)?;
+        }
+    }
+
+    program_interrupts(function, device, None, interrupts, window)?;
+    function.change_command(command::BUS_MASTER, 0);
+    Ok(found)
+}
+
+/// Whether every wanted BAR is already where it should be.
+fn stands<M: Mmio>(bars: &Bars<'_, M>, wanted: &[BarPlacement; BAR_COUNT]) -> bool {
+    wanted.iter().enumerate().all(|(number, placement)| {
+        placement.address == 0
+            || bars
+                .addresses(BAR_COUNT)
+                .any(|(found, address)| found == number && address == placement.address)
+    })
+}
+
+/// Measures all BARs of a row and moves those with a wanted place. `count`
+/// functions share each, one after the other.
+fn place_all<M: Mmio>(
+    ecam: &Ecam<M>,
+    device: &Device,
+    bars: &Bars<'_, M>,
+    wanted: &[BarPlacement; BAR_COUNT],
+    count: u64,
+    of_virtual: bool,
+) -> Result<[Option<Bar>; BAR_COUNT], Error> {
+    let error = |kind| Error::new(device, kind);
+    let mut measured = [None; BAR_COUNT];
+    for (number, placement) in wanted.iter().enumerate() {
+        let bar = bars.measure(number);
+        measured[number] = bar;
+        if placement.address == 0 {
+            continue;
+        }
+        let mut bar = bar.ok_or(error(ErrorKind::NoBar {
+            bar: number,
+            of_virtual,
+        }))?;
+        // Virtual functions lie side by side, so their size must match exactly.
+        let fits = if of_virtual {
+            bar.size == placement.size
+        } else {
+            bar.size >= placement.size
+        };
+        if !fits {
+            return Err(error(ErrorKind::BarSize {
+                bar: number,
+                of_virtual,
+                found: bar.size,
+                expected: placement.size,
+            }));
+        }
+        let refuse = |reason| {
+            error(ErrorKind::BarPlace {
+                bar: number,
+                of_virtual,
+                address: placement.address,
+                reason,
+            })
+        };
+        check_place(ecam, device, placement.address, bar.size, count).map_err(refuse)?;
+        if !bars.place(&bar, placement.address) {
+            return Err(refuse(PlaceProblem::NotKept));
+        }
+        bar.address = placement.address;
+        measured[number] = Some(bar);
+    }
+    Ok(measured)
+}
+
+fn check_place<M: Mmio>(
+    ecam: &Ecam<M>,
+    device: &Device,
+    address: u64,
+    size: u64,
+    count: u64,
+) -> Result<(), PlaceProblem> {
+    if !address.is_multiple_of(size) {
+        return Err(PlaceProblem::Unaligned);
+    }
+    let end = size
+        .checked_mul(count)
+        .and_then(|length| address.checked_add(length));
+    let end = end
+        .filter(|&end| end <= FOUR_GIB)
+        .ok_or(PlaceProblem::Above4GiB)?;
+    // The sizes of other functions' BARs are not known (sizing would disturb them),
+    // but each starts at a multiple of its size: if one starts in here, they overlap.
+    for (other, identity) in ecam.functions_on(device.address().bus()) {
+        let registers = if identity.is_bridge { 2 } else { BAR_COUNT };
+        let taken = identity.address != device.address()
+            && other
+                .bars()
+                .addresses(registers)
+                .any(|(_, other)| other >= address && other < end);
+        if taken {
+            return Err(PlaceProblem::Taken {
+                by: identity.address,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Switches SR-IOV on (hardware order: off, count, BARs, on).
+fn switch_on<M: Mmio>(
+    ecam: &Ecam<M>,
+    device: &Device,
+    sriov: &Sriov<'_, M>,
+) -> Result<[Option<Bar>; BAR_COUNT], Error> {
+    let error = |kind| Error::new(device, kind);
+    let (found, expected) = (sriov.total(), device.vf_count);
+    if found < expected {
+        return Err(error(ErrorKind::TooFewVirtualFunctions { found, expected }));
+    }
+    sriov.disable();
+    sriov.set_count(expected);
+    check_places(device, sriov)?;
+    let bars = place_all(
+        ecam,
+        device,
+        &sriov.bars(),
+        &device.vf_bars,
+        expected.into(),
+        true,
+    )?;
+    if !sriov.enable() {
+        return Err(error(ErrorKind::SriovRefused));
+    }
+    Ok(bars)
+}
+
+fn check_places<M: Mmio>(device: &Device, sriov: &Sriov<'_, M>) -> Result<(), Error> {
+    let found = (sriov.first_offset(), sriov.stride());
+    let expected = (device.vf_offset, device.vf_stride);
+    // With one virtual function the stride has no meaning.
+    if found.0 != expected.0 || (found.1 != expected.1 && device.vf_count > 1) {
+        return Err(Error::new(
+            device,
+            ErrorKind::VirtualFunctionPlaces { found, expected },
+        ));
+    }
+    Ok(())
+}
+
+fn virtual_function<'a, M: Mmio>(
+    ecam: &'a Ecam<M>,
+    device: &Device,
+    index: usize,
+) -> Option<Function<'a, M>> {
+    ecam.function(device.vf_requester_id(index)?.address())
+}
+
+fn set_up_virtual_function<M: Mmio, W: Mmio>(
+    ecam: &Ecam<M>,
+    device: &Device,
+    index: usize,
+    interrupts: &[Interrupt],
+    window: &mut impl FnMut(WindowRequest) -> Option<W>,
+) -> Result<(), Error> {
+    let function =
+        virtual_function(ecam, device, index).ok_or(Error::new(device, ErrorKind::BusNotMapped))?;
+    let id = function.address().requester_id();
+    let used =
+        device.vf_mac(index).is_some() || interrupts.iter().any(|entry| entry.requester_id == id.0);
+    if !used {
+        function.change_command(0, command::MEMORY_SPACE | command::BUS_MASTER);
+        return Ok(());
+    }
+    // Vendor and device read all ones for ever; command and status do so only
+    // while the function is not there yet.
+    let appeared =
+        (0..READS_UNTIL_SILENT).any(|_| function.read32(crate::ecam::header::COMMAND) != u32::MAX);
+    if !appeared {
+        return Err(Error::new(
+            device,
+            ErrorKind::VirtualFunctionSilent { function: id },
+        ));
+    }
+    // By the specification this bit of a virtual function is fixed at 0 and the
+    // capability's decides; QEMU's functions need it.
+    function.change_command(command::MEMORY_SPACE, 0);
+    program_interrupts(&function, device, Some(index), interrupts, window)?;
+    function.change_command(command::BUS_MASTER, 0);
+    Ok(())
+}
+
+fn program_interrupts<M: Mmio, W: Mmio>(
+    function: &Function<'_, M>,
+    device: &Device,
+    virtual_function: Option<usize>,
+    interrupts: &[Interrupt],
+    window: &mut impl FnMut(WindowRequest) -> Option<W>,
+) -> Result<(), Error> {
+    let id: RequesterId = function.address().requester_id();
+    let error = |kind| Error::new(device, kind);
+    let mut mine = interrupts
+        .iter()
+        .filter(|entry| entry.requester_id == id.0)
+        .peekable();
+    if mine.peek().is_none() {
+        return Ok(());
+    }
+    let capability = MsiX::of(*function).ok_or(error(ErrorKind::NoMsiX { function: id }))?;
+    let place = capability.table();
+    let request = WindowRequest {
+        virtual_function,
+        bar: place.bar,
+        offset: place.offset,
+        length: place.length(),
+    };
+    let table = window(request).ok_or(error(ErrorKind::MsiXNotMapped {
+        function: id,
+        bar: place.bar,
+        offset: place.offset,
+        length: place.length(),
+    }))?;
+    let table = Table::new(table, place.entries);
+    table.mask_all();
+    for entry in mine {
+        if !table.set(entry.table_index.into(), entry.vector) {
+            return Err(error(ErrorKind::NoMsiXEntry {
+                function: id,
+                index: entry.table_index,
+                vector: entry.vector,
+                entries: place.entries,
+            }));
+        }
+    }
+    capability.enable();
+    Ok(())
+}
+
+/// The first interrupt in `interrupts` whose function belongs to none of `devices`.
+pub fn interrupt_without_device(
+    devices: &[Device],
+    interrupts: &[Interrupt],
+) -> Option<(Address, Interrupt)> {
+    let belongs = |entry: &Interrupt| {
+        devices.iter().any(|device| {
+            device.requester_id == entry.requester_id
+                || (0..usize::from(device.vf_count)).any(|index| {
+                    device.vf_requester_id(index) == Some(RequesterId(entry.requester_id))
+                })
+        })
+    };
+    let stray = interrupts.iter().find(|entry| !belongs(entry))?;
+    Some((RequesterId(stray.requester_id).address(), *stray))
+}
