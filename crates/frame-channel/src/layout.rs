@@ -48,10 +48,14 @@ const PAGE: usize = 4096;
 
 /// The writer's epoch; 0 while it is not ready. The first word of both regions.
 pub(crate) const EPOCH: usize = 0x00;
-/// How many frames the writer has produced. Words that one side polls while the
+/// In the server's region: the last epoch in which it saw the application.
+pub(crate) const JOINED: usize = 0x04;
+/// In the application's region: the ring position of the epoch's first frame.
+pub(crate) const START: usize = 0x04;
+/// How many frames the writer has produced in this epoch. Words that one side polls while the
 /// other writes lie in cache lines of their own.
 pub(crate) const PRODUCER: usize = 0x40;
-/// How many frames of the other direction the writer is done with.
+/// How many frames of the other direction the writer is done with in this epoch.
 pub(crate) const CONSUMER: usize = 0x80;
 /// Whether the writer is awake ([`crate::wake`]).
 pub(crate) const WAKE: usize = 0xc0;

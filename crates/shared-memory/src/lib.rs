@@ -235,3 +235,82 @@ impl DmaMemory for Region {
         fence(Ordering::Release);
     }
 }
+
+/// A range of mapped memory that this program alone writes.
+///
+/// Peers and devices may read it at any time; what they see while this program
+/// writes is theirs to bear, and they are told when it is ready by a word in a
+/// [`Region`], stored with release ordering. Since nobody else changes it, it
+/// may be borrowed as a slice. It cannot be copied, so there is one owner.
+#[derive(Debug)]
+pub struct PrivateRegion {
+    region: Region,
+}
+
+impl PrivateRegion {
+    /// Covers `length` bytes at `base`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Region::new`], and: the range is mapped for writing, nothing
+    /// but the returned value is used to write it (no other program, device or
+    /// `Region`), for the rest of the program.
+    pub const unsafe fn new(base: NonNull<u8>, length: usize) -> Self {
+        // SAFETY: the caller's contract covers that of `Region::new`.
+        Self { region: unsafe { Region::new(base, length) } }
+    }
+
+    /// The same memory, known to a device at `device_address`.
+    pub const fn with_device_address(self, device_address: u64) -> Self {
+        Self { region: self.region.with_device_address(device_address) }
+    }
+
+    /// Length in bytes.
+    pub const fn length(&self) -> usize {
+        self.region.length
+    }
+
+    /// The address a device uses for the first byte.
+    pub const fn device_address(&self) -> u64 {
+        self.region.device_address
+    }
+
+    /// The `length` bytes at `offset`, or `None` if they do not lie inside.
+    ///
+    /// All their values are allowed: the memory was zeroed when it was made.
+    #[inline]
+    pub fn slice_mut(&mut self, offset: usize, length: usize) -> Option<&mut [u8]> {
+        if offset.checked_add(length)? > self.region.length {
+            return None;
+        }
+        // SAFETY: the range lies inside the mapped memory (checked above and by
+        // the contract of `new`), bytes need no alignment and are initialised.
+        // Nobody else writes it (contract of `new`), and the borrow of `self`,
+        // which cannot be copied, keeps this program from a second slice. That
+        // others read it through mappings of their own does not touch this
+        // program's memory model: a reader cannot change what this one sees.
+        Some(unsafe { core::slice::from_raw_parts_mut(self.region.base.as_ptr().add(offset), length) })
+    }
+
+    /// The `length` bytes at `offset`, or `None` if they do not lie inside.
+    #[inline]
+    pub fn slice(&self, offset: usize, length: usize) -> Option<&[u8]> {
+        if offset.checked_add(length)? > self.region.length {
+            return None;
+        }
+        // SAFETY: as for `slice_mut`; the shared borrow keeps this program from
+        // writing it meanwhile, and nobody else may.
+        Some(unsafe { core::slice::from_raw_parts(self.region.base.as_ptr().add(offset), length) })
+    }
+
+    /// Makes all earlier writes to this memory visible before anything that
+    /// follows, as far as the compiler is concerned; x86 keeps stores in order.
+    #[inline]
+    pub fn publish(&self) {
+        // SAFETY: no instruction. The compiler must assume that the assembly
+        // reads the memory, whose address it is given.
+        unsafe {
+            core::arch::asm!("/* {0} */", in(reg) self.region.base.as_ptr(), options(nostack, preserves_flags))
+        }
+    }
+}
