@@ -1,0 +1,128 @@
+# Segue's commands. `make help` lists them.
+#
+# Everything that is built goes to build/ (what the machine runs) and target/ (what runs here).
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+
+# The system description that `run` and `image` build.
+SYSTEM ?= system.xml
+# release is silent and fast; debug lets the kernel print and name its own errors.
+KERNEL ?= release
+# user needs nothing; tap needs root.
+NETWORK ?= user
+# Port of 127.0.0.1 that leads to the application.
+PORT ?= 8080
+# More options for `segue-qemu run` (see `cargo run -p segue-qemu -- run --help`).
+RUN_OPTIONS ?=
+# Only tests whose name holds this text.
+ONLY ?=
+
+name = $(basename $(notdir $(1)))
+# The memory a description asks for, in MiB.
+memory = $(shell sed -n 's/.*<machine memory="\([0-9]*\)M".*/\1/p' '$(1)')
+OUTPUT = build/$(call name,$(SYSTEM))
+
+# Protection domains: bare programs for the machine. `-nostdlib`: nothing of the host gets in.
+PD_TARGET := x86_64-unknown-linux-gnu
+PD_FLAGS := -Cpanic=abort -Crelocation-model=static -Cforce-frame-pointers=yes \
+            -Clink-arg=-nostartfiles -Clink-arg=-nostdlib -Clink-arg=-static -Clink-arg=-no-pie \
+            -Clink-arg=-Wl,-z,max-page-size=4096,--build-id=none
+PD_CRATES := segue-init segue-pcie segue-igb-pf segue-timer segue-console \
+             segue-netserver segue-portmap segue-http
+TEST_PD_CRATES := $(notdir $(patsubst %/,segue-%,$(wildcard tests/pds/*/)))
+# Tools and tests that run here.
+CARGO_TARGET_DIR ?= target
+TOOLS := $(CARGO_TARGET_DIR)/debug
+PROGRAMS := build/pd/$(PD_TARGET)/pd
+TEST_SYSTEMS := $(sort $(wildcard tests/systems/*.xml))
+
+pd_build = RUSTFLAGS="$(PD_FLAGS)" CARGO_TARGET_DIR=build/pd \
+           cargo build --locked --profile pd --target $(PD_TARGET) $(addprefix -p ,$(1))
+# What to do when a step fails; the step's own message stands above it.
+otherwise = || { printf '\n%s\n' "make: $(1)" >&2; exit 1; }
+
+.PHONY: help setup tools kernel kernels programs test-programs test-files image run test campaign \
+        figures test-images fuzz check clean
+
+help:
+	@echo 'make run        boot the system; its page is http://127.0.0.1:8080/ (PORT=, NETWORK=user|tap, SYSTEM=)'
+	@echo 'make test       all tests, ends in "N passed, 0 failed" (ONLY=text for some)'
+	@echo 'make image      build one description: make image SYSTEM=system.xml'
+	@echo 'make campaign   the system tests at full counts; results in docs/campaign.md'
+	@echo 'make figures    measure again what docs/figures.md says'
+	@echo 'make fuzz       fuzz one target: make fuzz TARGET=http SECONDS=600'
+	@echo 'make check      formatting and lints'
+	@echo 'make setup      install what is missing (the others do it themselves)'
+	@echo 'make clean      remove build/ and target/'
+
+setup:
+	@scripts/setup
+
+tools: setup
+	@echo '== tools that run here'
+	@cargo build --locked -p segue-kernel -p segue-image -p segue-qemu -p segue-qemu-plugin \
+	  $(call otherwise,the tools do not compile. The compiler says above why.)
+
+kernel: tools
+	@echo '== kernel ($(KERNEL))'
+	@$(TOOLS)/segue-kernel build --variant $(KERNEL) --output build/kernel/$(KERNEL) \
+	  $(call otherwise,the kernel was not built. If a fix no longer applies$(comma) adapt it in crates/kernel/fixes.)
+
+kernels: tools
+	@echo '== kernels'
+	@for variant in debug release plain; do \
+	  $(TOOLS)/segue-kernel build --variant $$variant --output build/kernel/$$variant || exit 1; \
+	done $(call otherwise,a kernel was not built. If a fix no longer applies$(comma) adapt it in crates/kernel/fixes.)
+
+programs: setup
+	@echo '== protection domains'
+	@$(call pd_build,$(PD_CRATES)) $(call otherwise,a protection domain does not compile. The compiler says above why.)
+
+test-programs: programs
+	@$(if $(TEST_PD_CRATES),$(call pd_build,$(TEST_PD_CRATES)),true) \
+	  $(call otherwise,a test program does not compile. The compiler says above why.)
+
+image: kernel programs
+	@echo '== image of $(SYSTEM)'
+	@$(TOOLS)/segue-image --system '$(SYSTEM)' --programs $(PROGRAMS) --output '$(OUTPUT)' \
+	  $(call otherwise,no image was written. Correct $(SYSTEM) where the messages above point to.)
+
+run: image
+	@echo '== run'
+	@$(TOOLS)/segue-qemu run --kernel build/kernel/$(KERNEL)/k32.elf --image '$(OUTPUT)/image.elf' \
+	  --memory $(or $(call memory,$(SYSTEM)),256) --network $(NETWORK) --port $(PORT) $(RUN_OPTIONS)
+
+# Files that the test systems serve: too large for git, the same bytes every time.
+test-files: tools
+	@cargo run --locked -q -p segue-system-tests --bin segue-test-files -- build/test-files
+
+test-images: kernels test-programs test-files
+	@echo '== images of the test systems'
+	@for system in system.xml $(TEST_SYSTEMS); do \
+	  $(TOOLS)/segue-image --system "$$system" --programs $(PROGRAMS) \
+	    --output "build/$$(basename "$$system" .xml)" || exit 1; \
+	done $(call otherwise,a test image was not written. Correct the description where the messages above point to.)
+
+test: test-images
+	@cargo run --locked -q -p segue-system-tests --bin segue-test -- --only '$(ONLY)'
+
+campaign: test-images
+	@cargo run --locked -q -p segue-system-tests --bin segue-campaign
+
+figures: test-images
+	@cargo run --locked -q -p segue-system-tests --bin segue-figures
+
+fuzz: setup
+	@fuzz/run $(TARGET) $(SECONDS)
+
+check: setup
+	@cargo fmt --all --check $(call otherwise,run cargo fmt --all.)
+	@cargo clippy --locked --all-targets -- -D warnings
+
+clean:
+	rm -rf build $(CARGO_TARGET_DIR)
+
+comma := ,

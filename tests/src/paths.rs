@@ -1,0 +1,38 @@
+//! Where things are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The folder that holds the whole project.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this package is a folder of the project")
+        .to_owned()
+}
+
+/// A kernel that `make test-images` built: `debug`, `release` or `plain`.
+pub fn kernel(variant: &str) -> PathBuf {
+    root().join("build/kernel").join(variant).join("k32.elf")
+}
+
+/// The image that `make test-images` built of a system: `system`, or a name in `tests/systems`.
+pub fn image(system: &str) -> PathBuf {
+    root().join("build").join(system).join("image.elf")
+}
+
+/// The cargo that started this, or the one in the path.
+pub(crate) fn cargo() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
+}
+
+/// Where a test program finds the compiler's libraries (those of procedural macros need them).
+pub(crate) fn libraries() -> &'static str {
+    static LIBRARIES: OnceLock<String> = OnceLock::new();
+    LIBRARIES.get_or_init(|| {
+        let output = Command::new("rustc").args(["--print", "sysroot"]).output();
+        let sysroot = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        format!("{}/lib", sysroot.unwrap_or_default().trim())
+    })
+}
