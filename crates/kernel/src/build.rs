@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::configuration::{Variant, header};
-use crate::fix::{FIXES, apply};
+use crate::fix::{FIXES, Fix, apply};
 use crate::source::{checksum, source};
 use crate::{Error, tools};
 
@@ -31,6 +31,16 @@ const KERNEL: &str = "k32.elf";
 pub fn build(
     variant: Variant,
     output: &Path,
+    progress: impl FnMut(&str),
+) -> Result<Outcome, Error> {
+    let fixes = if variant.is_fixed() { FIXES } else { &[] };
+    build_with(variant, fixes, output, progress)
+}
+
+fn build_with(
+    variant: Variant,
+    fixes: &[Fix],
+    output: &Path,
     mut progress: impl FnMut(&str),
 ) -> Result<Outcome, Error> {
     fs::create_dir_all(output).map_err(|error| Error::file("create", output, &error))?;
@@ -42,7 +52,7 @@ pub fn build(
 
     let compiler = tools::check()?;
     let source = source()?;
-    let inputs = inputs(variant, &checksum()?, &compiler);
+    let inputs = inputs(variant, fixes, &checksum()?, &compiler);
     let stamp = output.join("stamp");
     if output.join(KERNEL).is_file() && fs::read_to_string(&stamp).is_ok_and(|old| old == inputs) {
         return Ok(Outcome::UpToDate);
@@ -52,19 +62,19 @@ pub fn build(
     progress(&format!("kernel ({variant}): copying seL4's source"));
     let copy = output.join("seL4");
     let build_directory = output.join("build");
+    // Whatever fails from here on, no kernel is left that could be taken for this one.
     remove(&stamp)?;
+    remove(&output.join(KERNEL))?;
     remove(&copy)?;
     remove(&build_directory)?;
     copy_directory(&source, &copy)?;
 
-    if variant.is_fixed() {
-        progress(&format!(
-            "kernel ({variant}): applying {} fixes",
-            FIXES.len()
-        ));
-        for fix in FIXES {
-            apply(fix, &copy)?;
-        }
+    if !fixes.is_empty() {
+        let count = fixes.len();
+        progress(&format!("kernel ({variant}): applying {count} fixes"));
+    }
+    for fix in fixes {
+        apply(fix, &copy)?;
     }
     write(&copy.join("include/plat/pc99/autoconf.h"), &header(variant))?;
 
@@ -89,12 +99,10 @@ pub fn build(
 }
 
 /// Everything the kernel is made of, as text: equal text, equal kernel.
-fn inputs(variant: Variant, checksum: &str, compiler: &str) -> String {
+fn inputs(variant: Variant, fixes: &[Fix], checksum: &str, compiler: &str) -> String {
     let mut text = format!("sel4-sys {checksum}\n{compiler}\n{}", header(variant));
-    if variant.is_fixed() {
-        for fix in FIXES {
-            text.push_str(&format!("fix {}\n{}", fix.name, fix.text));
-        }
+    for fix in fixes {
+        text.push_str(&format!("fix {}\n{}", fix.name, fix.text));
     }
     text
 }
@@ -216,12 +224,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inputs_differ_between_variants_and_sources() {
-        let debug = inputs(Variant::Debug, "aa", "gcc 12");
-        assert_ne!(debug, inputs(Variant::Release, "aa", "gcc 12"));
-        assert_ne!(debug, inputs(Variant::Plain, "aa", "gcc 12"));
-        assert_ne!(debug, inputs(Variant::Debug, "bb", "gcc 12"));
-        assert_ne!(debug, inputs(Variant::Debug, "aa", "gcc 13"));
+    fn inputs_differ_between_variants_fixes_sources_and_compilers() {
+        let debug = inputs(Variant::Debug, FIXES, "aa", "gcc 12");
+        assert_ne!(debug, inputs(Variant::Release, FIXES, "aa", "gcc 12"));
+        assert_ne!(debug, inputs(Variant::Debug, &FIXES[1..], "aa", "gcc 12"));
+        assert_ne!(debug, inputs(Variant::Debug, FIXES, "bb", "gcc 12"));
+        assert_ne!(debug, inputs(Variant::Debug, FIXES, "aa", "gcc 13"));
+    }
+
+    #[test]
+    fn a_fix_that_does_not_fit_stops_the_build_and_leaves_no_kernel() {
+        let stray = Fix {
+            name: "stray",
+            text: "--- a/src/object/cnode.c\n+++ b/src/object/cnode.c\n\
+                   @@ -1 +1 @@\n-no such line\n+another\n",
+        };
+        let output =
+            std::env::temp_dir().join(format!("segue-kernel-stray-{}", std::process::id()));
+        fs::create_dir_all(&output).unwrap();
+        fs::write(output.join(KERNEL), "an older kernel").unwrap();
+        let error = build_with(Variant::Debug, &[stray], &output, |_| {})
+            .unwrap_err()
+            .to_string();
+        let kernel_is_left = output.join(KERNEL).exists();
+        fs::remove_dir_all(&output).unwrap();
+        assert!(error.contains("the fix stray no longer applies"), "{error}");
+        assert!(error.contains("src/object/cnode.c"), "{error}");
+        assert!(!kernel_is_left);
     }
 
     #[test]

@@ -24,7 +24,22 @@ macro_rules! fixes {
 }
 
 /// All fixes, in the order in which they are applied.
-pub const FIXES: &[Fix] = fixes![];
+pub const FIXES: &[Fix] = fixes![
+    "h1-unmap-on-every-deletion",
+    "h2-flush-context-cache",
+    "h3-clear-unmapped-io-page-table",
+    "h4-align-kernel-stacks",
+    "h5-restore-segment-bases",
+    "h6-limit-user-addresses",
+    "h7-revocable-io-space",
+    "align-untyped-at-zero",
+    "count-slots-in-words",
+    "derive-page-directory-pointer-table",
+    "do-not-revive-deleted-threads",
+    "read-multiboot-addresses",
+    "tell-device-frames-apart",
+    "whole-fault-address",
+];
 
 /// A change to one file.
 struct FileChange {
@@ -248,5 +263,35 @@ mod tests {
             );
             parse(fix).unwrap();
         }
+    }
+
+    #[test]
+    fn all_fixes_apply_to_the_pinned_source() {
+        let source = crate::source().unwrap();
+        let copy =
+            std::env::temp_dir().join(format!("segue-kernel-all-fixes-{}", std::process::id()));
+        for change in FIXES.iter().flat_map(|fix| parse(fix).unwrap()) {
+            let target = copy.join(change.path);
+            std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+            let text = std::fs::read(source.join(change.path)).unwrap();
+            std::fs::write(target, text).unwrap();
+        }
+        let result = FIXES.iter().try_for_each(|fix| apply(fix, &copy));
+        std::fs::remove_dir_all(&copy).unwrap();
+        result.unwrap();
+    }
+
+    #[test]
+    fn every_file_of_a_fix_is_in_the_list() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/fixes");
+        let mut files: Vec<String> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter_map(|name| name.strip_suffix(".patch").map(str::to_owned))
+            .collect();
+        files.sort();
+        let mut listed: Vec<&str> = FIXES.iter().map(|fix| fix.name).collect();
+        listed.sort_unstable();
+        assert_eq!(files, listed);
     }
 }
