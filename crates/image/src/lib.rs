@@ -1,1 +1,4 @@
 //! Turns a system description into a boot image, a report and a picture.
+
+pub mod back_end;
+pub mod model;
