@@ -32,6 +32,7 @@ pub const FIXES: &[Fix] = fixes![
     "h5-restore-segment-bases",
     "h6-limit-user-addresses",
     "h7-revocable-io-space",
+    "h8-clear-user-flags",
     "align-untyped-at-zero",
     "count-slots-in-words",
     "derive-page-directory-pointer-table",
