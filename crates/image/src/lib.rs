@@ -1,4 +1,17 @@
 //! Turns a system description into a boot image, a report and a picture.
+//!
+//! The front end ([`parse`]) reads `system.xml`, reports every mistake with its
+//! place, and expands Segue's extensions into the plain [`model`]. The
+//! [`back_end`] lowers the model and the programs to the boot image.
+#![forbid(unsafe_code)]
 
+mod archive;
 pub mod back_end;
+pub mod diagnostics;
+pub mod files;
+mod front_end;
 pub mod model;
+mod number;
+mod program;
+
+pub use front_end::{Parsed, parse};

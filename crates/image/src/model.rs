@@ -287,6 +287,10 @@ pub struct IoMap {
 
 impl std::fmt::Display for PciFunction {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{:02x}:{:02x}.{}", self.bus, self.device, self.function)
+        write!(
+            formatter,
+            "{:02x}:{:02x}.{}",
+            self.bus, self.device, self.function
+        )
     }
 }

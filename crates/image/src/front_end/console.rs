@@ -1,0 +1,97 @@
+//! The console: every other protection domain gets a log ring that the console
+//! reads, and a channel to wake it.
+
+use roxmltree::Node;
+use segue_log_ring::REGION_SIZE;
+use segue_log_ring::config::{MAXIMUM_RINGS, Ring, RingTable};
+use zerocopy::IntoBytes;
+
+use super::Draft;
+use super::domains::LAST_ID;
+use super::layout::{PAGE, generated_address};
+use super::patches::Reason;
+use super::value::attribute;
+use crate::model::{Channel, ChannelEnd, LogRing, Map, PdIndex};
+
+const _: () = assert!(MAXIMUM_RINGS + 1 >= super::MOST_PROTECTION_DOMAINS);
+const _: () = assert!((REGION_SIZE as u64).is_multiple_of(PAGE));
+
+impl Draft<'_, '_> {
+    pub(super) fn expand_console(&mut self, nodes: &[Node<'_, '_>]) {
+        self.at_most_one(nodes);
+        let Some(&node) = nodes.first() else { return };
+        let at = node.range().start;
+        let Some(console) = attribute(node, "pd").and_then(|value| self.find_domain(value)) else {
+            return;
+        };
+        self.system.console = Some(PdIndex(console));
+        let mut table = RingTable::EMPTY;
+        for domain in 0..self.domains.len() {
+            if domain == console {
+                continue;
+            }
+            let Some(ring) = self.log_ring(console, domain, at) else {
+                continue;
+            };
+            // More protection domains than fit have been reported.
+            if let Some(place) = table.rings.get_mut(table.count as usize) {
+                *place = ring;
+                table.count += 1;
+            }
+        }
+        let reason = Reason::Table {
+            element: "console",
+            declare: "log_rings: RingTable = RingTable::EMPTY",
+        };
+        let bytes = table.as_bytes().to_vec();
+        self.patch(console, at, "log_rings", bytes, reason);
+    }
+
+    /// Makes the log ring of `domain`.
+    fn log_ring(&mut self, console: usize, domain: usize, at: usize) -> Option<Ring> {
+        let size = REGION_SIZE as u64;
+        let pd_name = self.domain_name(domain).to_string();
+        let name = format!("log.{pd_name}");
+        let spaces = [&self.domains[domain].spans, &self.domains[console].spans];
+        let address = generated_address(&spaces, size)?;
+        let region = self.generated_region(name.clone(), size, at)?;
+        for (user, writable) in [(domain, true), (console, false)] {
+            self.domains[user]
+                .spans
+                .insert(address..address + size, &name, Some(at));
+            self.system.protection_domains[user].maps.push(Map {
+                region,
+                address,
+                writable,
+                cached: true,
+            });
+        }
+        // One way: the console never signals, and all rings share its bit.
+        let end = |pd: usize, notify: bool| ChannelEnd {
+            pd: PdIndex(pd),
+            id: LAST_ID,
+            protected_calls: false,
+            notify,
+        };
+        let channel = self.system.channels.len();
+        self.system.channels.push(Channel {
+            ends: [end(domain, true), end(console, false)],
+        });
+        self.system.log_rings.push(LogRing {
+            pd: PdIndex(domain),
+            region,
+            channel,
+        });
+        self.patch(
+            domain,
+            at,
+            "log_ring",
+            address.to_le_bytes().to_vec(),
+            Reason::Table {
+                element: "console",
+                declare: "log_ring: u64 = 0",
+            },
+        );
+        Some(Ring::new(&pd_name, address, size))
+    }
+}

@@ -1,0 +1,582 @@
+//! Protection domains: their programs, memory, interrupts and IO ports.
+
+use roxmltree::Node;
+
+use super::layout::{IPC_BUFFER, LARGE_PAGE, PAGE, STACK_TOP};
+use super::patches::Reason;
+use super::value::{Value, attribute, children};
+use super::{DomainNotes, Draft, MOST_PROTECTION_DOMAINS};
+use crate::model::{Contents, IoPorts, Irq, IrqSource, Map, PciFunction, ProtectionDomain};
+use crate::program::Program;
+
+/// Largest channel, interrupt or IO port id.
+pub(super) const LAST_ID: u8 = 61;
+
+/// Stack of a protection domain that states none.
+const DEFAULT_STACK: u64 = 0x2000;
+
+/// Largest stack.
+const LARGEST_STACK: u64 = 16 << 20;
+
+/// Address space kept free for the symbols, whose size only the back end knows.
+const SYMBOLS_RESERVE: u64 = 64 << 20;
+
+/// Largest vector: 0x30 to 0x9b on the processor.
+const LAST_VECTOR: u8 = 107;
+
+/// Largest pin of the IO APIC.
+const LAST_PIN: u8 = 23;
+
+/// Largest number of a message: an MSI-X table has up to 2048.
+const LAST_HANDLE: u16 = 2047;
+
+impl Draft<'_, '_> {
+    pub(super) fn read_domains(&mut self, nodes: &[Node<'_, '_>]) {
+        if let Some(node) = nodes.get(MOST_PROTECTION_DOMAINS) {
+            self.diagnostics.error(
+                node.range().start,
+                format!("too many protection domains: {MOST_PROTECTION_DOMAINS} are possible"),
+            );
+        }
+        // All of them exist before any refers to another.
+        for &node in nodes {
+            self.begin_domain(node);
+        }
+        for (index, &node) in nodes.iter().enumerate() {
+            self.read_program(index, node);
+            for map in children(node, "map") {
+                self.read_map(index, map);
+            }
+            for irq in children(node, "irq") {
+                self.read_irq(index, irq);
+            }
+            for ports in children(node, "ioport") {
+                self.read_io_ports(index, ports);
+            }
+            for setvar in children(node, "setvar") {
+                self.read_setvar(index, setvar);
+            }
+        }
+    }
+
+    fn begin_domain(&mut self, node: Node<'_, '_>) {
+        let mut notes = DomainNotes {
+            at: node.range().start,
+            priority_known: true,
+            ..DomainNotes::default()
+        };
+        let priority = match attribute(node, "priority") {
+            None => 0,
+            Some(value) => match value.within(0..=254, &mut self.diagnostics) {
+                Some(priority) => priority,
+                None => {
+                    notes.priority_known = false;
+                    0
+                }
+            },
+        };
+        let stack_size = match attribute(node, "stack_size") {
+            None => DEFAULT_STACK,
+            Some(value) => self.stack_size(value).unwrap_or(DEFAULT_STACK),
+        };
+        if let Some(value) = attribute(node, "cpu")
+            && let Some(cpu) = value.number(&mut self.diagnostics)
+            && cpu != 0
+        {
+            self.diagnostics.error(
+                value.at,
+                format!(
+                    "cpu=\"{}\": this kernel runs on one processor: write 0 or remove it",
+                    value.text
+                ),
+            );
+        }
+        if let Some(value) = attribute(node, "fpu")
+            && value.boolean(&mut self.diagnostics) == Some(false)
+        {
+            self.diagnostics.error(
+                value.at,
+                "fpu=\"false\": this kernel lets every thread use the floating point unit: remove it",
+            );
+        }
+        notes
+            .spans
+            .insert(0..PAGE, "the page at 0, which stays empty", None);
+        notes.spans.insert(
+            STACK_TOP - stack_size - PAGE..STACK_TOP,
+            "the stack and the page kept free below it",
+            Some(notes.at),
+        );
+        notes
+            .spans
+            .insert(STACK_TOP..u64::MAX, "the IPC buffer and the kernel", None);
+        const { assert!(STACK_TOP < IPC_BUFFER) };
+        self.domains.push(notes);
+        self.system.protection_domains.push(ProtectionDomain {
+            name: node.attribute("name").unwrap_or_default().into(),
+            priority,
+            stack_size,
+            program: Default::default(),
+            maps: Vec::new(),
+            irqs: Vec::new(),
+            io_ports: Vec::new(),
+            patches: Vec::new(),
+            symbols_size_patches: Vec::new(),
+        });
+    }
+
+    fn stack_size(&mut self, value: Value<'_>) -> Option<u64> {
+        let size = value.size(&mut self.diagnostics)?;
+        if !size.is_multiple_of(PAGE) || !(PAGE..=LARGEST_STACK).contains(&size) {
+            self.diagnostics.error(
+                value.at,
+                format!(
+                    "stack_size=\"{}\" cannot be: write a multiple of 0x1000 from 0x1000 to 16M",
+                    value.text
+                ),
+            );
+            return None;
+        }
+        Some(size)
+    }
+
+    fn read_program(&mut self, domain: usize, node: Node<'_, '_>) {
+        let mut images = children(node, "program_image");
+        let Some(image) = images.next() else {
+            self.diagnostics.error(
+                node.range().start,
+                "the protection domain has no program: add <program_image path=\"...\"/>",
+            );
+            return;
+        };
+        for second in images {
+            self.diagnostics.error(
+                second.range().start,
+                "a protection domain has one program: remove this <program_image>",
+            );
+        }
+        let Some(path) = attribute(image, "path") else {
+            return;
+        };
+        let (place, bytes) = match self.files.program(path.text) {
+            Ok(found) => found,
+            Err(why) => {
+                self.diagnostics.error(
+                    path.at,
+                    format!(
+                        "the program \"{}\" {why}: build it, or correct the path",
+                        path.text.escape_debug()
+                    ),
+                );
+                return;
+            }
+        };
+        let program = match Program::read(&bytes) {
+            Ok(program) => program,
+            Err(why) => {
+                self.diagnostics
+                    .error(path.at, format!("the program \"{}\" {why}", path.text));
+                return;
+            }
+        };
+        self.system.protection_domains[domain].program = place;
+        let notes = &mut self.domains[domain];
+        notes.program_path = path.text.into();
+        for segment in &program.segments {
+            let what = match (segment.executable, segment.writable) {
+                (true, _) => "the program's code",
+                (false, true) => "the program's data",
+                (false, false) => "the program's constants",
+            };
+            notes.spans.claim(
+                segment.pages.clone(),
+                what.into(),
+                path.at,
+                STACK_TOP,
+                PAGE,
+                &mut self.diagnostics,
+            );
+        }
+        notes.program = Some(program);
+    }
+
+    fn read_map(&mut self, domain: usize, node: Node<'_, '_>) {
+        let writable = match attribute(node, "perms") {
+            None => Some(true),
+            Some(value) => value.writable(&mut self.diagnostics),
+        };
+        let cached = match attribute(node, "cached") {
+            None => Some(true),
+            Some(value) => value.boolean(&mut self.diagnostics),
+        };
+        let address =
+            attribute(node, "vaddr").and_then(|value| value.number(&mut self.diagnostics));
+        let Some(region) = attribute(node, "mr").and_then(|value| self.find_region(value)) else {
+            return;
+        };
+        let notes = &self.regions[region.0];
+        let described = &self.system.regions[region.0];
+        let device = described.physical_address.is_some() || notes.bar.is_some();
+        let is_symbols = described.contents == Contents::Symbols;
+        let (size, filled) = (described.size, notes.filled);
+        let (page_size, size_known) = (described.page_size, notes.size_known);
+        let name = described.name.clone();
+
+        if device && cached == Some(true) {
+            let at = attribute(node, "cached").map_or(node.range().start, |value| value.at);
+            self.diagnostics.warning(
+                at,
+                format!("\"{name}\" is device memory but mapped cached: write cached=\"false\""),
+            );
+        }
+        if let (Some(value), Some(address)) = (attribute(node, "vaddr"), address) {
+            self.claim_map(
+                domain, value, address, &name, size, size_known, page_size, is_symbols,
+            );
+            if let Some(symbol) = attribute(node, "setvar_vaddr") {
+                self.set_variable(domain, symbol, address);
+            }
+        }
+        if let Some(symbol) = attribute(node, "setvar_size") {
+            match (is_symbols, size_known) {
+                (true, _) => self.set_symbols_size(domain, symbol),
+                (false, true) => self.set_variable(domain, symbol, size),
+                (false, false) => {}
+            }
+        }
+        if let Some(symbol) = attribute(node, "setvar_prefill_size") {
+            match filled {
+                Some(filled) => self.set_variable(domain, symbol, filled),
+                None if !size_known => {}
+                None => self.diagnostics.error(
+                    symbol.at,
+                    format!(
+                        "nothing fills \"{name}\" from a file: use setvar_size, or add prefill_path or prefill_directory to the region"
+                    ),
+                ),
+            }
+        }
+        if let (Some(address), Some(writable), Some(cached)) = (address, writable, cached) {
+            self.system.protection_domains[domain].maps.push(Map {
+                region,
+                address,
+                writable,
+                cached,
+            });
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one map has this many properties"
+    )]
+    fn claim_map(
+        &mut self,
+        domain: usize,
+        value: Value<'_>,
+        address: u64,
+        name: &str,
+        size: u64,
+        size_known: bool,
+        page_size: u64,
+        is_symbols: bool,
+    ) {
+        if !address.is_multiple_of(page_size) {
+            let hint = address
+                .checked_next_multiple_of(page_size)
+                .map_or(String::new(), |next| format!(": write {next:#x}"));
+            self.diagnostics.error(
+                value.at,
+                format!(
+                    "vaddr=\"{}\" is not a multiple of the page size {page_size:#x} of \"{name}\"{hint}",
+                    value.text
+                ),
+            );
+            return;
+        }
+        let size = match (is_symbols, size_known) {
+            (true, _) => size.max(SYMBOLS_RESERVE),
+            (false, true) => size,
+            (false, false) => return,
+        };
+        let stack = STACK_TOP - self.system.protection_domains[domain].stack_size - PAGE;
+        let Some(end) = address.checked_add(size).filter(|end| *end <= stack) else {
+            self.diagnostics.error(
+                value.at,
+                format!(
+                    "the map of \"{name}\" does not fit below the stack: it must end at or below {stack:#x}"
+                ),
+            );
+            return;
+        };
+        self.domains[domain].spans.claim(
+            address..end,
+            format!("the map of \"{name}\""),
+            value.at,
+            stack,
+            page_size.min(LARGE_PAGE),
+            &mut self.diagnostics,
+        );
+    }
+
+    /// Takes a channel id for a channel or an interrupt.
+    pub(super) fn claim_id(&mut self, domain: usize, value: Value<'_>) -> Option<u8> {
+        let id = value.within(0..=LAST_ID, &mut self.diagnostics)?;
+        if id == LAST_ID && self.has_console {
+            self.diagnostics.error(
+                value.at,
+                format!(
+                    "id {LAST_ID} belongs to the log of each protection domain: choose a lower one"
+                ),
+            );
+            return None;
+        }
+        if let Some(first) = self.domains[domain].ids.insert(id, value.at) {
+            let line = self.diagnostics.line(first);
+            let name = self.domain_name(domain).to_string();
+            self.diagnostics.error(
+                value.at,
+                format!(
+                    "id {id} of \"{name}\" is already taken in line {line}: channels and interrupts of a protection domain need different ones"
+                ),
+            );
+        }
+        Some(id)
+    }
+
+    fn read_irq(&mut self, domain: usize, node: Node<'_, '_>) {
+        let id = attribute(node, "id").and_then(|value| self.claim_id(domain, value));
+        if let (Some(id), Some(symbol)) = (id, attribute(node, "setvar_id")) {
+            self.set_variable(domain, symbol, u64::from(id));
+        }
+        let vector = attribute(node, "vector").and_then(|value| {
+            let vector = value.within(0..=LAST_VECTOR, &mut self.diagnostics)?;
+            if let Some(first) = self.vectors.insert(vector, value.at) {
+                let line = self.diagnostics.line(first);
+                self.diagnostics.error(
+                    value.at,
+                    format!(
+                        "vector {vector} is already taken in line {line}: each interrupt needs its own"
+                    ),
+                );
+            }
+            Some(vector)
+        });
+        let source = match (attribute(node, "pin"), attribute(node, "pcidev")) {
+            (Some(pin), None) => self.pin_source(node, pin),
+            (None, Some(device)) => self.message_source(node, device),
+            (Some(_), Some(device)) => {
+                self.diagnostics.error(
+                    device.at,
+                    "an interrupt comes from a pin or from a PCI function: remove pin or pcidev",
+                );
+                None
+            }
+            (None, None) => {
+                self.diagnostics.error(
+                    node.range().start,
+                    "<irq> needs the attribute \"pin\" or the attribute \"pcidev\"",
+                );
+                None
+            }
+        };
+        if let (Some(id), Some(vector), Some(source)) = (id, vector, source) {
+            self.system.protection_domains[domain]
+                .irqs
+                .push(Irq { id, vector, source });
+        }
+    }
+
+    /// Refuses attributes that mean nothing beside `with`.
+    fn refuse_beside(&mut self, node: Node<'_, '_>, names: &[&str], with: &str) {
+        for name in names {
+            if let Some(value) = attribute(node, name) {
+                self.diagnostics.error(
+                    value.at,
+                    format!("{name} means nothing beside {with}: remove it"),
+                );
+            }
+        }
+    }
+
+    fn pin_source(&mut self, node: Node<'_, '_>, value: Value<'_>) -> Option<IrqSource> {
+        self.refuse_beside(node, &["handle"], "pin");
+        let ioapic = match attribute(node, "ioapic") {
+            None => Some(0),
+            Some(ioapic) => ioapic.within(0..=0, &mut self.diagnostics),
+        };
+        let level = match attribute(node, "trigger") {
+            None => Some(true),
+            Some(trigger) => trigger
+                .word(&["edge", "level"], &mut self.diagnostics)
+                .map(|index| index == 1),
+        };
+        let low = match attribute(node, "polarity") {
+            None => Some(false),
+            Some(polarity) => polarity
+                .word(&["high", "low"], &mut self.diagnostics)
+                .map(|index| index == 1),
+        };
+        let pin = value.within(0..=LAST_PIN, &mut self.diagnostics)?;
+        if let Some(first) = self.pins.insert(pin, value.at) {
+            let line = self.diagnostics.line(first);
+            self.diagnostics.error(
+                value.at,
+                format!(
+                    "pin {pin} is already taken in line {line}: one protection domain handles it"
+                ),
+            );
+        }
+        Some(IrqSource::IoApic {
+            ioapic: ioapic?,
+            pin,
+            level: level?,
+            low: low?,
+        })
+    }
+
+    fn message_source(&mut self, node: Node<'_, '_>, value: Value<'_>) -> Option<IrqSource> {
+        self.refuse_beside(node, &["ioapic", "trigger", "polarity"], "pcidev");
+        let function: Option<PciFunction> = self.function(value);
+        let Some(number) = attribute(node, "handle") else {
+            self.diagnostics.error(
+                node.range().start,
+                "<irq> with pcidev needs the attribute \"handle\": the number of the function's message",
+            );
+            return None;
+        };
+        let handle = number.within(0..=LAST_HANDLE, &mut self.diagnostics)?;
+        let function = function?;
+        if let Some(first) = self.messages.insert((function, handle), number.at) {
+            let line = self.diagnostics.line(first);
+            self.diagnostics.error(
+                number.at,
+                format!(
+                    "message {handle} of {function} is already taken in line {line}: write another handle"
+                ),
+            );
+        }
+        Some(IrqSource::Msi { function, handle })
+    }
+
+    fn read_io_ports(&mut self, domain: usize, node: Node<'_, '_>) {
+        let id = attribute(node, "id").and_then(|value| {
+            let id = value.within(0..=LAST_ID, &mut self.diagnostics)?;
+            if let Some(first) = self.domains[domain].io_port_ids.insert(id, value.at) {
+                let line = self.diagnostics.line(first);
+                self.diagnostics.error(
+                    value.at,
+                    format!("IO port id {id} is already taken in line {line}: choose another"),
+                );
+            }
+            Some(id)
+        });
+        let first = attribute(node, "addr")
+            .and_then(|value| value.within(0..=0xffff_u16, &mut self.diagnostics));
+        let count = attribute(node, "size")
+            .and_then(|value| value.within(1..=0x8000_u16, &mut self.diagnostics));
+        if let (Some(id), Some(symbol)) = (id, attribute(node, "setvar_id")) {
+            self.set_variable(domain, symbol, u64::from(id));
+        }
+        let Some(first) = first else { return };
+        if let Some(symbol) = attribute(node, "setvar_addr") {
+            self.set_variable(domain, symbol, u64::from(first));
+        }
+        let Some(count) = count else { return };
+        let at = attribute(node, "addr").map_or(node.range().start, |value| value.at);
+        let (start, end) = (u32::from(first), u32::from(first) + u32::from(count));
+        if end > 0x1_0000 {
+            self.diagnostics.error(
+                at,
+                format!(
+                    "the IO ports {start:#x} to {:#x} do not exist: the last is 0xffff",
+                    end - 1
+                ),
+            );
+            return;
+        }
+        let overlap = self
+            .io_ports
+            .iter()
+            .find(|(other_start, other_end, _)| *other_start < end && start < *other_end);
+        if let Some(&(other_start, other_end, other_at)) = overlap {
+            let line = self.diagnostics.line(other_at);
+            self.diagnostics.error(
+                at,
+                format!(
+                    "the IO ports {start:#x} to {:#x} overlap {other_start:#x} to {:#x} in line {line}: one protection domain may use a port",
+                    end - 1,
+                    other_end - 1
+                ),
+            );
+        }
+        self.io_ports.push((start, end, at));
+        if let Some(id) = id {
+            self.system.protection_domains[domain]
+                .io_ports
+                .push(IoPorts { id, first, count });
+        }
+    }
+
+    fn read_setvar(&mut self, domain: usize, node: Node<'_, '_>) {
+        let mut sources = ["region_paddr", "value", "ipv4", "mac"]
+            .into_iter()
+            .filter_map(|name| attribute(node, name));
+        let Some(source) = sources.next() else {
+            self.diagnostics.error(
+                node.range().start,
+                "<setvar> needs the attribute \"region_paddr\", \"value\", \"ipv4\" or \"mac\"",
+            );
+            return;
+        };
+        if let Some(second) = sources.next() {
+            self.diagnostics.error(
+                second.at,
+                format!(
+                    "a variable has one value: remove {} or {}",
+                    source.name, second.name
+                ),
+            );
+            return;
+        }
+        let bytes = match source.name {
+            "value" => source
+                .number(&mut self.diagnostics)
+                .map(|number| number.to_le_bytes()),
+            // Addresses stand in the order of their bytes on the network.
+            "ipv4" => source.ipv4(&mut self.diagnostics).map(|address| {
+                let [a, b, c, d] = address;
+                [a, b, c, d, 0, 0, 0, 0]
+            }),
+            "mac" => self.mac(source).map(|mac| {
+                let [a, b, c, d, e, f] = mac;
+                [a, b, c, d, e, f, 0, 0]
+            }),
+            _ => self.region_address(source).map(u64::to_le_bytes),
+        };
+        if let (Some(symbol), Some(bytes)) = (attribute(node, "symbol"), bytes) {
+            self.patch(
+                domain,
+                symbol.at,
+                symbol.text,
+                bytes.to_vec(),
+                Reason::Variable,
+            );
+        }
+    }
+
+    fn region_address(&mut self, value: Value<'_>) -> Option<u64> {
+        let region = self.find_region(value)?;
+        let address = self.system.regions[region.0].physical_address;
+        if address.is_none() && self.regions[region.0].physical_at == 0 {
+            self.diagnostics.error(
+                value.at,
+                format!(
+                    "\"{}\" has no physical address: init chooses it, so give the region phys_addr or use setvar_vaddr",
+                    value.text
+                ),
+            );
+        }
+        address
+    }
+}

@@ -1,0 +1,187 @@
+//! `segue-image`: builds the boot image that a system description describes.
+#![forbid(unsafe_code)]
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use segue_image::back_end::{self, BootImage, write_atomically};
+use segue_image::files::DiskFiles;
+use segue_image::model::System;
+
+/// What people see for `--help`.
+const USAGE: &str = "\
+Builds the boot image that a system description describes.
+
+Usage: segue-image --system FILE --programs FOLDER --output FOLDER [--check]
+
+  --system FILE      the system description
+  --programs FOLDER  where the programs are; those it does not have are looked
+                     for beside the system description. segue-init is there, too
+  --output FOLDER    gets image.elf, report.txt and system.svg
+  --check            only check; write nothing (--output is not needed)
+  --help             this text
+
+Mistakes are reported as file:line:column: what is wrong, what to do.
+Exit code: 0 done, 1 the description has mistakes, 2 anything else.";
+
+/// The root task's program.
+const INIT: &str = "segue-init";
+
+/// What the command line asks for.
+struct Arguments {
+    system: PathBuf,
+    programs: PathBuf,
+    /// `None`: only check.
+    output: Option<PathBuf>,
+}
+
+/// Why there is no image.
+enum Failure {
+    /// The description has mistakes, which have been printed.
+    Mistakes,
+    /// Anything else, as a sentence.
+    Other(String),
+}
+
+fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(why) => {
+            eprintln!("segue-image: {why}; --help tells how");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Mistakes) => ExitCode::from(1),
+        Err(Failure::Other(why)) => {
+            eprintln!("segue-image: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn arguments() -> Result<Option<Arguments>, String> {
+    use lexopt::prelude::{Long, Short};
+    let wrong = |error: lexopt::Error| error.to_string();
+    let (mut system, mut programs, mut output, mut check) = (None, None, None, false);
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next().map_err(wrong)? {
+        let place = match argument {
+            Long("system") => &mut system,
+            Long("programs") => &mut programs,
+            Long("output") => &mut output,
+            Long("check") => {
+                check = true;
+                continue;
+            }
+            Long("help") | Short('h') => return Ok(None),
+            other => return Err(wrong(other.unexpected())),
+        };
+        *place = Some(PathBuf::from(parser.value().map_err(wrong)?));
+    }
+    if !check && output.is_none() {
+        return Err("--output is missing".into());
+    }
+    Ok(Some(Arguments {
+        system: system.ok_or("--system is missing")?,
+        programs: programs.ok_or("--programs is missing")?,
+        output: output.filter(|_| !check),
+    }))
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let name = arguments.system.display().to_string();
+    let text = std::fs::read(&arguments.system)
+        .map_err(|error| other(format!("cannot read {name}"), error))?;
+    let files = DiskFiles {
+        programs: arguments.programs.clone(),
+        base: arguments
+            .system
+            .parent()
+            .unwrap_or(Path::new(""))
+            .to_path_buf(),
+    };
+    let text = String::from_utf8(text).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        eprintln!("{}", not_text(&name, error.as_bytes(), place));
+        Failure::Mistakes
+    })?;
+    let parsed = segue_image::parse(&text, &files).map_err(|found| {
+        for diagnostic in found {
+            eprintln!("{}", diagnostic.line(&name));
+        }
+        Failure::Mistakes
+    })?;
+    for warning in &parsed.warnings {
+        eprintln!("{}", warning.line(&name));
+    }
+    let image =
+        back_end::build(&parsed.system, &arguments.programs.join(INIT)).map_err(|problems| {
+            let place = parsed.machine;
+            for problem in problems {
+                eprintln!("{name}:{}:{}: {problem}", place.line, place.column);
+            }
+            Failure::Mistakes
+        })?;
+    match &arguments.output {
+        Some(output) => write(output, &parsed.system, &image),
+        None => {
+            println!("{name} is fine");
+            summary(&parsed.system, &image);
+            Ok(())
+        }
+    }
+}
+
+/// Says where a file stops being text.
+fn not_text(name: &str, bytes: &[u8], place: usize) -> String {
+    let before = String::from_utf8_lossy(bytes.get(..place).unwrap_or_default());
+    let line = 1 + before.matches('\n').count();
+    let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();
+    format!("{name}:{line}:{column}: this is not UTF-8: save the file as UTF-8")
+}
+
+fn write(output: &Path, system: &System, image: &BootImage) -> Result<(), Failure> {
+    std::fs::create_dir_all(output)
+        .map_err(|error| other(format!("cannot make {}", output.display()), error))?;
+    let image_path = output.join("image.elf");
+    let files = [(&image_path, &image.bytes)];
+    for (path, bytes) in files {
+        write_atomically(path, bytes)
+            .map_err(|error| other(format!("cannot write {}", path.display()), error))?;
+    }
+    println!(
+        "{}: {}",
+        image_path.display(),
+        kibibytes(image.summary.image_bytes)
+    );
+    summary(system, image);
+    Ok(())
+}
+
+fn summary(system: &System, image: &BootImage) {
+    let summary = &image.summary;
+    println!(
+        "{} protection domains, {} channels; takes {} of {} of memory, {} of {} capability slots",
+        system.protection_domains.len(),
+        system.channels.len(),
+        kibibytes(summary.memory_needed),
+        kibibytes(summary.memory_available),
+        summary.slots_needed,
+        summary.slots_available
+    );
+}
+
+fn kibibytes(bytes: u64) -> String {
+    format!("{} KiB", bytes.div_ceil(1024))
+}
+
+fn other(what: String, error: impl Display) -> Failure {
+    Failure::Other(format!("{what}: {error}"))
+}
