@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -160,7 +161,7 @@ impl Machine {
                 }
                 None
             }
-            Network::Tap => Some(NetworkNamespace::new()?),
+            Network::Tap => Some(Arc::new(NetworkNamespace::new()?)),
             // QEMU itself would start all the same, with a cable that leads nowhere.
             Network::PeerSocket(path) if !path.exists() => {
                 return Err(Error::CannotStart(format!(
@@ -325,7 +326,7 @@ pub struct Running {
     console: Console,
     qmp: Option<Qmp>,
     peer: Option<Peer>,
-    namespace: Option<NetworkNamespace>,
+    namespace: Option<Arc<NetworkNamespace>>,
     host_ports: Vec<u16>,
     directory: TempDir,
 }
@@ -349,8 +350,8 @@ impl Running {
     }
 
     /// The network namespace, if the network is [`Network::Tap`].
-    pub fn namespace(&self) -> Option<&NetworkNamespace> {
-        self.namespace.as_ref()
+    pub fn namespace(&self) -> Option<Arc<NetworkNamespace>> {
+        self.namespace.clone()
     }
 
     /// The ports of 127.0.0.1 that lead into the machine, in the order of the forwards asked for.

@@ -1,5 +1,24 @@
 //! Boots the real image in QEMU and acts on it from outside.
+//!
+//! [`TestMachine`] boots an image and gives a [`Host`] to connect from: through QEMU's own network,
+//! a tap device, or a [`PeerHost`] that is the other end of the machine's cable and may lose
+//! frames. [`http`] is the client that all tests use, [`load`] many of them at once.
+//!
+//! Waits are bounded, but nothing here asserts how long something took.
 #![forbid(unsafe_code)]
 
+pub mod files;
+mod host;
+pub mod http;
+mod impairment;
+pub mod load;
+mod machine;
 pub mod paths;
+mod peer_host;
+pub mod random;
 pub mod runner;
+
+pub use host::{Connection, Host};
+pub use impairment::{Counts, Impairment};
+pub use machine::{Cable, TestMachine, system_memory};
+pub use peer_host::{PeerHost, PeerStream};

@@ -36,3 +36,11 @@ pub(crate) fn libraries() -> &'static str {
         format!("{}/lib", sysroot.unwrap_or_default().trim())
     })
 }
+
+/// The description of `system`.
+pub fn description(system: &str) -> PathBuf {
+    match system {
+        "system" => root().join("system.xml"),
+        name => root().join("tests/systems").join(format!("{name}.xml")),
+    }
+}

@@ -1,0 +1,105 @@
+//! Where a test connects from.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use segue_qemu::NetworkNamespace;
+
+use crate::{PeerHost, PeerStream};
+
+/// How long a connection may stand still before a test fails.
+pub(crate) const STILL: Duration = Duration::from_secs(120);
+
+/// Address of the default application inside the machine.
+pub(crate) const APPLICATION: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+
+/// Where a test connects from. Cloning gives another handle to the same host.
+#[derive(Clone)]
+pub enum Host {
+    /// This machine, through a port that QEMU forwards.
+    Forwarded(u16),
+    /// A network namespace with a tap device.
+    Namespace(Arc<NetworkNamespace>),
+    /// The other end of the machine's cable.
+    Peer(PeerHost),
+}
+
+/// A connection to the application.
+pub enum Connection {
+    /// One of the operating system's.
+    System(TcpStream),
+    /// One of the peer's.
+    Peer(PeerStream),
+}
+
+impl Host {
+    /// Connects to port 80 of the application.
+    ///
+    /// # Errors
+    /// If it refuses or does not answer.
+    pub fn connect(&self) -> io::Result<Connection> {
+        match self {
+            Self::Forwarded(port) => system(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))),
+            Self::Namespace(namespace) => namespace
+                .run(|| system(SocketAddr::from((APPLICATION, 80))))
+                .map_err(io::Error::other)?,
+            Self::Peer(peer) => peer.connect(80).map(Connection::Peer),
+        }
+    }
+
+    /// The peer, if the host is one.
+    pub fn peer(&self) -> Option<&PeerHost> {
+        match self {
+            Self::Peer(peer) => Some(peer),
+            _ => None,
+        }
+    }
+}
+
+fn system(address: SocketAddr) -> io::Result<Connection> {
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(STILL))?;
+    stream.set_write_timeout(Some(STILL))?;
+    Ok(Connection::System(stream))
+}
+
+impl Connection {
+    /// Ends our direction; the other goes on.
+    ///
+    /// # Errors
+    /// If the connection is gone already.
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Self::System(stream) => stream.shutdown(Shutdown::Write),
+            Self::Peer(stream) => {
+                stream.close();
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::System(stream) => stream.read(buffer),
+            Self::Peer(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::System(stream) => stream.write(buffer),
+            Self::Peer(stream) => stream.write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
