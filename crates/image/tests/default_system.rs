@@ -1,0 +1,38 @@
+//! The project's own system description.
+
+mod support;
+
+use segue_image::model::{Contents, IrqSource, System};
+
+fn default_system() -> System {
+    let text = include_str!("../../../system.xml");
+    match segue_image::parse(text, &support::default_programs()) {
+        Ok(parsed) => {
+            let warnings: Vec<String> = parsed
+                .warnings
+                .iter()
+                .map(|warning| warning.line("system.xml"))
+                .collect();
+            assert_eq!(warnings, Vec::<String>::new());
+            parsed.system
+        }
+        Err(found) => panic!(
+            "{}",
+            found
+                .iter()
+                .map(|diagnostic| diagnostic.line("system.xml"))
+                .collect::<Vec<_>>()
+                .join("\n")
+        ),
+    }
+}
+
+#[test]
+fn the_default_system_has_no_mistake() {
+    let system = default_system();
+    let text = format!("{system:#?}");
+    // For people: cargo test -- --nocapture
+    println!("{text}");
+    assert_eq!(system.machine_memory, 256 << 20);
+    assert_eq!(text, format!("{:#?}", default_system()));
+}
