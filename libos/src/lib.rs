@@ -1,2 +1,38 @@
 //! The library OS: sockets, the TCP/IP stack and the Vif.
+//!
+//! A [`Stack`] is smoltcp behind a demultiplexer: the 4-tuple of a segment leads
+//! to its connection, and a connection borrows a smoltcp socket with buffers only
+//! while it has something to do. So a frame costs the same whether there is one
+//! connection or thousands, and an idle connection costs some 200 bytes.
+//! `docs/libos.md` tells how it fits together and what it does not do.
+//!
+//! Nothing here does I/O, blocks or reads a clock: frames come and go through a
+//! [`Backend`], times are arguments.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod config;
+mod connection;
+mod engine;
+mod handshake;
+mod hash;
+mod others;
+mod slab;
+mod sockets;
+mod stack;
+mod statistics;
+mod timers;
+mod vif;
+mod wire;
+
+pub use config::{
+    BindError, CloseReason, Config, ConnectionId, Event, EveryPort, ListenOptions, ListenerId,
+    Overflow, PortAuthority, Protocol, Ready, UdpId,
+};
+pub use engine::BufferSizes;
+pub use smoltcp::time::{Duration, Instant};
+pub use stack::Stack;
+pub use statistics::Statistics;
+pub use vif::{Backend, Capabilities, Counters, Offload, Received, Vif};

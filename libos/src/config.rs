@@ -1,0 +1,228 @@
+//! What a stack is told when it is made, and what it reports.
+
+use crate::engine::BufferSizes;
+use core::fmt;
+use core::net::{Ipv4Addr, SocketAddrV4};
+use smoltcp::time::Duration;
+
+/// Addresses and limits of a [`crate::Stack`].
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The interface's hardware address, unicast.
+    pub hardware_address: [u8; 6],
+    /// The interface's IPv4 address.
+    pub address: Ipv4Addr,
+    /// Length of the network's prefix, 0 to 32.
+    pub prefix_length: u8,
+    /// The router to other networks, if there is one.
+    pub gateway: Option<Ipv4Addr>,
+    /// Unpredictable to peers: initial sequence numbers and the seeds of hash
+    /// tables come from it.
+    pub seed: [u64; 2],
+    /// Connections that may be open at once, idle ones included. Each costs
+    /// about 200 bytes, and buffers while it is not idle.
+    pub maximum_connections: usize,
+    /// Bytes that the buffers of all connections may take together.
+    pub buffer_memory: usize,
+    /// Connections remembered in TIME_WAIT, about 80 bytes each. The oldest
+    /// makes room for a new one.
+    pub maximum_time_wait: usize,
+}
+
+/// How a listener treats its connections.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenOptions {
+    /// Handshakes that may be under way at once, about 100 bytes each.
+    pub backlog: usize,
+    /// What happens to a SYN when the backlog is full.
+    pub overflow: Overflow,
+    /// Buffers of a connection that is not idle.
+    pub buffers: BufferSizes,
+    /// A handshake not completed after this is given up.
+    pub handshake_timeout: Duration,
+    /// A connection is reset when it waits for its peer this long: for an
+    /// acknowledgement, an answer to a keep-alive probe, or, without probes,
+    /// any sign at all. `None`: for ever.
+    pub timeout: Option<Duration>,
+    /// How often an idle connection asks its peer for a sign of life. A
+    /// connection with probes keeps its buffers.
+    pub keep_alive: Option<Duration>,
+    /// After `close`, how long the peer may take to close too.
+    pub linger: Duration,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self {
+            backlog: 128,
+            overflow: Overflow::EvictOldest,
+            buffers: BufferSizes {
+                receive: 8 * 1024,
+                send: 128 * 1024,
+            },
+            handshake_timeout: Duration::from_secs(10),
+            timeout: Some(Duration::from_secs(120)),
+            keep_alive: None,
+            linger: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What happens to a SYN when a listener's backlog is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// The handshake that waits longest makes room: under a flood of forged
+    /// SYNs, real peers get through if they answer in time.
+    EvictOldest,
+    /// The SYN is dropped; the peer tries again.
+    Drop,
+    /// The SYN is answered with a RST.
+    Reset,
+}
+
+/// Names a connection. It stays unique after the connection has ended: calls
+/// with an id of the past do nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl ConnectionId {
+    /// A number below [`Config::maximum_connections`], used again after the
+    /// connection has ended.
+    pub fn index(&self) -> usize {
+        self.index as usize
+    }
+}
+
+/// Names a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub(crate) u32);
+
+/// Names a UDP socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UdpId(pub(crate) u32);
+
+/// Something the application should look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A connection has been made.
+    Accepted {
+        /// By this listener.
+        listener: ListenerId,
+        /// The connection.
+        connection: ConnectionId,
+        /// The other end.
+        peer: SocketAddrV4,
+    },
+    /// A connection has something to read or room to write. At most one for each
+    /// connection and call of [`crate::Stack::poll`].
+    Ready {
+        /// The connection.
+        connection: ConnectionId,
+        /// What it is ready for.
+        ready: Ready,
+    },
+    /// A connection has ended. Its last event; the id means nothing any more.
+    Closed {
+        /// The connection.
+        connection: ConnectionId,
+        /// How it ended.
+        reason: CloseReason,
+    },
+    /// A UDP socket has received something.
+    Datagram {
+        /// The socket.
+        socket: UdpId,
+    },
+}
+
+/// What a connection is ready for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// Bytes have come in.
+    pub readable: bool,
+    /// A send was cut short before, and now there is room.
+    pub writable: bool,
+    /// The peer sends no more. Bytes from before may still wait to be read.
+    pub peer_closed: bool,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Both sides closed, everything was delivered.
+    Finished,
+    /// The peer reset it.
+    Reset,
+    /// The peer did not answer in time.
+    TimedOut,
+    /// The application aborted it.
+    Aborted,
+}
+
+/// Transport protocols that have ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Who says which ports this stack may use.
+pub trait PortAuthority {
+    /// Takes a port.
+    fn bind(&mut self, protocol: Protocol, port: u16) -> Result<(), BindError>;
+    /// Takes any free ephemeral port.
+    fn bind_any(&mut self, protocol: Protocol) -> Result<u16, BindError>;
+    /// Gives a port back.
+    fn release(&mut self, protocol: Protocol, port: u16);
+}
+
+/// Why a port could not be bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindError {
+    /// Someone else has the port, or all ephemeral ports are taken.
+    AddressInUse,
+    /// This application may not have it.
+    NotAllowed,
+    /// The port authority does not answer as it should.
+    Authority,
+    /// The buffer sizes or the port number make no sense.
+    Invalid,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AddressInUse => "the port is in use",
+            Self::NotAllowed => "this application may not have the port",
+            Self::Authority => "the port authority gave an answer that means nothing",
+            Self::Invalid => "port 0, or a buffer size out of range, cannot be bound",
+        })
+    }
+}
+
+impl core::error::Error for BindError {}
+
+/// Lets a stack use every port: for tests, and for an application that has an
+/// address of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EveryPort {
+    next: u16,
+}
+
+impl PortAuthority for EveryPort {
+    fn bind(&mut self, _: Protocol, _: u16) -> Result<(), BindError> {
+        Ok(())
+    }
+    fn bind_any(&mut self, _: Protocol) -> Result<u16, BindError> {
+        // RFC 6335, 6: dynamic ports are 49152 to 65535.
+        let port = 49_152 + self.next % 16_384;
+        self.next = self.next.wrapping_add(1);
+        Ok(port)
+    }
+    fn release(&mut self, _: Protocol, _: u16) {}
+}

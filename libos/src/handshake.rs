@@ -1,0 +1,340 @@
+//! Connections before and after they have an engine: handshakes, TIME_WAIT, and
+//! segments that belong to no connection.
+//!
+//! A peer that has only sent a SYN costs an entry in a bounded table. Buffers
+//! are given out when it has shown, by acknowledging our SYN, that it is where
+//! it says it is.
+
+use crate::config::Overflow;
+use crate::connection::{Connection, Handshake, Link, Place, TimeWait, link_back};
+use crate::stack::{Stack, TIME_WAIT};
+use crate::timers::Timer;
+use crate::wire::{ACK, Control, FIN, FlowKey, PeerOptions, RST, SYN, Segment, TCP_HEADER, before};
+use core::hash::Hasher;
+use smoltcp::time::Duration;
+
+/// Time to the first repetition of a SYN of ours; it doubles with each (RFC 6298, 2).
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+impl Stack {
+    /// A segment to no connection. `last` is our last sequence number of an
+    /// earlier connection of the same name.
+    pub(crate) fn stray_segment(&mut self, frame: &[u8], segment: &Segment, last: Option<u32>) {
+        if segment.flags & RST != 0 {
+            return;
+        }
+        let listener = self.listening.get(&segment.key.local_port).copied();
+        match listener {
+            Some(listener) if segment.flags & (SYN | ACK | FIN) == SYN => {
+                self.begin_handshake(listener, frame, segment, last);
+            }
+            _ => self.refuse(&link_back(frame), segment),
+        }
+    }
+
+    /// Answers a segment with a RST (RFC 9293, 3.10.7.1).
+    fn refuse(&mut self, link: &Link, segment: &Segment) {
+        self.statistics.refused_segments += 1;
+        let control = if segment.flags & ACK != 0 {
+            Control {
+                key: segment.key,
+                sequence: segment.acknowledgement,
+                acknowledgement: 0,
+                flags: RST,
+                window: 0,
+                options: None,
+            }
+        } else {
+            Control {
+                key: segment.key,
+                sequence: 0,
+                acknowledgement: segment.sequence.wrapping_add(segment.length()),
+                flags: RST | ACK,
+                window: 0,
+                options: None,
+            }
+        };
+        self.send_control(link, &control);
+    }
+
+    /// An initial sequence number: a clock of 4 µs and a secret function of the
+    /// connection's name (RFC 6528).
+    fn initial_sequence(&self, key: &FlowKey) -> u32 {
+        let mut hasher = self.sequence_secret;
+        hasher.write_u64(u64::from(key.remote.to_bits()) << 32 | u64::from(key.local.to_bits()));
+        hasher.write_u32(u32::from(key.remote_port) << 16 | u32::from(key.local_port));
+        let clock = (self.now.total_micros() / 4) as u32;
+        clock.wrapping_add(hasher.finish() as u32)
+    }
+
+    fn begin_handshake(
+        &mut self,
+        listener_index: u32,
+        frame: &[u8],
+        segment: &Segment,
+        last: Option<u32>,
+    ) {
+        let Some(Some(listener)) = self.listeners.get_mut(listener_index as usize) else {
+            return;
+        };
+        if listener.handshakes >= listener.options.backlog {
+            match listener.options.overflow {
+                Overflow::EvictOldest => {
+                    while let Some((oldest, generation)) = listener.order.pop_front() {
+                        if self.handshakes.generation(oldest) == generation {
+                            self.drop_handshake(oldest);
+                            break;
+                        }
+                    }
+                }
+                Overflow::Drop => {
+                    self.statistics.handshakes_lost += 1;
+                    return;
+                }
+                Overflow::Reset => {
+                    self.statistics.handshakes_lost += 1;
+                    return self.refuse(&link_back(frame), segment);
+                }
+            }
+        }
+        let mut ours = self.initial_sequence(&segment.key);
+        if let Some(last) = last
+            && !before(last, ours)
+        {
+            ours = last.wrapping_add(1 << 16);
+        }
+        let handshake = Handshake {
+            key: segment.key,
+            link: link_back(frame),
+            listener: listener_index,
+            ours,
+            theirs: segment.sequence,
+            peer: PeerOptions::parse(&frame[segment.tcp + TCP_HEADER..segment.payload]),
+            begun: self.now,
+            tries: 0,
+            armed: None,
+        };
+        let Some(index) = self.handshakes.insert(handshake) else {
+            return;
+        };
+        self.statistics.handshakes += 1;
+        self.table.insert(segment.key, Place::Handshake(index));
+        let handshakes = &self.handshakes;
+        if let Some(Some(listener)) = self.listeners.get_mut(listener_index as usize) {
+            listener.handshakes += 1;
+            if listener.order.len() > 2 * listener.options.backlog {
+                listener
+                    .order
+                    .retain(|&(index, generation)| handshakes.generation(index) == generation);
+            }
+            listener
+                .order
+                .push_back((index, handshakes.generation(index)));
+        }
+        self.send_synchronize(index);
+    }
+
+    /// Sends our SYN, and arms the timer for the next time.
+    fn send_synchronize(&mut self, index: u32) {
+        let Some(handshake) = self.handshakes.get(index) else {
+            return;
+        };
+        let Some(options) = self.listener_options(handshake.listener) else {
+            return;
+        };
+        let segment = self.vif.capabilities().maximum_frame - crate::wire::ETHERNET_HEADER - 40;
+        let control = Control {
+            key: handshake.key,
+            sequence: handshake.ours,
+            acknowledgement: handshake.theirs.wrapping_add(1),
+            flags: SYN | ACK,
+            window: options.buffers.receive.min(65_535) as u16,
+            options: Some(PeerOptions {
+                maximum_segment: segment.min(65_535) as u16,
+                // An engine's own window is never scaled.
+                window_scale: handshake.peer.window_scale.map(|_| 0),
+                selective: handshake.peer.selective,
+            }),
+        };
+        let give_up = handshake.begun + options.handshake_timeout;
+        let retry = self.now + FIRST_RETRY * (1 << handshake.tries.min(6));
+        let link = handshake.link;
+        if let Some(handshake) = self.handshakes.get_mut(index) {
+            self.timers.disarm(Timer::Handshake(index), handshake.armed);
+            handshake.armed =
+                self.timers
+                    .arm(Timer::Handshake(index), None, Some(retry.min(give_up)));
+        }
+        self.send_control(&link, &control);
+    }
+
+    pub(crate) fn handshake_due(&mut self, index: u32) {
+        let Some(handshake) = self.handshakes.get_mut(index) else {
+            return;
+        };
+        handshake.armed = None;
+        handshake.tries += 1;
+        let (listener, begun) = (handshake.listener, handshake.begun);
+        match self.listener_options(listener) {
+            Some(options) if self.now < begun + options.handshake_timeout => {
+                self.send_synchronize(index)
+            }
+            _ => self.drop_handshake(index),
+        }
+    }
+
+    fn remove_handshake(&mut self, index: u32) -> Option<Handshake> {
+        let handshake = self.handshakes.remove(index)?;
+        self.timers.disarm(Timer::Handshake(index), handshake.armed);
+        self.table.remove(&handshake.key);
+        if let Some(Some(listener)) = self.listeners.get_mut(handshake.listener as usize) {
+            listener.handshakes -= 1;
+        }
+        Some(handshake)
+    }
+
+    pub(crate) fn drop_handshake(&mut self, index: u32) {
+        if self.remove_handshake(index).is_some() {
+            self.statistics.handshakes_lost += 1;
+        }
+    }
+
+    /// A segment to a connection whose SYN we have answered.
+    pub(crate) fn handshake_segment(&mut self, index: u32, frame: &mut [u8], segment: &Segment) {
+        let Some(handshake) = self.handshakes.get(index) else {
+            return;
+        };
+        let next = handshake.theirs.wrapping_add(1);
+        if segment.flags & RST != 0 {
+            if segment.sequence == next {
+                self.drop_handshake(index);
+            }
+            return;
+        }
+        if segment.flags & SYN != 0 {
+            if segment.flags & ACK != 0 {
+                return;
+            }
+            if segment.sequence == handshake.theirs {
+                self.send_synchronize(index);
+            } else {
+                // The peer has started anew; it had nothing from us to lose.
+                self.drop_handshake(index);
+                self.stray_segment(frame, segment, None);
+            }
+            return;
+        }
+        if segment.flags & ACK == 0 {
+            return;
+        }
+        if segment.acknowledgement != handshake.ours.wrapping_add(1) {
+            return self.refuse(&link_back(frame), segment);
+        }
+        let Some(options) = self.listener_options(handshake.listener) else {
+            return;
+        };
+        if segment.sequence.wrapping_sub(next) as usize > options.buffers.receive {
+            return;
+        }
+        let connection = Connection {
+            key: handshake.key,
+            link: link_back(frame),
+            listener: handshake.listener,
+            engine: None,
+            offset: 0,
+            send_next: segment.acknowledgement,
+            receive_next: next,
+            window: segment.window,
+            peer: handshake.peer,
+            last_activity: self.now,
+            last_challenge: None,
+            linger_until: None,
+            deadline: None,
+            armed: None,
+            touched: false,
+            queued: false,
+            announced: false,
+            fresh: false,
+            wants_room: false,
+            close_requested: false,
+            abort_requested: false,
+            starved: false,
+            end_reported: false,
+            ended: None,
+        };
+        let Some(new) = self.connections.insert(connection) else {
+            self.statistics.no_buffers += 1;
+            return;
+        };
+        if !self.resume(new) {
+            // The peer repeats its data, or we our SYN, and then there may be room.
+            self.connections.remove(new);
+            self.statistics.no_buffers += 1;
+            return;
+        }
+        self.remove_handshake(index);
+        self.table.insert(segment.key, Place::Connection(new));
+        self.statistics.accepted += 1;
+        self.enqueue(new);
+        self.connection_segment(new, frame, segment);
+    }
+
+    /// Keeps a closed connection's name (RFC 9293, 3.6.1).
+    pub(crate) fn remember(&mut self, remains: TimeWait) {
+        if self.time_waits.is_full() {
+            while let Some((_, index, generation)) = self.time_wait_order.pop_front() {
+                if self.time_waits.generation(index) == generation {
+                    self.forget(index);
+                    break;
+                }
+            }
+        }
+        let key = remains.key;
+        if let Some(index) = self.time_waits.insert(remains) {
+            self.table.insert(key, Place::TimeWait(index));
+            self.time_wait_order.push_back((
+                self.now + TIME_WAIT,
+                index,
+                self.time_waits.generation(index),
+            ));
+        }
+    }
+
+    pub(crate) fn forget(&mut self, index: u32) {
+        if let Some(remains) = self.time_waits.remove(index) {
+            self.table.remove(&remains.key);
+        }
+    }
+
+    pub(crate) fn time_wait_segment(&mut self, index: u32, frame: &[u8], segment: &Segment) {
+        let Some(remains) = self.time_waits.get(index) else {
+            return;
+        };
+        // RFC 1337: a RST must not end TIME_WAIT early.
+        if segment.flags & RST != 0 {
+            return;
+        }
+        let (send_next, receive_next) = (remains.send_next, remains.receive_next);
+        if segment.flags & (SYN | ACK) == SYN
+            && before(receive_next.wrapping_sub(1), segment.sequence)
+        {
+            // RFC 6191, 2: a new incarnation of the connection.
+            self.statistics.time_wait_recycled += 1;
+            self.forget(index);
+            return self.stray_segment(frame, segment, Some(send_next));
+        }
+        // Only what takes up sequence numbers is answered: two ends in TIME_WAIT
+        // must not answer each other for ever.
+        if segment.length() > 0 {
+            let control = Control {
+                key: segment.key,
+                sequence: send_next,
+                acknowledgement: receive_next,
+                flags: ACK,
+                window: 0,
+                options: None,
+            };
+            self.send_control(&link_back(frame), &control);
+        }
+    }
+}

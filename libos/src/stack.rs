@@ -1,0 +1,696 @@
+//! The stack: frames in, events out; calls in, frames out.
+
+use crate::config::{
+    BindError, CloseReason, Config, ConnectionId, Event, ListenOptions, ListenerId, PortAuthority,
+    Protocol, Ready,
+};
+use crate::connection::{Connection, Handshake, Link, Listener, Place, TimeWait};
+use crate::engine::Engines;
+use crate::hash::{FlowMap, Secret, Seed};
+use crate::others::Others;
+use crate::slab::Slab;
+use crate::statistics::Statistics;
+use crate::timers::{Timer, Timers};
+use crate::vif::{Offload, Vif};
+use crate::wire::{self, ACK, Class, Control, ETHERNET_HEADER, RST, SYN, Segment};
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::SocketAddrV4;
+use hashbrown::HashMap;
+use smoltcp::socket::tcp;
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::Ipv4Cidr;
+
+/// Frames taken in before the application gets its turn.
+const FRAMES_PER_POLL: usize = 256;
+/// An engine that wants to send but does not is asked again after this.
+const RETRY: Duration = Duration::from_millis(10);
+/// A connection may be parked when nothing happened on it for this long, several
+/// times the longest delay of an acknowledgement.
+const PARK_AFTER: Duration = Duration::from_millis(50);
+/// How long a closed connection's name is kept: smoltcp's constant for it.
+pub(crate) const TIME_WAIT: Duration = Duration::from_secs(10);
+/// At most one challenge ACK to a connection in this time (RFC 5961, 7).
+const CHALLENGE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A TCP/IP stack over one [`Vif`].
+///
+/// The caller drives it in rounds: [`Stack::poll`] takes frames in,
+/// [`Stack::next_event`] says what became of them, the application reads and
+/// writes, and [`Stack::flush`] sends. So an answer carries the acknowledgement
+/// of what it answers. Between rounds it may sleep until
+/// [`Stack::next_deadline`].
+pub struct Stack {
+    pub(crate) vif: Vif,
+    pub(crate) engines: Engines,
+    pub(crate) others: Others,
+    pub(crate) table: FlowMap<Place>,
+    pub(crate) connections: Slab<Connection>,
+    pub(crate) handshakes: Slab<Handshake>,
+    pub(crate) time_waits: Slab<TimeWait>,
+    /// TIME_WAITs in the order they end, with their generations.
+    pub(crate) time_wait_order: VecDeque<(Instant, u32, u32)>,
+    pub(crate) listeners: Vec<Option<Listener>>,
+    pub(crate) listening: HashMap<u16, u32, Seed>,
+    pub(crate) timers: Timers,
+    pub(crate) touched: Vec<u32>,
+    pub(crate) queue: VecDeque<u32>,
+    /// Connections that want an engine, in the order they came.
+    pub(crate) starved: VecDeque<u32>,
+    buffer: Vec<u8>,
+    pub(crate) now: Instant,
+    config: Config,
+    pub(crate) sequence_secret: siphasher::sip::SipHasher13,
+    pub(crate) statistics: Statistics,
+}
+
+impl Stack {
+    /// A stack with no sockets yet.
+    pub fn new(config: Config, mut vif: Vif, now: Instant) -> Self {
+        let secret = Secret(config.seed);
+        let hash = Seed(Secret([secret.derive(1), secret.derive(2)]));
+        let cidr = Ipv4Cidr::new(config.address, config.prefix_length);
+        Self {
+            engines: Engines::new(&mut vif, cidr, secret.derive(3), config.buffer_memory, now),
+            others: Others::new(&config, &mut vif, secret.derive(4), hash, now),
+            table: FlowMap::with_hasher(hash),
+            connections: Slab::new(config.maximum_connections),
+            handshakes: Slab::new(usize::MAX),
+            time_waits: Slab::new(config.maximum_time_wait.max(1)),
+            time_wait_order: VecDeque::new(),
+            listeners: Vec::new(),
+            listening: HashMap::with_hasher(hash),
+            timers: Timers::default(),
+            touched: Vec::new(),
+            queue: VecDeque::new(),
+            starved: VecDeque::new(),
+            buffer: vec![0; vif.capabilities().maximum_frame.max(2048)],
+            now,
+            sequence_secret: siphasher::sip::SipHasher13::new_with_keys(
+                secret.derive(5),
+                secret.derive(6),
+            ),
+            statistics: Statistics::default(),
+            vif,
+            config,
+        }
+    }
+
+    /// Accepts connections on a port, which `authority` must grant.
+    pub fn listen(
+        &mut self,
+        port: u16,
+        options: ListenOptions,
+        authority: &mut dyn PortAuthority,
+    ) -> Result<ListenerId, BindError> {
+        let sizes = options.buffers;
+        if port == 0
+            || !(2048..=65_535).contains(&sizes.receive)
+            || !(2048..=1 << 24).contains(&sizes.send)
+        {
+            return Err(BindError::Invalid);
+        }
+        if self.listening.contains_key(&port) {
+            return Err(BindError::AddressInUse);
+        }
+        authority.bind(Protocol::Tcp, port)?;
+        let id = self.listeners.len() as u32;
+        self.listening.insert(port, id);
+        self.listeners.push(Some(Listener {
+            options,
+            handshakes: 0,
+            order: VecDeque::new(),
+        }));
+        Ok(ListenerId(id))
+    }
+
+    /// Takes in frames, until there is none or it is the application's turn, and
+    /// looks at the clock. Returns how many frames there were.
+    pub fn poll(&mut self, now: Instant) -> usize {
+        self.now = now;
+        self.expire();
+        let mut buffer = core::mem::take(&mut self.buffer);
+        let mut frames = 0;
+        while frames < FRAMES_PER_POLL {
+            let Some(received) = self.vif.receive(&mut buffer) else {
+                break;
+            };
+            frames += 1;
+            let frame = &mut buffer[..received.length];
+            let class = wire::classify(
+                frame,
+                received.verified,
+                &self.config.hardware_address,
+                self.config.address,
+                &mut self.statistics,
+            );
+            match class {
+                Class::Tcp(segment) => self.segment(frame, &segment),
+                Class::Udp(port) => self.others.receive(&mut self.vif, frame, Some(port), now),
+                Class::Other => self.others.receive(&mut self.vif, frame, None, now),
+                Class::Drop => {}
+            }
+        }
+        self.buffer = buffer;
+        frames
+    }
+
+    /// Sends what connections and sockets have to send, as far as the Vif takes it.
+    pub fn flush(&mut self, now: Instant) {
+        self.now = now;
+        let mut touched = core::mem::take(&mut self.touched);
+        touched.retain(|&index| {
+            let keep = self.egress(index);
+            if let Some(connection) = self.connections.get_mut(index) {
+                connection.touched = keep;
+            }
+            keep
+        });
+        // Sending may have ended connections, and so fed starved ones.
+        touched.append(&mut self.touched);
+        self.touched = touched;
+        self.others.send(&mut self.vif, now);
+        self.vif.commit();
+    }
+
+    /// When [`Stack::poll`] and [`Stack::flush`] should be called again at the
+    /// latest, frames or not.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let time_wait = self.time_wait_order.front().map(|&(at, ..)| at);
+        [self.timers.earliest(), self.others.deadline(), time_wait]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether [`Stack::next_event`] has something to say.
+    pub fn has_events(&self) -> bool {
+        !self.queue.is_empty() || !self.others.events.is_empty()
+    }
+
+    /// What the application should look at next.
+    pub fn next_event(&mut self) -> Option<Event> {
+        while let Some(index) = self.queue.pop_front() {
+            let generation = self.connections.generation(index);
+            let Some(connection) = self.connections.get_mut(index) else {
+                continue;
+            };
+            connection.queued = false;
+            let id = ConnectionId { index, generation };
+            if !connection.announced {
+                connection.announced = true;
+                connection.queued = true;
+                let listener = ListenerId(connection.listener);
+                let peer = SocketAddrV4::new(connection.key.remote, connection.key.remote_port);
+                self.queue.push_front(index);
+                return Some(Event::Accepted {
+                    listener,
+                    connection: id,
+                    peer,
+                });
+            }
+            if let Some(reason) = connection.ended {
+                self.connections.remove(index);
+                self.statistics.closed += 1;
+                return Some(Event::Closed {
+                    connection: id,
+                    reason,
+                });
+            }
+            let Some(engine) = connection.engine else {
+                continue;
+            };
+            let socket = self.engines.get_ref(engine).socket_ref();
+            let mut ready = Ready::default();
+            if core::mem::take(&mut connection.fresh) {
+                ready.readable = socket.can_recv() && !connection.close_requested;
+            }
+            if connection.wants_room
+                && socket.send_queue() <= socket.send_capacity() / 2
+                && socket.may_send()
+            {
+                connection.wants_room = false;
+                ready.writable = true;
+            }
+            if !connection.end_reported && is_end(socket.state()) {
+                connection.end_reported = true;
+                ready.peer_closed = true;
+            }
+            if ready != Ready::default() {
+                return Some(Event::Ready {
+                    connection: id,
+                    ready,
+                });
+            }
+        }
+        self.others
+            .next_event()
+            .map(|socket| Event::Datagram { socket })
+    }
+
+    /// What has been counted so far.
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            vif: self.vif.counters,
+            ..self.statistics
+        }
+    }
+
+    /// Connections open now, parked ones included.
+    pub fn open_connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Handshakes under way.
+    pub fn open_handshakes(&self) -> usize {
+        self.handshakes.len()
+    }
+
+    /// Connections remembered in TIME_WAIT.
+    pub fn time_wait_entries(&self) -> usize {
+        self.time_waits.len()
+    }
+
+    /// Bytes of connection buffers made so far.
+    pub fn buffer_memory(&self) -> usize {
+        self.engines.memory()
+    }
+
+    pub(crate) fn touch(&mut self, index: u32) {
+        if let Some(connection) = self.connections.get_mut(index)
+            && !connection.touched
+        {
+            connection.touched = true;
+            self.touched.push(index);
+        }
+    }
+
+    pub(crate) fn enqueue(&mut self, index: u32) {
+        if let Some(connection) = self.connections.get_mut(index)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.queue.push_back(index);
+        }
+    }
+
+    fn segment(&mut self, frame: &mut [u8], segment: &Segment) {
+        match self.table.get(&segment.key).copied() {
+            Some(Place::Connection(index)) => self.connection_segment(index, frame, segment),
+            Some(Place::Handshake(index)) => self.handshake_segment(index, frame, segment),
+            Some(Place::TimeWait(index)) => self.time_wait_segment(index, frame, segment),
+            None => self.stray_segment(frame, segment, None),
+        }
+    }
+
+    pub(crate) fn connection_segment(&mut self, index: u32, frame: &mut [u8], segment: &Segment) {
+        if segment.flags & SYN != 0 {
+            return self.challenge(index);
+        }
+        if !self.resume(index) {
+            self.statistics.no_buffers += 1;
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let Some(engine) = connection.engine else {
+            return;
+        };
+        connection.last_activity = self.now;
+        connection.link[..6].copy_from_slice(&frame[6..12]);
+        if segment.flags & ACK != 0 {
+            connection.window = segment.window;
+            let acknowledgement = segment.acknowledgement.wrapping_sub(connection.offset);
+            frame[segment.tcp + 8..segment.tcp + 12]
+                .copy_from_slice(&acknowledgement.to_be_bytes());
+        }
+        connection.fresh |= segment.payload < segment.end;
+        let packet = &frame[ETHERNET_HEADER..segment.end];
+        let sent = self.engines.receive(
+            engine,
+            &mut self.vif,
+            connection.link,
+            connection.offset,
+            packet,
+            self.now,
+        );
+        if let Some(sent) = sent {
+            connection.note(&sent);
+        }
+        if !connection.touched {
+            connection.touched = true;
+            self.touched.push(index);
+        }
+        if !connection.queued {
+            connection.queued = true;
+            self.queue.push_back(index);
+        }
+        let reason = if segment.flags & RST != 0 {
+            CloseReason::Reset
+        } else {
+            CloseReason::Finished
+        };
+        self.end_if_closed(index, reason, false);
+    }
+
+    /// Answers a SYN on a live connection (RFC 5961, 4): if the peer has
+    /// forgotten the connection, it answers with a RST that ends it.
+    fn challenge(&mut self, index: u32) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        if connection
+            .last_challenge
+            .is_some_and(|last| now < last + CHALLENGE_INTERVAL)
+        {
+            return;
+        }
+        connection.last_challenge = Some(now);
+        let control = Control {
+            key: connection.key,
+            sequence: connection.send_next,
+            acknowledgement: connection.receive_next,
+            flags: ACK,
+            window: 0,
+            options: None,
+        };
+        let link = connection.link;
+        self.send_control(&link, &control);
+    }
+
+    /// Gives a connection an engine, if it has none. Returns false if it stays
+    /// without.
+    pub(crate) fn resume(&mut self, index: u32) -> bool {
+        let Some(connection) = self.connections.get(index) else {
+            return false;
+        };
+        if connection.engine.is_some() {
+            return true;
+        }
+        if connection.ended.is_some() {
+            return false;
+        }
+        let Some(Some(listener)) = self.listeners.get(connection.listener as usize) else {
+            return false;
+        };
+        let options = listener.options;
+        let mut engine = self.engines.take(options.buffers, index as usize);
+        if engine.is_none() {
+            let (now, connections) = (self.now, &self.connections);
+            let idle = self.engines.find_idle(options.buffers, |user, socket| {
+                connections
+                    .get(user as u32)
+                    .is_some_and(|connection| may_park(connection, socket, now))
+            });
+            let Some(victim) = idle else { return false };
+            self.park(victim as u32);
+            engine = self.engines.take(options.buffers, index as usize);
+        }
+        let Some(engine) = engine else { return false };
+        let Some(connection) = self.connections.get_mut(index) else {
+            return false;
+        };
+        connection.offset = self
+            .engines
+            .establish(engine, &connection.resumption(), self.now);
+        connection.engine = Some(engine);
+        let socket = self.engines.get(engine).socket();
+        socket.set_timeout(options.timeout);
+        socket.set_keep_alive(options.keep_alive);
+        self.statistics.resumed += 1;
+        true
+    }
+
+    fn park(&mut self, index: u32) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let Some(engine) = connection.engine.take() else {
+            return;
+        };
+        self.engines.release(engine);
+        self.statistics.parked += 1;
+        let Some(Some(listener)) = self.listeners.get(connection.listener as usize) else {
+            return;
+        };
+        connection.deadline = listener
+            .options
+            .timeout
+            .map(|timeout| connection.last_activity + timeout);
+        connection.armed = self.timers.arm(
+            Timer::Connection(index),
+            connection.armed,
+            connection.deadline,
+        );
+    }
+
+    /// Sends what a connection has to send. Returns whether it has to be called
+    /// again when there is room.
+    fn egress(&mut self, index: u32) -> bool {
+        let now = self.now;
+        let largest = self.vif.largest_transmit();
+        let Some(connection) = self.connections.get(index) else {
+            return false;
+        };
+        if connection.engine.is_none() {
+            let needs =
+                connection.wants_room || connection.close_requested || connection.abort_requested;
+            if !needs || connection.ended.is_some() || !self.resume(index) {
+                return false;
+            }
+            self.enqueue(index);
+            self.apply_requests(index);
+        }
+        let Some(connection) = self.connections.get_mut(index) else {
+            return false;
+        };
+        let Some(engine) = connection.engine else {
+            return false;
+        };
+        let blocked = loop {
+            let next = self.engines.poll_at(engine, now);
+            connection.deadline = next;
+            if next.is_none_or(|at| at > now) {
+                break false;
+            }
+            if !self.vif.can_transmit(largest) {
+                break true;
+            }
+            let sent = self.engines.send(
+                engine,
+                &mut self.vif,
+                connection.link,
+                connection.offset,
+                now,
+            );
+            match sent {
+                Some(sent) => {
+                    if connection.note(&sent) {
+                        self.statistics.retransmissions += 1;
+                    }
+                }
+                None => {
+                    let next = self.engines.poll_at(engine, now);
+                    connection.deadline = next.map(|at| if at > now { at } else { now + RETRY });
+                    break false;
+                }
+            }
+        };
+        // A delayed acknowledgement still has to go out; TIME_WAIT's own end is far.
+        let drained = !blocked && connection.deadline.is_none_or(|at| at > now + PARK_AFTER);
+        if let Some(until) = connection.linger_until {
+            connection.deadline = Some(
+                connection
+                    .deadline
+                    .map_or(until, |deadline| deadline.min(until)),
+            );
+        }
+        connection.armed = self.timers.arm(
+            Timer::Connection(index),
+            connection.armed,
+            connection.deadline.map(|deadline| deadline.max(now)),
+        );
+        let aborted = connection.abort_requested;
+        self.end_if_closed(
+            index,
+            if aborted {
+                CloseReason::Aborted
+            } else {
+                CloseReason::TimedOut
+            },
+            drained,
+        );
+        blocked
+    }
+
+    /// Does to the engine what the application asked for while there was none.
+    pub(crate) fn apply_requests(&mut self, index: u32) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let Some(engine) = connection.engine else {
+            return;
+        };
+        let socket = self.engines.get(engine).socket();
+        if connection.abort_requested {
+            socket.abort();
+        } else if connection.close_requested {
+            socket.close();
+        }
+    }
+
+    /// Ends a connection whose engine is done with it. `drained` says that the
+    /// engine has nothing more to send for now.
+    fn end_if_closed(&mut self, index: u32, reason: CloseReason, drained: bool) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let Some(engine) = connection.engine else {
+            return;
+        };
+        if connection.close_requested {
+            // Nobody reads any more. What still comes in is acknowledged and
+            // dropped, so that the peer gets to see our last bytes and our FIN.
+            let socket = self.engines.get(engine).socket();
+            while socket.can_recv() {
+                if socket.recv(|bytes| (bytes.len(), ())).is_err() {
+                    break;
+                }
+            }
+        }
+        let socket = self.engines.get_ref(engine).socket_ref();
+        match socket.state() {
+            tcp::State::Closed if socket.remote_endpoint().is_none() => self.end(index, reason),
+            tcp::State::TimeWait if drained => {
+                let remains = TimeWait {
+                    key: connection.key,
+                    send_next: connection.send_next,
+                    receive_next: connection.receive_next,
+                };
+                self.end(index, CloseReason::Finished);
+                self.remember(remains);
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends a connection; the application is told.
+    pub(crate) fn end(&mut self, index: u32, reason: CloseReason) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        self.timers
+            .disarm(Timer::Connection(index), connection.armed.take());
+        connection.ended = Some(reason);
+        self.table.remove(&connection.key);
+        if let Some(engine) = connection.engine.take() {
+            self.engines.release(engine);
+            if let Some(next) = self.starved.pop_front() {
+                if let Some(starved) = self.connections.get_mut(next) {
+                    starved.starved = false;
+                }
+                self.touch(next);
+            }
+        }
+        self.enqueue(index);
+    }
+
+    /// Deals with what is due.
+    fn expire(&mut self) {
+        let now = self.now;
+        while let Some(timer) = self.timers.next_due(now) {
+            match timer {
+                Timer::Connection(index) => self.connection_due(index),
+                Timer::Handshake(index) => self.handshake_due(index),
+            }
+        }
+        while let Some(&(at, index, generation)) = self.time_wait_order.front() {
+            if at > now && !self.time_waits.is_full() {
+                break;
+            }
+            self.time_wait_order.pop_front();
+            if self.time_waits.generation(index) == generation {
+                self.forget(index);
+            }
+        }
+    }
+
+    fn connection_due(&mut self, index: u32) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        connection.armed = None;
+        if connection.deadline.is_none_or(|deadline| deadline > now) {
+            connection.armed = self
+                .timers
+                .arm(Timer::Connection(index), None, connection.deadline);
+            return;
+        }
+        if connection.engine.is_none() {
+            self.reset_parked(index, CloseReason::TimedOut);
+            return;
+        }
+        if connection.linger_until.is_some_and(|until| until <= now) {
+            connection.linger_until = None;
+            connection.abort_requested = true;
+            self.apply_requests(index);
+        }
+        self.touch(index);
+    }
+
+    /// Ends a parked connection with a RST.
+    pub(crate) fn reset_parked(&mut self, index: u32, reason: CloseReason) {
+        let Some(connection) = self.connections.get(index) else {
+            return;
+        };
+        let control = Control {
+            key: connection.key,
+            sequence: connection.send_next,
+            acknowledgement: connection.receive_next,
+            flags: RST | ACK,
+            window: 0,
+            options: None,
+        };
+        let link = connection.link;
+        self.send_control(&link, &control);
+        self.end(index, reason);
+    }
+
+    pub(crate) fn listener_options(&self, listener: u32) -> Option<&ListenOptions> {
+        Some(&self.listeners.get(listener as usize)?.as_ref()?.options)
+    }
+
+    /// Sends a segment of the stack's own.
+    pub(crate) fn send_control(&mut self, link: &Link, control: &Control) {
+        let length = ETHERNET_HEADER + control.length();
+        self.vif.transmit(length, Offload::default(), |frame| {
+            frame[..ETHERNET_HEADER].copy_from_slice(link);
+            control.emit(&mut frame[ETHERNET_HEADER..], false);
+        });
+    }
+}
+
+/// Whether the peer has closed its side.
+pub(crate) fn is_end(state: tcp::State) -> bool {
+    matches!(
+        state,
+        tcp::State::CloseWait | tcp::State::LastAck | tcp::State::Closing | tcp::State::TimeWait
+    )
+}
+
+/// Whether a connection can do without its engine: nothing is under way in
+/// either direction, and what was received has been acknowledged.
+fn may_park(connection: &Connection, socket: &tcp::Socket<'static>, now: Instant) -> bool {
+    socket.state() == tcp::State::Established
+        && socket.send_queue() == 0
+        && socket.recv_queue() == 0
+        && socket.keep_alive().is_none()
+        && !connection.touched
+        && !connection.close_requested
+        && !connection.abort_requested
+        && connection.last_activity + PARK_AFTER < now
+}

@@ -1,0 +1,40 @@
+//! What the stack counts.
+
+use crate::vif::Counters;
+
+/// Counters of a stack since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Frames and bytes on the Vif.
+    pub vif: Counters,
+    /// Frames dropped for their lengths or fields.
+    pub malformed: u64,
+    /// TCP segments dropped for their checksum.
+    pub bad_checksum: u64,
+    /// TCP segments whose checksum was verified in software.
+    pub software_checksums: u64,
+    /// TCP segments to another address.
+    pub not_for_us: u64,
+    /// Fragments of TCP segments, dropped.
+    pub tcp_fragments: u64,
+    /// Segments to no connection and no listener, answered with a RST.
+    pub refused_segments: u64,
+    /// Handshakes begun.
+    pub handshakes: u64,
+    /// Handshakes given up: timed out, reset, or pushed out by others.
+    pub handshakes_lost: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections ended, in whatever way.
+    pub closed: u64,
+    /// Segments with data sent more than once.
+    pub retransmissions: u64,
+    /// TIME_WAIT entries recycled by a new SYN (RFC 6191).
+    pub time_wait_recycled: u64,
+    /// Idle connections that gave up their buffers.
+    pub parked: u64,
+    /// Connections that got buffers again.
+    pub resumed: u64,
+    /// Segments dropped because no buffers were free.
+    pub no_buffers: u64,
+}

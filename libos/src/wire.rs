@@ -1,0 +1,371 @@
+//! What the demultiplexer reads from a frame, and the few segments it writes itself.
+//!
+//! Lengths are checked here, once; a [`Segment`] that exists lies inside its
+//! frame. Everything else is left to smoltcp's own parser.
+
+use crate::Statistics;
+use core::net::Ipv4Addr;
+
+/// Length of an Ethernet header without VLAN tag.
+pub const ETHERNET_HEADER: usize = 14;
+/// Length of an IPv4 header without options.
+pub const IPV4_HEADER: usize = 20;
+/// Length of a TCP header without options.
+pub const TCP_HEADER: usize = 20;
+
+/// TCP's FIN flag (RFC 9293, 3.1).
+pub const FIN: u8 = 1;
+/// TCP's SYN flag.
+pub const SYN: u8 = 2;
+/// TCP's RST flag.
+pub const RST: u8 = 4;
+/// TCP's ACK flag.
+pub const ACK: u8 = 16;
+
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
+
+/// What names a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowKey {
+    /// The peer's address.
+    pub remote: Ipv4Addr,
+    /// The address of ours that the peer talks to.
+    pub local: Ipv4Addr,
+    /// The peer's port.
+    pub remote_port: u16,
+    /// Our port.
+    pub local_port: u16,
+}
+
+/// A TCP segment inside a frame, checked for its lengths.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    /// The connection it belongs to.
+    pub key: FlowKey,
+    /// Sequence number of the first byte (or of the SYN).
+    pub sequence: u32,
+    /// Acknowledgement number; valid if `ACK` is set.
+    pub acknowledgement: u32,
+    /// The flags of the header's 14th byte.
+    pub flags: u8,
+    /// The window field, as it stands.
+    pub window: u16,
+    /// Where the TCP header starts in the frame.
+    pub tcp: usize,
+    /// Where the payload starts in the frame.
+    pub payload: usize,
+    /// Where the payload ends in the frame.
+    pub end: usize,
+}
+
+impl Segment {
+    /// Sequence numbers the segment covers.
+    pub fn length(&self) -> u32 {
+        let flags = u32::from(self.flags & SYN != 0) + u32::from(self.flags & FIN != 0);
+        (self.end - self.payload) as u32 + flags
+    }
+}
+
+/// Where a frame goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Class {
+    /// A TCP segment for us.
+    Tcp(Segment),
+    /// A UDP datagram for us (a whole one), with its destination port.
+    Udp(u16),
+    /// Anything that smoltcp's interface answers by itself: ARP, ICMP, fragments.
+    Other,
+    /// Dropped and counted.
+    Drop,
+}
+
+fn half(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// The big-endian word at `at`.
+pub fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// Sorts a received frame. `verified` says that the NIC has checked the IPv4
+/// header checksum and the TCP or UDP checksum; if not, they are checked here.
+pub fn classify(
+    frame: &[u8],
+    verified: bool,
+    hardware: &[u8; 6],
+    local: Ipv4Addr,
+    statistics: &mut Statistics,
+) -> Class {
+    if frame.len() < ETHERNET_HEADER {
+        statistics.malformed += 1;
+        return Class::Drop;
+    }
+    if half(frame, 12) != 0x0800 {
+        return Class::Other;
+    }
+    let ip = &frame[ETHERNET_HEADER..];
+    if ip.len() < IPV4_HEADER || ip[0] >> 4 != 4 {
+        statistics.malformed += 1;
+        return Class::Drop;
+    }
+    let header = usize::from(ip[0] & 15) * 4;
+    let total = usize::from(half(ip, 2));
+    if header < IPV4_HEADER || total < header || total > ip.len() {
+        statistics.malformed += 1;
+        return Class::Drop;
+    }
+    let ip = &ip[..total];
+    let protocol = ip[9];
+    let fragment = half(ip, 6) & 0x3fff != 0;
+    if fragment {
+        // A TCP segment would miss its connection after reassembly, and be
+        // answered with a RST. Nobody sends these: path MTU discovery is universal.
+        if protocol == PROTOCOL_TCP {
+            statistics.tcp_fragments += 1;
+            return Class::Drop;
+        }
+        return Class::Other;
+    }
+    if protocol != PROTOCOL_TCP && protocol != PROTOCOL_UDP {
+        return Class::Other;
+    }
+    let destination = Ipv4Addr::from_bits(word(ip, 16));
+    let source = Ipv4Addr::from_bits(word(ip, 12));
+    if protocol == PROTOCOL_UDP {
+        if total < header + 8 {
+            statistics.malformed += 1;
+            return Class::Drop;
+        }
+        // smoltcp checks the checksums of what is not TCP.
+        return Class::Udp(half(ip, header + 2));
+    }
+    if destination != local || frame[..6] != *hardware {
+        statistics.not_for_us += 1;
+        return Class::Drop;
+    }
+    if total < header + TCP_HEADER
+        || source.is_unspecified()
+        || source.is_multicast()
+        || source.is_broadcast()
+        || source.is_loopback()
+        || source == local
+    {
+        statistics.malformed += 1;
+        return Class::Drop;
+    }
+    let tcp = &ip[header..];
+    let options_end = usize::from(tcp[12] >> 4) * 4;
+    let (remote_port, local_port) = (half(tcp, 0), half(tcp, 2));
+    if options_end < TCP_HEADER || options_end > tcp.len() || remote_port == 0 || local_port == 0 {
+        statistics.malformed += 1;
+        return Class::Drop;
+    }
+    if !verified {
+        statistics.software_checksums += 1;
+        if fold(sum(0, &ip[..header])) != 0xffff
+            || fold(sum(
+                pseudo_header(source, destination, PROTOCOL_TCP, tcp.len()),
+                tcp,
+            )) != 0xffff
+        {
+            statistics.bad_checksum += 1;
+            return Class::Drop;
+        }
+    }
+    let start = ETHERNET_HEADER + header;
+    Class::Tcp(Segment {
+        key: FlowKey {
+            remote: source,
+            local: destination,
+            remote_port,
+            local_port,
+        },
+        sequence: word(tcp, 4),
+        acknowledgement: word(tcp, 8),
+        flags: tcp[13],
+        window: half(tcp, 14),
+        tcp: start,
+        payload: start + options_end,
+        end: start + tcp.len(),
+    })
+}
+
+/// Adds `bytes` to a ones' complement sum (RFC 1071).
+pub fn sum(start: u64, bytes: &[u8]) -> u64 {
+    let mut sum = start;
+    let mut words = bytes.chunks_exact(4);
+    for word in &mut words {
+        sum += u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
+    }
+    let rest = words.remainder();
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    sum + u64::from(u32::from_be_bytes(last))
+}
+
+/// Folds a sum to 16 bits.
+pub fn fold(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// The sum of TCP's or UDP's IPv4 pseudo header (RFC 9293, 3.1).
+pub fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: usize) -> u64 {
+    u64::from(source.to_bits())
+        + u64::from(destination.to_bits())
+        + u64::from(protocol)
+        + length as u64
+}
+
+/// Computes the TCP checksum of a frame with an IPv4 header without options.
+pub fn fill_tcp_checksum(frame: &mut [u8]) {
+    let (source, destination) = (word(frame, 26), word(frame, 30));
+    let tcp = &mut frame[ETHERNET_HEADER + IPV4_HEADER..];
+    tcp[16..18].fill(0);
+    let start = pseudo_header(
+        Ipv4Addr::from_bits(source),
+        Ipv4Addr::from_bits(destination),
+        PROTOCOL_TCP,
+        tcp.len(),
+    );
+    let checksum = !fold(sum(start, tcp));
+    tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// What the peer offered in its SYN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerOptions {
+    /// Largest segment it takes, in bytes; 536 if it did not say.
+    pub maximum_segment: u16,
+    /// Its window scale, if it offered one (RFC 7323).
+    pub window_scale: Option<u8>,
+    /// Whether it understands selective acknowledgements (RFC 2018).
+    pub selective: bool,
+}
+
+impl PeerOptions {
+    /// Reads the options of a SYN. What is malformed is left out.
+    pub fn parse(mut options: &[u8]) -> Self {
+        let mut found = Self {
+            maximum_segment: 536,
+            window_scale: None,
+            selective: false,
+        };
+        while let Some(&kind) = options.first() {
+            match kind {
+                0 => break,
+                1 => {
+                    options = &options[1..];
+                    continue;
+                }
+                _ => {}
+            }
+            let Some(&length) = options.get(1) else { break };
+            let length = usize::from(length);
+            if length < 2 || length > options.len() {
+                break;
+            }
+            match (kind, length) {
+                (2, 4) => {
+                    let size = half(options, 2);
+                    if size != 0 {
+                        found.maximum_segment = size;
+                    }
+                }
+                // RFC 7323, 2.3: a larger shift counts as 14.
+                (3, 3) => found.window_scale = Some(options[2].min(14)),
+                (4, 2) => found.selective = true,
+                _ => {}
+            }
+            options = &options[length..];
+        }
+        found
+    }
+}
+
+/// A segment of the stack's own, without payload.
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// The connection; `local` sends.
+    pub key: FlowKey,
+    /// Sequence number.
+    pub sequence: u32,
+    /// Acknowledgement number.
+    pub acknowledgement: u32,
+    /// Flags.
+    pub flags: u8,
+    /// Window field.
+    pub window: u16,
+    /// Options of a SYN.
+    pub options: Option<PeerOptions>,
+}
+
+/// Room for any [`Control`] packet.
+pub const CONTROL_ROOM: usize = IPV4_HEADER + TCP_HEADER + 12;
+
+impl Control {
+    /// Length of the packet, from the IPv4 header on.
+    pub fn length(&self) -> usize {
+        IPV4_HEADER
+            + TCP_HEADER
+            + self.options.map_or(0, |options| {
+                4 + if options.window_scale.is_some() { 4 } else { 0 }
+                    + if options.selective { 4 } else { 0 }
+            })
+    }
+
+    /// Writes the packet, from the IPv4 header on, with its checksums, into
+    /// `packet`, [`Control::length`] bytes long. `reverse` writes it as if the
+    /// peer had sent it.
+    pub fn emit(&self, packet: &mut [u8], reverse: bool) {
+        let length = self.length();
+        let (mut source, mut destination) = (self.key.local, self.key.remote);
+        let (mut source_port, mut destination_port) = (self.key.local_port, self.key.remote_port);
+        if reverse {
+            core::mem::swap(&mut source, &mut destination);
+            core::mem::swap(&mut source_port, &mut destination_port);
+        }
+        packet.fill(0);
+        packet[0] = 0x45;
+        packet[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+        packet[6] = 0x40; // do not fragment
+        packet[8] = 64;
+        packet[9] = PROTOCOL_TCP;
+        packet[12..16].copy_from_slice(&source.octets());
+        packet[16..20].copy_from_slice(&destination.octets());
+        let checksum = !fold(sum(0, &packet[..IPV4_HEADER]));
+        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+        let tcp = &mut packet[IPV4_HEADER..];
+        tcp[0..2].copy_from_slice(&source_port.to_be_bytes());
+        tcp[2..4].copy_from_slice(&destination_port.to_be_bytes());
+        tcp[4..8].copy_from_slice(&self.sequence.to_be_bytes());
+        tcp[8..12].copy_from_slice(&self.acknowledgement.to_be_bytes());
+        tcp[12] = ((tcp.len() / 4) << 4) as u8;
+        tcp[13] = self.flags;
+        tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
+        if let Some(options) = self.options {
+            let [high, low] = options.maximum_segment.to_be_bytes();
+            tcp[20..24].copy_from_slice(&[2, 4, high, low]);
+            let mut at = 24;
+            if let Some(scale) = options.window_scale {
+                tcp[at..at + 4].copy_from_slice(&[1, 3, 3, scale]);
+                at += 4;
+            }
+            if options.selective {
+                tcp[at..at + 4].copy_from_slice(&[1, 1, 4, 2]);
+            }
+        }
+        let start = pseudo_header(source, destination, PROTOCOL_TCP, tcp.len());
+        let checksum = !fold(sum(start, tcp));
+        tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+/// Whether `a` comes before `b` in sequence space.
+pub fn before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}

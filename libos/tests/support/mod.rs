@@ -1,0 +1,562 @@
+//! A stack, a plain smoltcp client, and a wire between them that may drop,
+//! duplicate and reorder; all in virtual time.
+#![allow(dead_code)]
+
+use segue_libos::*;
+use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
+use smoltcp::socket::tcp;
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+pub const SERVER_MAC: [u8; 6] = [0x52, 0x54, 0, 0x5e, 0x60, 0];
+pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// Serves: a request of 8 bytes (a length, little endian) is answered with that
+/// many bytes of a pattern; with the top bit set, the server closes after it.
+pub const SERVE: u16 = 80;
+/// Sinks: all is read; after the peer's FIN, a checksum of it comes back.
+pub const SINK: u16 = 81;
+pub const CLOSE: u64 = 1 << 63;
+
+/// Numbers that look random and are the same each time.
+#[derive(Clone)]
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+    pub fn chance(&mut self, per_thousand: u64) -> bool {
+        self.next() % 1000 < per_thousand
+    }
+}
+
+pub fn pattern(at: u64) -> u8 {
+    (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 37) as u8
+}
+
+pub fn checksum(sum: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(sum, |sum, &byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+#[derive(Clone, Copy, Default)]
+pub struct Faults {
+    pub drop: u64,
+    pub duplicate: u64,
+    pub reorder: u64,
+}
+
+pub struct Network {
+    pub now: i64,
+    order: u64,
+    pub delay: i64,
+    pub faults: Faults,
+    numbers: Numbers,
+    to_server: BTreeMap<(i64, u64), Vec<u8>>,
+    to_client: BTreeMap<(i64, u64), Vec<u8>>,
+    pub frames: u64,
+    /// Frames that the server's side has no room for beyond this.
+    pub server_room: usize,
+    pub largest_to_nic: usize,
+    pub sniff: Option<Vec<Vec<u8>>>,
+}
+
+impl Network {
+    fn put(&mut self, server: bool, frame: Vec<u8>) {
+        self.frames += 1;
+        if let Some(sniff) = self.sniff.as_mut().filter(|_| !server) {
+            sniff.push(frame.clone());
+        }
+        let faults = self.faults;
+        if self.numbers.chance(faults.drop) {
+            return;
+        }
+        let mut at = self.now + self.delay;
+        if self.numbers.chance(faults.reorder) {
+            at += (self.numbers.next() % 2000) as i64;
+        }
+        let copies = if self.numbers.chance(faults.duplicate) {
+            2
+        } else {
+            1
+        };
+        for _ in 0..copies {
+            self.order += 1;
+            let key = (at, self.order);
+            if server {
+                self.to_server.insert(key, frame.clone())
+            } else {
+                self.to_client.insert(key, frame.clone())
+            };
+            at += 3;
+        }
+    }
+
+    fn take(&mut self, server: bool) -> Option<Vec<u8>> {
+        let queue = if server {
+            &mut self.to_server
+        } else {
+            &mut self.to_client
+        };
+        let (&key, _) = queue.first_key_value()?;
+        if key.0 > self.now {
+            return None;
+        }
+        queue.remove(&key)
+    }
+
+    pub fn inject(&mut self, frame: Vec<u8>) {
+        self.order += 1;
+        self.to_server.insert((self.now, self.order), frame);
+    }
+
+    fn next_arrival(&self) -> Option<i64> {
+        let first = |queue: &BTreeMap<(i64, u64), Vec<u8>>| queue.keys().next().map(|&(at, _)| at);
+        [first(&self.to_server), first(&self.to_client)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+pub fn sum16(start: u64, bytes: &[u8]) -> u16 {
+    let mut sum = start;
+    for pair in bytes.chunks(2) {
+        sum += u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0));
+    }
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// Writes the checksums of a TCP frame over IPv4 without options.
+pub fn fill_checksums(frame: &mut [u8]) {
+    frame[24..26].fill(0);
+    let header = !sum16(0, &frame[14..34]);
+    frame[24..26].copy_from_slice(&header.to_be_bytes());
+    frame[50..52].fill(0);
+    let length = frame.len() as u64 - 34;
+    let start = u64::from(sum16(0, &frame[26..34])) + 6 + length;
+    let tcp = !sum16(start, &frame[34..]);
+    frame[50..52].copy_from_slice(&tcp.to_be_bytes());
+}
+
+/// A NIC with its offloads, at the server's end of the wire.
+pub struct Nic {
+    pub network: Rc<RefCell<Network>>,
+    pub capabilities: Capabilities,
+    pub verified: bool,
+}
+
+impl Backend for Nic {
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+    fn receive(&mut self, buffer: &mut [u8]) -> Option<Received> {
+        let frame = self.network.borrow_mut().take(true)?;
+        buffer[..frame.len()].copy_from_slice(&frame);
+        Some(Received {
+            length: frame.len(),
+            verified: self.verified,
+        })
+    }
+    fn can_transmit(&mut self, _: usize) -> bool {
+        let network = self.network.borrow();
+        network.to_client.len() < network.server_room
+    }
+    fn transmit(
+        &mut self,
+        length: usize,
+        offload: Offload,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> bool {
+        if !self.can_transmit(length) {
+            return false;
+        }
+        let mut frame = vec![0xaa; length];
+        fill(&mut frame);
+        let mut network = self.network.borrow_mut();
+        network.largest_to_nic = network.largest_to_nic.max(length);
+        let Some(size) = offload.segment_size else {
+            if offload.checksum {
+                assert!(self.capabilities.checksum);
+                fill_checksums(&mut frame);
+            }
+            assert!(length <= self.capabilities.maximum_frame);
+            network.put(false, frame);
+            return true;
+        };
+        assert!(
+            offload.checksum && length <= self.capabilities.segmentation.expect("no segmentation")
+        );
+        let headers = 34 + usize::from(frame[46] >> 4) * 4;
+        let (headers, payload) = frame.split_at(headers);
+        let chunks: Vec<_> = payload.chunks(usize::from(size.get())).collect();
+        for (index, chunk) in chunks.iter().enumerate() {
+            let mut segment = headers.to_vec();
+            segment.extend_from_slice(chunk);
+            let total = (segment.len() - 14) as u16;
+            segment[16..18].copy_from_slice(&total.to_be_bytes());
+            let sequence = u32::from_be_bytes(segment[38..42].try_into().unwrap())
+                .wrapping_add((index * usize::from(size.get())) as u32);
+            segment[38..42].copy_from_slice(&sequence.to_be_bytes());
+            if index + 1 < chunks.len() {
+                segment[47] &= !9; // FIN and PSH on the last one only
+            }
+            fill_checksums(&mut segment);
+            network.put(false, segment);
+        }
+        true
+    }
+    fn commit(&mut self) {}
+}
+
+struct ClientEnd(Rc<RefCell<Network>>);
+struct ClientRx(Vec<u8>);
+struct ClientTx(Rc<RefCell<Network>>);
+
+impl phy::RxToken for ClientRx {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+impl phy::TxToken for ClientTx {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
+        let mut frame = vec![0; length];
+        let result = f(&mut frame);
+        self.0.borrow_mut().put(true, frame);
+        result
+    }
+}
+impl Device for ClientEnd {
+    type RxToken<'a> = ClientRx;
+    type TxToken<'a> = ClientTx;
+    fn receive(&mut self, _: Instant) -> Option<(ClientRx, ClientTx)> {
+        let frame = self.0.borrow_mut().take(false)?;
+        Some((ClientRx(frame), ClientTx(self.0.clone())))
+    }
+    fn transmit(&mut self, _: Instant) -> Option<ClientTx> {
+        Some(ClientTx(self.0.clone()))
+    }
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = 1514;
+        capabilities
+    }
+}
+
+#[derive(Default)]
+struct Job {
+    request: Vec<u8>,
+    at: u64,
+    left: u64,
+    close: bool,
+    sink: Option<u64>,
+    answered: bool,
+}
+
+/// The application on the stack.
+#[derive(Default)]
+pub struct Application {
+    jobs: HashMap<ConnectionId, Job>,
+    pub sink: Option<ListenerId>,
+    pub closed: Vec<CloseReason>,
+    pub events: u64,
+}
+
+impl Application {
+    pub fn event(&mut self, stack: &mut Stack, event: Event) {
+        self.events += 1;
+        match event {
+            Event::Accepted {
+                connection,
+                listener,
+                ..
+            } => {
+                let sink = (Some(listener) == self.sink).then_some(0xcbf2_9ce4_8422_2325);
+                assert!(
+                    self.jobs
+                        .insert(
+                            connection,
+                            Job {
+                                sink,
+                                ..Job::default()
+                            }
+                        )
+                        .is_none()
+                );
+            }
+            Event::Ready { connection, ready } => {
+                assert!(ready != Ready::default());
+                self.work(stack, connection);
+            }
+            Event::Closed { connection, reason } => {
+                assert!(
+                    self.jobs.remove(&connection).is_some(),
+                    "closed and never accepted"
+                );
+                self.closed.push(reason);
+                assert_eq!(stack.send(connection, b"ghost"), 0);
+            }
+            Event::Datagram { .. } => {}
+        }
+    }
+
+    fn work(&mut self, stack: &mut Stack, id: ConnectionId) {
+        let job = self
+            .jobs
+            .get_mut(&id)
+            .expect("an event of an unknown connection");
+        if let Some(sum) = &mut job.sink {
+            let mut buffer = [0; 4096];
+            loop {
+                let count = stack.receive(id, &mut buffer);
+                if count == 0 {
+                    break;
+                }
+                *sum = checksum(*sum, &buffer[..count]);
+            }
+            if stack.peer_closed(id) && !job.answered {
+                job.answered = true;
+                assert_eq!(stack.send(id, &sum.to_le_bytes()), 8);
+                stack.close(id);
+            }
+            return;
+        }
+        loop {
+            while job.left > 0 {
+                let mut at = job.at;
+                let left = job.left;
+                let count = stack.send_with(id, |space| {
+                    let count = (space.len() as u64).min(left) as usize;
+                    for byte in &mut space[..count] {
+                        *byte = pattern(at);
+                        at += 1;
+                    }
+                    count
+                }) as u64;
+                if count == 0 {
+                    return;
+                }
+                job.at += count;
+                job.left -= count;
+            }
+            if job.close && job.at > 0 {
+                stack.close(id);
+                return;
+            }
+            let mut buffer = [0; 8];
+            let want = 8 - job.request.len();
+            let count = stack.receive(id, &mut buffer[..want]);
+            if count == 0 {
+                break;
+            }
+            job.request.extend_from_slice(&buffer[..count]);
+            if job.request.len() == 8 {
+                let number = u64::from_le_bytes(job.request[..].try_into().unwrap());
+                job.request.clear();
+                job.close = number & CLOSE != 0;
+                job.left = number & !CLOSE;
+                job.at = 0;
+            }
+        }
+        if stack.peer_closed(id) && stack.receive_queue(id) == 0 {
+            stack.close(id);
+        }
+    }
+}
+
+pub struct World {
+    pub network: Rc<RefCell<Network>>,
+    pub stack: Stack,
+    pub application: Application,
+    client: Interface,
+    device: ClientEnd,
+    pub sockets: SocketSet<'static>,
+}
+
+pub struct Settings {
+    pub faults: Faults,
+    pub offloads: bool,
+    pub verified: bool,
+    pub buffers: BufferSizes,
+    pub buffer_memory: usize,
+    pub maximum_connections: usize,
+    pub listen: ListenOptions,
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            faults: Faults::default(),
+            offloads: true,
+            verified: false,
+            buffers: BufferSizes {
+                receive: 8192,
+                send: 65_536,
+            },
+            buffer_memory: 16 << 20,
+            maximum_connections: 4096,
+            listen: ListenOptions::default(),
+            seed: 0x1234_5678_9abc_def1,
+        }
+    }
+}
+
+impl World {
+    pub fn new(settings: Settings) -> Self {
+        let network = Rc::new(RefCell::new(Network {
+            now: 1_000_000,
+            order: 0,
+            delay: 50,
+            faults: settings.faults,
+            numbers: Numbers(settings.seed),
+            to_server: BTreeMap::new(),
+            to_client: BTreeMap::new(),
+            frames: 0,
+            server_room: usize::MAX,
+            largest_to_nic: 0,
+            sniff: None,
+        }));
+        let now = Instant::from_micros(1_000_000);
+        let capabilities = Capabilities {
+            maximum_frame: 1514,
+            segmentation: settings.offloads.then_some(65_535 + 14),
+            checksum: settings.offloads,
+        };
+        let nic = Nic {
+            network: network.clone(),
+            capabilities,
+            verified: settings.verified,
+        };
+        let config = Config {
+            hardware_address: SERVER_MAC,
+            address: SERVER,
+            prefix_length: 24,
+            gateway: Some(CLIENT),
+            seed: [settings.seed, !settings.seed],
+            maximum_connections: settings.maximum_connections,
+            buffer_memory: settings.buffer_memory,
+            maximum_time_wait: 64,
+        };
+        let mut stack = Stack::new(config, Vif::new(Box::new(nic)), now);
+        let options = ListenOptions {
+            buffers: settings.buffers,
+            ..settings.listen
+        };
+        stack
+            .listen(SERVE, options, &mut EveryPort::default())
+            .unwrap();
+        let sink = stack
+            .listen(SINK, options, &mut EveryPort::default())
+            .unwrap();
+        let mut device = ClientEnd(network.clone());
+        let mut settings =
+            iface::Config::new(HardwareAddress::Ethernet(EthernetAddress(CLIENT_MAC)));
+        settings.random_seed = 7;
+        let mut client = Interface::new(settings, &mut device, now);
+        client.update_ip_addrs(|addresses| {
+            addresses
+                .push(IpCidr::new(IpAddress::Ipv4(CLIENT), 24))
+                .unwrap()
+        });
+        let application = Application {
+            sink: Some(sink),
+            ..Application::default()
+        };
+        Self {
+            network,
+            stack,
+            application,
+            client,
+            device,
+            sockets: SocketSet::new(vec![]),
+        }
+    }
+
+    pub fn now(&self) -> Instant {
+        Instant::from_micros(self.network.borrow().now)
+    }
+
+    pub fn connect(&mut self, port: u16, from: u16) -> SocketHandle {
+        let buffer = || tcp::SocketBuffer::new(vec![0; 256 * 1024]);
+        let handle = self.sockets.add(tcp::Socket::new(buffer(), buffer()));
+        self.reconnect(handle, port, from);
+        handle
+    }
+
+    pub fn reconnect(&mut self, handle: SocketHandle, port: u16, from: u16) {
+        let socket = self.sockets.get_mut::<tcp::Socket>(handle);
+        socket.set_congestion_control(tcp::CongestionControl::Reno);
+        socket
+            .connect(self.client.context(), (IpAddress::Ipv4(SERVER), port), from)
+            .unwrap();
+    }
+
+    pub fn client(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
+        self.sockets.get_mut(handle)
+    }
+
+    /// One round of the server, as an application's main loop runs it.
+    pub fn serve(&mut self) -> usize {
+        let now = self.now();
+        let frames = self.stack.poll(now);
+        while let Some(event) = self.stack.next_event() {
+            self.application.event(&mut self.stack, event);
+        }
+        self.stack.flush(now);
+        frames
+    }
+
+    /// Lets both sides do all that is to be done now, then goes on to the next
+    /// time at which something happens. Returns false if that is never.
+    pub fn step(&mut self) -> bool {
+        loop {
+            let before = self.network.borrow().frames;
+            let frames = self.serve();
+            let now = self.now();
+            self.client.poll(now, &mut self.device, &mut self.sockets);
+            if frames == 0 && before == self.network.borrow().frames && !self.stack.has_events() {
+                break;
+            }
+        }
+        let now = self.now();
+        let client = self
+            .client
+            .poll_at(now, &self.sockets)
+            .map(|at| at.total_micros());
+        let server = self.stack.next_deadline().map(|at| at.total_micros());
+        let arrival = self.network.borrow().next_arrival();
+        let Some(next) = [client, server, arrival].into_iter().flatten().min() else {
+            return false;
+        };
+        let mut network = self.network.borrow_mut();
+        network.now = next.max(network.now + 1);
+        true
+    }
+
+    pub fn run(&mut self, seconds: i64, mut until: impl FnMut(&mut Self) -> bool) -> bool {
+        let end = self.network.borrow().now + seconds * 1_000_000;
+        loop {
+            if until(self) {
+                return true;
+            }
+            if self.network.borrow().now >= end || !self.step() {
+                return until(self);
+            }
+        }
+    }
+}
