@@ -317,8 +317,11 @@ fn result_expression(
                 let first = used_bits as usize / 64;
                 let count = members(documents, type_name)?.len();
                 let rust = type_name.trim_start_matches("seL4_");
+                if first != 0 {
+                    return Err("a structure that is not the first result".into());
+                }
                 parts.push(format!(
-                    "{rust}::from_words(core::array::from_fn(|index| answer.word({first} + index)))"
+                    "{rust}::from_words(core::array::from_fn(|index| answer.word(index)))"
                 ));
                 used_bits += 64 * count as u32;
             }

@@ -22,6 +22,7 @@ mod error;
 mod fault;
 mod invocation;
 mod ipc_buffer;
+mod memory_functions;
 mod message;
 mod object;
 pub mod syscall;

@@ -1,0 +1,132 @@
+//! What a protection domain and whoever creates it agree on.
+//!
+//! The capability slots, addresses and symbols are those of Microkit 2.3 on
+//! x86_64. Two things differ, because Segue's kernel is seL4 5.0.0:
+//!
+//! - no scheduling contexts and reply objects, so slots 4 and 5 stay empty;
+//! - an endpoint's badge has 28 bits, so Microkit's bit 63, which marks a
+//!   protected call there, cannot. Here bit 63 marks a *notification*, whose
+//!   badge has 64 bits, and a call's badge is the channel's id alone.
+#![no_std]
+#![forbid(unsafe_code)]
+
+/// Channel ids are below this.
+pub const CHANNELS: usize = 62;
+
+/// The channel over which every protection domain reaches the console, and
+/// which the console shares among all of them.
+pub const CONSOLE_CHANNEL: usize = 61;
+
+/// Capability addresses in a protection domain's CSpace.
+pub mod slot {
+    /// What the protection domain receives from: an endpoint if somebody may
+    /// call it, else a notification.
+    pub const INPUT: u64 = 1;
+    /// The protection domain's own fault endpoint.
+    pub const FAULT_ENDPOINT: u64 = 2;
+    /// The protection domain's own address space.
+    pub const VSPACE: u64 = 3;
+
+    /// The notification of a channel's other end.
+    pub const fn notification(channel: usize) -> u64 {
+        10 + channel as u64
+    }
+    /// The endpoint of a channel's other end.
+    pub const fn endpoint(channel: usize) -> u64 {
+        74 + channel as u64
+    }
+    /// An interrupt's handler.
+    pub const fn interrupt(id: usize) -> u64 {
+        138 + id as u64
+    }
+    /// A range of IO ports.
+    pub const fn io_port(id: usize) -> u64 {
+        394 + id as u64
+    }
+
+    /// Slots of the CNode that these addresses lead to, as a power of two.
+    pub const CNODE_BITS: u8 = 9;
+}
+
+/// Marks a badge as that of a notification.
+pub const NOTIFICATION_FLAG: u64 = 1 << 63;
+
+/// The badge that a signal over `channel` (or an interrupt with that id) carries.
+pub const fn notification_badge(channel: usize) -> u64 {
+    NOTIFICATION_FLAG | 1 << channel
+}
+
+/// The badge that a call over `channel` carries; `channel` is the id at the
+/// end that is called.
+pub const fn call_badge(channel: usize) -> u64 {
+    channel as u64
+}
+
+/// What was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Signals, one bit for each channel.
+    Notified(u64),
+    /// A call over this channel.
+    Called(usize),
+}
+
+/// Reads a badge. `None` if it is neither: whoever made the capability erred.
+pub const fn received(badge: u64) -> Option<Received> {
+    if badge & NOTIFICATION_FLAG != 0 {
+        Some(Received::Notified(badge & ((1 << CHANNELS) - 1)))
+    } else if badge < CHANNELS as u64 {
+        Some(Received::Called(badge as usize))
+    } else {
+        None
+    }
+}
+
+/// Address of the IPC buffer's page.
+pub const IPC_BUFFER_ADDRESS: u64 = 0x7fff_ffff_e000;
+
+/// Initial stack pointer: the first byte above the stack.
+pub const STACK_TOP: u64 = 0x7fff_ffff_d000;
+
+/// Size of the stack if the system description does not say, in bytes.
+pub const DEFAULT_STACK_SIZE: u64 = 0x2000;
+
+/// Length of the symbol `microkit_name`, in bytes.
+pub const NAME_SIZE: usize = 64;
+
+/// Label of the answer to a call that the called one does not serve.
+///
+/// It is the greatest label, so that protocols can count theirs from 0.
+pub const REFUSED_LABEL: u64 = 0xf_ffff;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn badges_say_what_was_received() {
+        for channel in 0..CHANNELS {
+            assert_eq!(
+                received(call_badge(channel)),
+                Some(Received::Called(channel))
+            );
+            assert_eq!(
+                received(notification_badge(channel)),
+                Some(Received::Notified(1 << channel))
+            );
+        }
+        // Signals of several channels arrive as one word.
+        let both = notification_badge(0) | notification_badge(61);
+        assert_eq!(received(both), Some(Received::Notified(1 | 1 << 61)));
+        assert_eq!(received(62), None);
+        assert_eq!(received(1 << 62), None);
+    }
+
+    #[test]
+    fn slots_do_not_overlap() {
+        assert!(slot::notification(CHANNELS - 1) < slot::endpoint(0));
+        assert!(slot::endpoint(CHANNELS - 1) < slot::interrupt(0));
+        assert!(slot::interrupt(CHANNELS - 1) < slot::io_port(0));
+        assert!(slot::io_port(CHANNELS - 1) < 1 << slot::CNODE_BITS);
+    }
+}

@@ -1,0 +1,107 @@
+//! Start and main loop.
+
+use crate::handler::{Handler, dispatch};
+use crate::symbols::microkit_irqs;
+use crate::{Channel, abi, logging, pd_is_passive};
+
+/// Initialises the runtime, then the protection domain, then reacts for ever.
+///
+/// Called by the entry that [`_entry!`](crate::_entry) makes, once.
+pub fn run<H: Handler>(initialise: impl FnOnce() -> H) -> ! {
+    // SAFETY: whoever creates a protection domain maps its IPC buffer there
+    // (abi), and this thread is its only one.
+    unsafe { sel4::set_ipc_buffer(abi::IPC_BUFFER_ADDRESS as *mut sel4::Word) };
+    logging::install();
+    assert!(
+        !pd_is_passive(),
+        "this kernel has no passive protection domains"
+    );
+    let mut handler = initialise();
+    // An interrupt stays masked until it is acknowledged for the first time.
+    let irqs = *microkit_irqs.get();
+    for channel in (0..abi::CHANNELS)
+        .filter(|id| irqs >> id & 1 != 0)
+        .map(Channel::new)
+    {
+        if let Err(error) = channel.irq_ack() {
+            panic!("{error}");
+        }
+    }
+    let mut answer = None;
+    loop {
+        if let Some(Err(error)) = handler
+            .take_deferred_action()
+            .map(|action| action.execute_now())
+        {
+            panic!("{error}");
+        }
+        let (message, badge) = match answer.take() {
+            None => sel4::syscall::recv(abi::slot::INPUT),
+            Some(answer) => {
+                let answer: crate::MessageInfo = answer;
+                sel4::syscall::reply_recv(abi::slot::INPUT, answer.inner())
+            }
+        };
+        answer = dispatch(&mut handler, badge, message);
+    }
+}
+
+/// Makes the function a program's entry; used by `#[protection_domain]`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! _entry {
+    ($initialise:ident) => {
+        mod _protection_domain_entry {
+            extern "C" fn start() -> ! {
+                $crate::_private::run(super::$initialise)
+            }
+
+            // The kernel starts the thread with the stack pointer at the top of
+            // the stack, aligned to 16 bytes, and all else 0. A zero frame
+            // pointer ends the chain of frames.
+            ::core::arch::global_asm!(
+                ".globl _start",
+                ".type _start, @function",
+                "_start:",
+                "xor ebp, ebp",
+                "call {start}",
+                "ud2",
+                ".size _start, . - _start",
+                start = sym start,
+            );
+
+            #[panic_handler]
+            fn panic(information: &::core::panic::PanicInfo<'_>) -> ! {
+                $crate::_private::panicked(information)
+            }
+        }
+        $crate::_private::sel4::memory_functions!();
+    };
+}
+
+/// Makes a heap; used by `#[protection_domain(heap_size = ...)]`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! _heap {
+    ($size:expr) => {
+        const _: () = {
+            const SIZE: usize = $size;
+            static mut HEAP: [u128; SIZE.div_ceil(16)] = [0; SIZE.div_ceil(16)];
+
+            #[global_allocator]
+            static ALLOCATOR: $crate::_private::talc::cell::TalcSyncCell<
+                $crate::_private::talc::source::Claim,
+                $crate::_private::talc::DefaultBinning,
+            > =
+                // SAFETY: a protection domain has one thread and no signal
+                // handlers, and nothing but the allocator uses HEAP.
+                unsafe {
+                    $crate::_private::talc::cell::TalcSyncCell::new(
+                        $crate::_private::talc::cell::TalcCell::new(
+                            $crate::_private::talc::source::Claim::array(&raw mut HEAP),
+                        ),
+                    )
+                };
+        };
+    };
+}
