@@ -17,6 +17,7 @@ use crate::wire::{
     ACK, CONTROL_ROOM, Control, ETHERNET_HEADER, FIN, FlowKey, IPV4_HEADER, PeerOptions, RST, SYN,
     before, word,
 };
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::num::NonZeroUsize;
@@ -107,7 +108,8 @@ pub struct Resumption {
 
 /// The engines and the smoltcp interface that they share.
 pub struct Engines {
-    interface: Interface,
+    /// In a box: it is large, and a stack is moved a few times before it has its place.
+    interface: Box<Interface>,
     pool: Vec<Engine>,
     free: Vec<usize>,
     memory: usize,
@@ -155,7 +157,7 @@ impl Engines {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut device = Wire::new(vif, [0; ETHERNET_HEADER], 0, None);
-        let mut interface = Interface::new(config, &mut device, now);
+        let mut interface = Box::new(Interface::new(config, &mut device, now));
         interface.update_ip_addrs(|addresses| {
             // The list is empty and has room for four.
             let _ = addresses.push(IpCidr::Ipv4(local));

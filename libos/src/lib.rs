@@ -16,6 +16,7 @@ extern crate alloc;
 mod config;
 mod connection;
 mod engine;
+mod frame_channel;
 mod handshake;
 mod hash;
 mod others;
@@ -32,6 +33,7 @@ pub use config::{
     Overflow, PortAuthority, Protocol, Ready, UdpId,
 };
 pub use engine::BufferSizes;
+pub use frame_channel::FrameChannel;
 pub use smoltcp::time::{Duration, Instant};
 pub use stack::Stack;
 pub use statistics::Statistics;

@@ -34,6 +34,7 @@ pub struct Others {
     /// Sender and identification of recent fragmented datagrams, and their port.
     fragments: [((u32, u16), u16); 8],
     deadline: Option<Instant>,
+    blocked: bool,
 }
 
 fn interface(config: &Config, vif: &mut Vif, seed: u64, now: Instant) -> Interface {
@@ -80,6 +81,7 @@ impl Others {
             sending: Vec::new(),
             fragments: [((0, 0), 0); 8],
             deadline: None,
+            blocked: false,
         }
     }
 
@@ -144,6 +146,7 @@ impl Others {
     pub fn send(&mut self, vif: &mut Vif, now: Instant) {
         let largest = vif.capabilities().maximum_frame;
         self.deadline = None;
+        self.blocked = false;
         let mut at = 0;
         while let Some(&index) = self.sending.get(at) {
             let Some(socket) = self
@@ -156,7 +159,11 @@ impl Others {
             };
             let next = loop {
                 let next = self.interface.poll_at(now, &socket.set);
-                if next.is_none_or(|at| at > now) || !vif.can_transmit(largest) {
+                if next.is_none_or(|at| at > now) {
+                    break next;
+                }
+                if !vif.can_transmit(largest) {
+                    self.blocked = true;
                     break next;
                 }
                 let mut line = Line {
@@ -182,6 +189,11 @@ impl Others {
             }
             at += 1;
         }
+    }
+
+    /// Whether something waits until the Vif has room.
+    pub fn waits_for_room(&self) -> bool {
+        self.blocked
     }
 
     /// When [`Others::send`] wants to be called again.

@@ -129,6 +129,7 @@ impl Stack {
     /// looks at the clock. Returns how many frames there were.
     pub fn poll(&mut self, now: Instant) -> usize {
         self.now = now;
+        self.vif.begin();
         self.expire();
         let mut buffer = core::mem::take(&mut self.buffer);
         let mut frames = 0;
@@ -172,6 +173,13 @@ impl Stack {
         self.touched = touched;
         self.others.send(&mut self.vif, now);
         self.vif.commit();
+    }
+
+    /// Ends the caller's turn. Returns true if it may sleep until it is notified
+    /// or until [`Stack::next_deadline`]; else it must take another turn.
+    pub fn sleep(&mut self) -> bool {
+        let for_room = !self.touched.is_empty() || self.others.waits_for_room();
+        !self.has_events() && self.vif.sleep(for_room)
     }
 
     /// When [`Stack::poll`] and [`Stack::flush`] should be called again at the

@@ -47,6 +47,8 @@ pub struct Offload {
 pub trait Backend {
     /// What it can do. Constant for the life of the backend.
     fn capabilities(&self) -> Capabilities;
+    /// Starts a turn: looks at what the other side has done meanwhile.
+    fn begin(&mut self) {}
     /// Copies the next received frame into `buffer`; a frame that does not fit
     /// is dropped by the backend.
     fn receive(&mut self, buffer: &mut [u8]) -> Option<Received>;
@@ -63,6 +65,13 @@ pub trait Backend {
     /// Tells the other side about what was received and transmitted since the
     /// last call, if it has to be told.
     fn commit(&mut self);
+    /// Announces that nobody will look until the other side notifies. With
+    /// `for_room` it also does so when a transmitted frame is completed. Returns
+    /// false if something has come in meanwhile: then there must be another turn.
+    fn sleep(&mut self, for_room: bool) -> bool {
+        let _ = for_room;
+        true
+    }
 }
 
 /// The interface of the stack to the network.
@@ -115,6 +124,14 @@ impl Vif {
         self.capabilities
             .segmentation
             .unwrap_or(self.capabilities.maximum_frame)
+    }
+
+    pub(crate) fn begin(&mut self) {
+        self.backend.begin();
+    }
+
+    pub(crate) fn sleep(&mut self, for_room: bool) -> bool {
+        self.backend.sleep(for_room)
     }
 
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> Option<Received> {
