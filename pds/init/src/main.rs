@@ -1,3 +1,80 @@
 //! The root task: builds every protection domain and handles its faults.
+//!
+//! `init` holds all capabilities, so it decides as little as possible: the
+//! tables in the boot image (`segue_system_image`) say what to make. It never
+//! blocks on a protection domain, never parses ELF, and reads nothing that a
+//! protection domain wrote but the registers and stack of one that has faulted,
+//! which it copies and does not interpret.
+//!
+//! - `start`: the entry point and what the compiler expects to exist.
+//! - `allocator`: capability slots and untyped memory.
+//! - `window`: looking at frames.
+//! - `builder`: memory that is shared; `domain`: one protection domain.
+//! - `devices`: device memory, IO address spaces, interrupts.
+//! - `faults`: what happens from then on.
+//! - `serial`, `failure`: sentences for people.
+#![no_std]
+#![no_main]
 
-fn main() {}
+mod allocator;
+mod builder;
+mod devices;
+mod domain;
+mod failure;
+mod faults;
+mod serial;
+mod start;
+mod window;
+
+use segue_system_image::Payload;
+use sel4::BootInfo;
+
+use builder::Builder;
+use failure::Failure;
+
+/// Capabilities that the kernel gives the root task.
+mod root {
+    use sel4::cap::{AsidPool, CNode, IoPort, IrqControl, Pml4, Tcb};
+
+    pub(crate) const THREAD: Tcb = Tcb(1);
+    pub(crate) const CNODE: CNode = CNode(2);
+    pub(crate) const VSPACE: Pml4 = Pml4(3);
+    pub(crate) const IRQ_CONTROL: IrqControl = IrqControl(4);
+    pub(crate) const ASID_POOL: AsidPool = AsidPool(6);
+    pub(crate) const IO_PORT: IoPort = IoPort(7);
+    pub(crate) const IO_SPACE: u64 = 8;
+    /// Depth of an address in the root CNode.
+    pub(crate) const DEPTH: u8 = sel4::WORD_BITS;
+}
+
+/// Runs until the machine stops.
+fn main(boot_info: &'static BootInfo) -> ! {
+    match run(boot_info) {
+        Ok(never) => match never {},
+        Err(failure) => {
+            serial_line!("Segue cannot start: {failure}.");
+            halt()
+        }
+    }
+}
+
+fn run(boot_info: &'static BootInfo) -> Result<core::convert::Infallible, Failure> {
+    let payload = Payload::read(start::payload())?;
+    let mut builder = Builder::new(boot_info, &payload)?;
+    builder.build()?;
+    let started = builder.start()?;
+    serial_line!(
+        "Segue: {} protection domains run; {} MiB of memory are free.",
+        payload.protection_domains.len(),
+        started.free_memory >> 20
+    );
+    faults::serve(&payload, builder, started)
+}
+
+/// Stops this thread for good; the others go on.
+fn halt() -> ! {
+    loop {
+        // Suspending oneself cannot fail, and if it did, trying again is right.
+        let _ = root::THREAD.suspend();
+    }
+}

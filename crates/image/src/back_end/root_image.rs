@@ -6,7 +6,8 @@
 
 use super::program::Program;
 
-/// The symbol of `init` that receives address and length of the payload.
+/// The symbol of `init` that receives address and length of the payload and
+/// the lowest address of the image.
 const LOCATION: &str = "payload_location";
 const PAGE: u64 = 0x1000;
 /// Boot loaders put small modules into low memory, which the kernel refuses.
@@ -28,7 +29,15 @@ pub(super) fn write(init: &[u8], payload: &[u8]) -> Result<Vec<u8>, String> {
         .max()
         .ok_or("has no segment")?;
     let address = end.next_multiple_of(PAGE);
-    let location = [address.to_le_bytes(), (payload.len() as u64).to_le_bytes()].concat();
+    let lowest = program
+        .segments
+        .iter()
+        .map(|segment| segment.address)
+        .min()
+        .unwrap_or(0);
+    let location = [address, payload.len() as u64, lowest]
+        .map(u64::to_le_bytes)
+        .concat();
     program.patch(LOCATION, &location)?;
 
     let count = program.segments.len() as u64 + 1;

@@ -1,0 +1,110 @@
+//! What happens once the system runs: a protection domain that faults is
+//! stopped and reported; the others go on.
+
+use core::convert::Infallible;
+
+use segue_status::crash::{REGISTERS, Report, STACK_LENGTH};
+use segue_system_image::Payload;
+use segue_system_image::format::{NONE, ProtectionDomain, Run, limits, run_kind};
+use sel4::CapRights;
+use sel4::cap::{Tcb, UserContext};
+
+use crate::builder::{Builder, Started};
+use crate::failure::Failure;
+use crate::{serial_line, start};
+
+/// Waits for faults, for ever.
+pub(crate) fn serve(
+    payload: &Payload<'static>,
+    builder: Builder,
+    started: Started,
+) -> Result<Infallible, Failure> {
+    let mut faults = [0u32; limits::PROTECTION_DOMAINS];
+    let mut report = Report::empty();
+    loop {
+        let (information, badge) = sel4::syscall::recv(builder.slots.fault_endpoint);
+        // The badge is the index of the sender, counted from one.
+        let Some(index) = (badge as usize).checked_sub(1) else { continue };
+        let Some(domain) = payload.protection_domains.get(index) else { continue };
+        report.words = core::array::from_fn(|word| {
+            if word < information.length() { sel4::message_register(word) } else { 0 }
+        });
+        report.label = information.label() as u32;
+        stop(&builder, domain, index, &mut report);
+        report.time = start::microseconds(started.tsc_megahertz);
+        faults[index] += 1;
+        if let Some(status) = started.status {
+            status.set_stopped(index, faults[index]);
+        }
+        if let Some(crashes) = started.crashes {
+            crashes.add(&mut report);
+        }
+        let by_console = payload.header.console == index as u32 || payload.header.console == NONE;
+        match started.console {
+            Some(console) if !by_console => sel4::syscall::signal(console),
+            _ => serial_line!(
+                "{} was stopped: {} (at {:#x}).",
+                report.name(),
+                report.reason(),
+                report.registers[0]
+            ),
+        }
+    }
+}
+
+/// Stops a protection domain and fills in what is known of it.
+fn stop(builder: &Builder, domain: &ProtectionDomain, index: usize, report: &mut Report) {
+    let thread = Tcb(builder.slots.domains[index].thread);
+    report.name = domain.name;
+    report.domain = index as u32;
+    let count = UserContext::COUNT as u64;
+    let context = thread.read_registers(true, 0, count).unwrap_or_default();
+    let words = context.words();
+    report.registers = core::array::from_fn(|register| words[register]);
+    const { assert!(REGISTERS.len() < UserContext::COUNT) };
+    report.code_length = read(builder, domain, context.rip, &mut report.code) as u32;
+    report.stack_address = context.rsp;
+    report.stack_length = read(builder, domain, context.rsp, &mut report.stack) as u32;
+    const { assert!(STACK_LENGTH <= 4096) };
+}
+
+/// Copies bytes of a protection domain's own pages, as far as they are there
+/// without a gap, and says how many.
+fn read(builder: &Builder, domain: &ProtectionDomain, address: u64, to: &mut [u8]) -> usize {
+    let mut done = 0;
+    while done < to.len() {
+        let Some(place) = address.checked_add(done as u64) else { break };
+        let Some((run, index)) = run_at(builder, domain, place) else { break };
+        let page_size = 1u64 << run.page_bits;
+        let offset = place - run.address;
+        let within = (offset % page_size) as usize;
+        let length = (page_size as usize - within).min(to.len() - done);
+        let frame = u64::from(builder.slots.runs[index]) + offset / page_size;
+        let part = &mut to[done..done + length];
+        if run.kind == run_kind::IN_PLACE {
+            part.copy_from_slice(builder.payload.data(run.offset + offset, length as u64));
+        } else {
+            let page_bits = u32::from(run.page_bits);
+            let copied = builder.window.look(frame, page_bits, CapRights::READ, |memory| {
+                memory.read(within, part);
+            });
+            if copied.is_err() {
+                break;
+            }
+        }
+        done += length;
+    }
+    done
+}
+
+/// The run of pages that an address lies in, and its index.
+fn run_at(builder: &Builder, domain: &ProtectionDomain, address: u64) -> Option<(Run, usize)> {
+    domain
+        .runs
+        .range()
+        .map(|index| (builder.payload.runs[index], index))
+        .find(|(run, _)| {
+            let length = u64::from(run.pages) << run.page_bits;
+            address.checked_sub(run.address).is_some_and(|offset| offset < length)
+        })
+}

@@ -1,0 +1,141 @@
+//! The entry point and what the compiler expects to exist.
+
+use core::arch::global_asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use sel4::BootInfo;
+
+/// Bytes of stack. The largest thing on it is the table of slots.
+const STACK_SIZE: usize = 256 << 10;
+
+#[repr(C, align(4096))]
+struct Stack([u8; STACK_SIZE]);
+
+/// The kernel starts the root task without a stack.
+#[unsafe(no_mangle)]
+static mut INIT_STACK: Stack = Stack([0; STACK_SIZE]);
+
+/// Address and length of the payload and the lowest address of the boot image;
+/// the image builder writes them here.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)]
+static payload_location: [AtomicU64; 3] =
+    [AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0)];
+
+// rdi holds the address of the boot information already. The frame pointer is
+// zero so that a walk up the stack ends here.
+global_asm!(
+    ".globl _start",
+    "_start:",
+    "lea rsp, [{stack} + {size}]",
+    "xor ebp, ebp",
+    "call {entry}",
+    "ud2",
+    stack = sym INIT_STACK,
+    size = const STACK_SIZE,
+    entry = sym entry,
+);
+
+// What the compiler calls. Eight bytes at a time: an emulator pays for each
+// step of a string instruction.
+global_asm!(
+    ".globl memcpy",
+    "memcpy:",
+    "mov rax, rdi",
+    "mov rcx, rdx",
+    "shr rcx, 3",
+    "rep movsq",
+    "mov ecx, edx",
+    "and ecx, 7",
+    "rep movsb",
+    "ret",
+    ".globl memmove",
+    "memmove:",
+    "mov rax, rdi",
+    "sub rax, rsi",
+    "cmp rax, rdx",
+    "mov rax, rdi",
+    "jae memcpy",
+    "lea rdi, [rdi + rdx - 1]",
+    "lea rsi, [rsi + rdx - 1]",
+    "mov rcx, rdx",
+    "std",
+    "rep movsb",
+    "cld",
+    "ret",
+    ".globl memset",
+    "memset:",
+    "mov r8, rdi",
+    "movzx eax, sil",
+    "movabs rcx, 0x0101010101010101",
+    "imul rax, rcx",
+    "mov rcx, rdx",
+    "shr rcx, 3",
+    "rep stosq",
+    "mov ecx, edx",
+    "and ecx, 7",
+    "rep stosb",
+    "mov rax, r8",
+    "ret",
+    ".globl memcmp",
+    ".globl bcmp",
+    "memcmp:",
+    "bcmp:",
+    "mov rcx, rdx",
+    "xor eax, eax",
+    "xor edx, edx",
+    "cmp rax, rax",
+    "repe cmpsb",
+    "seta al",
+    "setb dl",
+    "sub eax, edx",
+    "ret",
+);
+
+/// Referenced by the compiled core library; never called, since a panic aborts.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+extern "C" fn entry(boot_info: *const u8) -> ! {
+    // SAFETY: the kernel passes the address of its boot information, which
+    // stays mapped and which nobody writes.
+    let boot_info = unsafe { BootInfo::from_kernel(boot_info) };
+    // SAFETY: the kernel mapped the IPC buffer there; nothing else uses it.
+    unsafe { sel4::set_ipc_buffer(boot_info.ipc_buffer()) };
+    crate::main(boot_info)
+}
+
+/// The payload that the image builder put behind this program.
+pub(crate) fn payload() -> &'static [u8] {
+    let [address, length, _] = payload_location.each_ref().map(|word| word.load(Ordering::Relaxed));
+    if length == 0 {
+        return &[];
+    }
+    // SAFETY: the image builder wrote address and length of a segment that it
+    // added to this program; the kernel mapped it, and nobody writes it: its
+    // frames are only ever given away read-only.
+    unsafe { core::slice::from_raw_parts(address as *const u8, length as usize) }
+}
+
+/// Address of the payload's first byte.
+pub(crate) fn payload_address() -> u64 {
+    payload_location[0].load(Ordering::Relaxed)
+}
+
+/// Lowest address of the boot image.
+pub(crate) fn image_address() -> u64 {
+    payload_location[2].load(Ordering::Relaxed)
+}
+
+/// Microseconds of the time stamp counter, which counts from power-on.
+pub(crate) fn microseconds(tsc_megahertz: u32) -> u64 {
+    // SAFETY: the kernel leaves the instruction to user programs.
+    let ticks = unsafe { core::arch::x86_64::_rdtsc() };
+    ticks / u64::from(tsc_megahertz.max(1))
+}
+
+#[panic_handler]
+fn panic(information: &core::panic::PanicInfo) -> ! {
+    crate::serial_line!("init stopped by a mistake of its own: {information}");
+    crate::halt()
+}
