@@ -33,6 +33,12 @@ impl Channel {
         self.0 as usize
     }
 
+    /// Whether the system description allows to signal the other end.
+    #[inline]
+    pub fn may_notify(self) -> bool {
+        has(&microkit_notifications, self.index())
+    }
+
     /// Signals the other end. Never waits.
     ///
     /// # Panics
@@ -41,7 +47,7 @@ impl Channel {
     #[inline]
     pub fn notify(self) {
         assert!(
-            has(&microkit_notifications, self.index()),
+            self.may_notify(),
             "channel {} cannot be signalled: the system description does not allow it",
             self.0
         );

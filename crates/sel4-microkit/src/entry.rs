@@ -2,6 +2,8 @@
 
 use crate::handler::{Handler, dispatch};
 use crate::symbols::microkit_irqs;
+use core::alloc::{GlobalAlloc, Layout};
+
 use crate::{Channel, abi, logging, pd_is_passive};
 
 /// Initialises the runtime, then the protection domain, then reacts for ever.
@@ -76,6 +78,34 @@ macro_rules! _entry {
             }
         }
         $crate::_private::sel4::memory_functions!();
+    };
+}
+
+/// The allocator of a program without a heap: it never has memory.
+///
+/// A program whose dependencies link the `alloc` crate needs an allocator, even
+/// if it never allocates.
+#[derive(Clone, Copy, Debug)]
+pub struct NoHeap;
+
+// SAFETY: it hands out no memory, so nothing can be wrong with it.
+unsafe impl GlobalAlloc for NoHeap {
+    unsafe fn alloc(&self, _: Layout) -> *mut u8 {
+        core::ptr::null_mut()
+    }
+
+    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+}
+
+/// Makes no heap; used by `#[protection_domain]` without `heap_size`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! _no_heap {
+    () => {
+        const _: () = {
+            #[global_allocator]
+            static ALLOCATOR: $crate::_private::NoHeap = $crate::_private::NoHeap;
+        };
     };
 }
 

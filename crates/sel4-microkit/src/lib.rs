@@ -95,7 +95,7 @@ pub use symbols::{pd_is_passive, pd_name};
 #[doc(hidden)]
 pub mod _private {
     //! What the macros refer to.
-    pub use crate::entry::run;
+    pub use crate::entry::{NoHeap, run};
     pub use crate::logging::panicked;
     pub use crate::memory::{private_region, region};
     pub use segue_shared_memory;
