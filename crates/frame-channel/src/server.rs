@@ -204,6 +204,25 @@ impl<M: SharedMemory> ServerChannel<M> {
         Some((frame, ticket))
     }
 
+    /// The ticket that [`Self::take`] would give.
+    pub fn next_ticket(&self) -> Ticket {
+        Ticket {
+            epoch: self.epoch,
+            index: self.taken,
+        }
+    }
+
+    /// Whether frames are known that have not been taken.
+    pub fn has_backlog(&self) -> bool {
+        self.state == State::Up && self.taken != self.transmit_known
+    }
+
+    /// A sequentially consistent fence, as needed between
+    /// [`Self::announce_sleep`] and [`Self::has_news`].
+    pub fn fence(&self) {
+        self.server.fence();
+    }
+
     /// Copies bytes of a frame out of the pool: the first `to.len()` of it.
     /// They are copied once; verify and send the copy.
     pub fn copy_header(&self, frame: &TransmitFrame, to: &mut [u8]) {
@@ -329,8 +348,8 @@ impl<M: SharedMemory> ServerChannel<M> {
         self.server.store32(WAKE, wake::AWAKE, Relaxed);
     }
 
-    /// Announces that the server is about to sleep. A fence
-    /// ([`SharedMemory::fence`]) and [`Self::has_news`] must follow: one fence
+    /// Announces that the server is about to sleep. [`Self::fence`]
+    /// and [`Self::has_news`] must follow: one fence
     /// does for many channels.
     pub fn announce_sleep(&mut self, for_room: bool) {
         let word = if for_room {

@@ -1,2 +1,27 @@
 //! The network server's decisions: verify and demultiplex frames.
+//!
+//! Frames, memory and time come in as arguments; what is to be done goes to the
+//! network card through the trait [`Nic`] and to applications through frame
+//! channels. The protection domain in `netserver-pd` only wires it.
+//!
+//! - [`directory`]: who has which address.
+//! - [`egress`]: may this application send this frame?
+//! - [`ingress`]: whose is this received frame?
+//! - [`fair`]: whose frame is sent next?
+//! - [`server`]: the turn of the server, over channels and network card.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod directory;
+pub mod egress;
+pub mod fair;
+pub mod ingress;
+pub mod nic;
+pub mod report;
+pub mod server;
+
+pub use directory::Directory;
+pub use nic::Nic;
+pub use server::Server;

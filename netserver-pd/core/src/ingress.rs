@@ -1,0 +1,281 @@
+//! Whose is this received frame?
+//!
+//! Who is alone at an address gets everything for it. Sharers of an address are
+//! told apart by protocol and destination port; what has no port has a defined
+//! answer, documented at each rule.
+
+use crate::directory::{Applications, Directory, Identity};
+use segue_portmap_core::Protocol;
+use segue_status::network::IngressDrop;
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Address, Ipv4Packet,
+};
+
+/// How much of a frame decides in nearly all cases.
+pub const SHORT_HEADER: usize = 64;
+/// How much of a frame decides in all cases: Ethernet (14), IPv4 (60), ICMP (8),
+/// the quoted IPv4 (60) and ports (8).
+pub const LONG_HEADER: usize = 150;
+
+const ETHERNET: usize = 14;
+const IPV4: usize = 20;
+const ARP: usize = 28;
+const ICMP: usize = 8;
+
+/// What is to be done with a received frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It goes to these applications; at least one.
+    Deliver(Applications),
+    /// It goes nowhere.
+    Drop(IngressDrop),
+    /// It takes [`LONG_HEADER`] bytes of it to decide.
+    Longer,
+}
+
+/// Decides about the frame of `frame_length` bytes that starts with `header`,
+/// which is the whole frame or at least [`SHORT_HEADER`] bytes of it. `up` are
+/// the applications that can receive now.
+pub fn demultiplex(
+    directory: &Directory,
+    up: Applications,
+    header: &[u8],
+    frame_length: usize,
+) -> Decision {
+    match decide(directory, up, header, frame_length) {
+        Ok(applications) => Decision::Deliver(applications),
+        // What lies beyond the header at hand may lie inside the frame.
+        Err(Refusal::Short) if header.len() < frame_length.min(LONG_HEADER) => Decision::Longer,
+        Err(Refusal::Short) => Decision::Drop(IngressDrop::Malformed),
+        Err(Refusal::Drop(cause)) => Decision::Drop(cause),
+    }
+}
+
+enum Refusal {
+    Short,
+    Drop(IngressDrop),
+}
+
+impl From<IngressDrop> for Refusal {
+    fn from(cause: IngressDrop) -> Self {
+        Self::Drop(cause)
+    }
+}
+
+fn decide(
+    directory: &Directory,
+    up: Applications,
+    header: &[u8],
+    frame_length: usize,
+) -> Result<Applications, Refusal> {
+    if header.len() < ETHERNET || frame_length < header.len() {
+        return Err(IngressDrop::Malformed.into());
+    }
+    let ethernet = EthernetFrame::new_unchecked(header);
+    match ethernet.ethertype() {
+        EthernetProtocol::Ipv4 => ipv4(directory, up, header, frame_length),
+        EthernetProtocol::Arp => arp(directory, up, &header[ETHERNET..]),
+        EthernetProtocol::Ipv6 => Err(IngressDrop::Ipv6.into()),
+        EthernetProtocol::Unknown(_) => Err(IngressDrop::EtherType.into()),
+    }
+}
+
+/// A request goes to one of those that have the address, which answers for
+/// all; a reply goes to all of them, since each has neighbours of its own.
+fn arp(directory: &Directory, up: Applications, packet: &[u8]) -> Result<Applications, Refusal> {
+    if packet.len() < ARP || packet[..6] != [0, 1, 8, 0, 6, 4] {
+        return Err(IngressDrop::Malformed.into());
+    }
+    let arp = ArpPacket::new_unchecked(packet);
+    let mut target = [0; 4];
+    target.copy_from_slice(arp.target_protocol_addr());
+    let Some(identity) = directory.with_address(Ipv4Address::from(target)) else {
+        return Err(IngressDrop::ArpNotOurs.into());
+    };
+    match arp.operation() {
+        ArpOperation::Request => responder(identity, up),
+        ArpOperation::Reply => Ok(identity.sharers),
+        ArpOperation::Unknown(_) => Err(IngressDrop::Malformed.into()),
+    }
+}
+
+fn ipv4(
+    directory: &Directory,
+    up: Applications,
+    header: &[u8],
+    frame_length: usize,
+) -> Result<Applications, Refusal> {
+    let packet = &header[ETHERNET..];
+    if packet.len() < IPV4 {
+        return Err(IngressDrop::Malformed.into());
+    }
+    let ipv4 = Ipv4Packet::new_unchecked(packet);
+    let (length, total) = (
+        usize::from(ipv4.header_len()),
+        usize::from(ipv4.total_len()),
+    );
+    if ipv4.version() != 4 || length < IPV4 || total < length || total > frame_length - ETHERNET {
+        return Err(IngressDrop::Malformed.into());
+    }
+    let destination = ipv4.dst_addr();
+    let Some(identity) = directory.with_address(destination) else {
+        return if directory.is_broadcast(destination) {
+            broadcast(directory, &ipv4, packet, total)
+        } else if destination.is_multicast() {
+            Err(IngressDrop::Multicast.into())
+        } else {
+            Err(IngressDrop::NotOurAddress.into())
+        };
+    };
+    // An IP address does not make a frame ours (RFC 1122, section 3.3.6).
+    if EthernetFrame::new_unchecked(header).dst_addr() != identity.mac {
+        return Err(IngressDrop::NotOurAddress.into());
+    }
+    if identity.is_alone() {
+        return Ok(identity.sharers);
+    }
+    if ipv4.more_frags() || ipv4.frag_offset() != 0 {
+        return Err(IngressDrop::Fragment.into());
+    }
+    let payload = &packet[length.min(packet.len())..packet.len().min(total)];
+    match ipv4.next_header() {
+        IpProtocol::Tcp => by_port(
+            directory,
+            identity,
+            Protocol::Tcp,
+            port(payload, 2, total - length)?,
+        ),
+        IpProtocol::Udp => by_port(
+            directory,
+            identity,
+            Protocol::Udp,
+            port(payload, 2, total - length)?,
+        ),
+        IpProtocol::Icmp => icmp(directory, up, identity, payload, total - length),
+        _ => Err(IngressDrop::Protocol.into()),
+    }
+}
+
+/// A broadcast is for whoever owns its UDP port, at whatever address.
+fn broadcast(
+    directory: &Directory,
+    ipv4: &Ipv4Packet<&[u8]>,
+    packet: &[u8],
+    total: usize,
+) -> Result<Applications, Refusal> {
+    if ipv4.more_frags() || ipv4.frag_offset() != 0 {
+        return Err(IngressDrop::Fragment.into());
+    }
+    match ipv4.next_header() {
+        IpProtocol::Udp => {}
+        IpProtocol::Icmp => return Err(IngressDrop::Icmp.into()),
+        _ => return Err(IngressDrop::Protocol.into()),
+    }
+    let length = usize::from(ipv4.header_len());
+    let payload = &packet[length.min(packet.len())..packet.len().min(total)];
+    let port = port(payload, 2, total - length)?;
+    directory
+        .application_with_port(Protocol::Udp, port, Applications::MAX)
+        .ok_or(Refusal::Drop(IngressDrop::NoOwner))
+}
+
+/// Echo requests go to one that has the address; replies and errors to whom the
+/// packet that caused them came from.
+fn icmp(
+    directory: &Directory,
+    up: Applications,
+    identity: &Identity,
+    message: &[u8],
+    message_length: usize,
+) -> Result<Applications, Refusal> {
+    if message_length < ICMP {
+        return Err(IngressDrop::Malformed.into());
+    }
+    match message.first().ok_or(Refusal::Short)? {
+        8 => responder(identity, up),
+        0 => by_port(
+            directory,
+            identity,
+            Protocol::Udp,
+            port(message, 4, message_length)?,
+        ),
+        // Destination unreachable, time exceeded, parameter problem.
+        3 | 11 | 12 => {
+            let quoted = message.get(ICMP..).unwrap_or_default();
+            let quoted_length = message_length - ICMP;
+            if quoted.len() < IPV4 {
+                return Err(short(quoted_length, IPV4));
+            }
+            let ipv4 = Ipv4Packet::new_unchecked(quoted);
+            let length = usize::from(ipv4.header_len());
+            if ipv4.version() != 4
+                || length < IPV4
+                || ipv4.src_addr() != identity.ipv4
+                || ipv4.frag_offset() != 0
+            {
+                return Err(IngressDrop::Icmp.into());
+            }
+            let quoted_length = quoted_length.saturating_sub(length);
+            let quoted = quoted.get(length..).unwrap_or_default();
+            match ipv4.next_header() {
+                IpProtocol::Tcp => by_port(
+                    directory,
+                    identity,
+                    Protocol::Tcp,
+                    port(quoted, 0, quoted_length)?,
+                ),
+                IpProtocol::Udp => by_port(
+                    directory,
+                    identity,
+                    Protocol::Udp,
+                    port(quoted, 0, quoted_length)?,
+                ),
+                IpProtocol::Icmp => by_port(
+                    directory,
+                    identity,
+                    Protocol::Udp,
+                    port(quoted, 4, quoted_length)?,
+                ),
+                _ => Err(IngressDrop::Icmp.into()),
+            }
+        }
+        // Redirects above all: nobody here takes orders from the network.
+        _ => Err(IngressDrop::Icmp.into()),
+    }
+}
+
+fn by_port(
+    directory: &Directory,
+    identity: &Identity,
+    protocol: Protocol,
+    port: u16,
+) -> Result<Applications, Refusal> {
+    directory
+        .application_with_port(protocol, port, identity.sharers)
+        .ok_or(Refusal::Drop(IngressDrop::NoOwner))
+}
+
+/// The one of those that have an address that answers for all of them.
+fn responder(identity: &Identity, up: Applications) -> Result<Applications, Refusal> {
+    let candidates = identity.sharers & up;
+    if candidates == 0 {
+        return Err(IngressDrop::ChannelDown.into());
+    }
+    Ok(1 << candidates.trailing_zeros())
+}
+
+/// The 16-bit number at `offset`, of what is `length` bytes long but may be cut.
+fn port(bytes: &[u8], offset: usize, length: usize) -> Result<u16, Refusal> {
+    match bytes.get(offset..offset + 2) {
+        Some(bytes) => Ok(u16::from_be_bytes([bytes[0], bytes[1]])),
+        None => Err(short(length, offset + 2)),
+    }
+}
+
+fn short(length: usize, needed: usize) -> Refusal {
+    if length < needed {
+        Refusal::Drop(IngressDrop::Malformed)
+    } else {
+        Refusal::Short
+    }
+}

@@ -1,0 +1,536 @@
+//! The turn of the server, over channels and network card.
+
+use crate::directory::{Applications, Directory};
+use crate::egress;
+use crate::fair::RoundRobin;
+use crate::ingress::{self, Decision, LONG_HEADER, SHORT_HEADER};
+use crate::nic::{Nic, Refusal, Token, VerifiedFrame};
+use crate::report::Reporter;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use segue_frame_channel::config::{ServerEntry, ServerTable};
+use segue_frame_channel::layout::MAXIMUM_HEADER_LENGTH;
+use segue_frame_channel::{ProtocolViolation, ReceivedFrame, ServerChannel};
+use segue_portmap_core::PortReader;
+use segue_shared_memory::{PrivateRegion, Region};
+use segue_status::network::{
+    Application, ChannelState, Counter, EgressDrop, IngressDrop, NetworkStatus, ServerCounter,
+};
+
+/// Frames received, or sent, before the other direction has its turn.
+const BATCH: usize = 64;
+
+/// Rounds before applications learn of what was done for them, even if there
+/// is more to do.
+const ROUNDS_BEFORE_NOTIFICATION: usize = 8;
+
+/// The regions of one channel, as mapped in the server.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelRegions {
+    /// Written by the application.
+    pub client: Region,
+    /// Written by the server.
+    pub server: Region,
+    /// The transmit pool, with its device address.
+    pub pool: Region,
+}
+
+/// One application.
+#[derive(Debug)]
+struct Link {
+    name: String,
+    channel: ServerChannel<Region>,
+    pool_address: u64,
+    status: Application,
+    was_up: bool,
+}
+
+/// The network server but for its network card.
+#[derive(Debug)]
+pub struct Server {
+    directory: Directory,
+    links: Vec<Link>,
+    status: NetworkStatus,
+    headers: HeaderBuffers,
+    fair: RoundRobin,
+    reporter: Reporter,
+    /// Those that were told the server is awake, and are looked at each round.
+    active: Applications,
+    /// Those whose channels are up.
+    up: Applications,
+    /// Those for whom something was done that they do not know of.
+    unpublished: Applications,
+    /// Those to be notified before the server sleeps.
+    unnotified: Applications,
+}
+
+/// Buffers for copies of headers, used in turn: the network card completes
+/// frames in order.
+#[derive(Debug)]
+struct HeaderBuffers {
+    region: PrivateRegion,
+    count: usize,
+    next: usize,
+    used: usize,
+}
+
+impl HeaderBuffers {
+    fn new(region: PrivateRegion) -> Self {
+        let count = region.length() / MAXIMUM_HEADER_LENGTH;
+        Self {
+            region,
+            count,
+            next: 0,
+            used: 0,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.used == self.count
+    }
+
+    /// The buffer that [`Self::take`] would take, cut to `length`, and its
+    /// device address.
+    fn buffer(&mut self, length: usize) -> (&mut [u8], u64) {
+        let offset = self.next * MAXIMUM_HEADER_LENGTH;
+        let address = self.region.device_address() + offset as u64;
+        let length = length.min(MAXIMUM_HEADER_LENGTH);
+        (
+            self.region.slice_mut(offset, length).unwrap_or_default(),
+            address,
+        )
+    }
+
+    fn take(&mut self) {
+        self.next = (self.next + 1) % self.count;
+        self.used += 1;
+    }
+
+    fn release(&mut self) {
+        self.used = self.used.saturating_sub(1);
+    }
+}
+
+impl Server {
+    /// Opens a channel to each application of the table. `regions` finds the
+    /// regions of an entry; `headers` is memory that the network card may read,
+    /// 256 bytes for each frame it can hold.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if table and regions do not fit each other.
+    pub fn new(
+        table: &ServerTable,
+        ports: PortReader,
+        status: NetworkStatus,
+        headers: PrivateRegion,
+        mut regions: impl FnMut(&ServerEntry) -> ChannelRegions,
+    ) -> Result<Self, String> {
+        status.initialise(table.applications().iter().map(|entry| &entry.name));
+        let mut links = Vec::with_capacity(table.applications().len());
+        for (index, entry) in table.applications().iter().enumerate() {
+            let found = regions(entry);
+            let channel = ServerChannel::new(
+                found.client,
+                found.server,
+                found.pool,
+                entry.transmit_entries,
+                entry.receive_entries,
+            )
+            .map_err(|error| alloc::format!("the frame channel of {}: {error}", entry.name()))?;
+            let status = status
+                .application(index)
+                .ok_or("the status region holds too few applications")?;
+            let name = entry.name().to_string();
+            links.push(Link {
+                name,
+                channel,
+                pool_address: entry.pool,
+                status,
+                was_up: false,
+            });
+        }
+        let headers = HeaderBuffers::new(headers);
+        if headers.count == 0 {
+            return Err("there is no memory for header buffers".to_string());
+        }
+        let all = ((1u32 << links.len()) - 1) as Applications;
+        Ok(Self {
+            directory: Directory::new(table, ports),
+            links,
+            status,
+            headers,
+            fair: RoundRobin::default(),
+            reporter: Reporter::default(),
+            active: all,
+            up: 0,
+            unpublished: all,
+            unnotified: 0,
+        })
+    }
+
+    /// The application of index `application`.
+    pub fn name(&self, application: usize) -> &str {
+        self.links.get(application).map_or("?", |link| &link.name)
+    }
+
+    /// Does all there is to do, until nothing is left. `woken` are the
+    /// applications that have notified the server; `notify` notifies one;
+    /// `clock` tells microseconds.
+    pub fn run<N: Nic>(
+        &mut self,
+        nic: &mut N,
+        woken: Applications,
+        clock: impl Fn() -> u64,
+        mut notify: impl FnMut(usize),
+    ) {
+        self.status.add(ServerCounter::Wakeups, 1);
+        nic.mask_interrupt();
+        for index in members(woken) {
+            if let Some(link) = self.links.get_mut(index) {
+                link.status.add(Counter::NotificationsReceived, 1);
+                link.channel.wake();
+                self.active |= 1 << index;
+            }
+        }
+        let mut rounds = 0;
+        loop {
+            self.round(nic, &clock);
+            rounds += 1;
+            if rounds % ROUNDS_BEFORE_NOTIFICATION == 0 {
+                self.notify(&mut notify);
+            }
+            if !self.may_sleep(nic) {
+                continue;
+            }
+            // Completions are looked at when there is other work, too; only who
+            // waits for them needs an interrupt.
+            if !nic.unmask_interrupt(nic.outstanding() > 0) {
+                break;
+            }
+            nic.mask_interrupt();
+        }
+        self.notify(&mut notify);
+    }
+
+    /// Looks at each active channel and at the network card once.
+    fn round<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
+        for index in members(self.active) {
+            if let Err(violation) = self.links[index].channel.poll() {
+                self.cut_off(index, violation);
+            }
+            self.note_state(index);
+        }
+        self.receive(nic, clock);
+        self.send(nic, clock);
+        nic.flush();
+        self.reclaim(nic);
+        for index in members(core::mem::take(&mut self.unpublished)) {
+            if self.links[index].channel.publish() {
+                self.unnotified |= 1 << index;
+            }
+        }
+    }
+
+    fn receive<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
+        for _ in 0..BATCH {
+            let Some(frame) = nic.receive() else {
+                return;
+            };
+            let description = nic.describe(&frame);
+            self.status.add(ServerCounter::ReceivedFrames, 1);
+            self.status
+                .add(ServerCounter::ReceivedBytes, description.length as u64);
+            let mut header = [0; LONG_HEADER];
+            let mut decision = Decision::Longer;
+            for most in [SHORT_HEADER, LONG_HEADER] {
+                let header = &mut header[..description.length.min(most)];
+                nic.read(&frame, header);
+                decision =
+                    ingress::demultiplex(&self.directory, self.up, header, description.length);
+                if decision != Decision::Longer {
+                    break;
+                }
+            }
+            match decision {
+                Decision::Deliver(applications) => {
+                    for index in members(applications) {
+                        self.deliver(nic, &frame, description, index, clock);
+                    }
+                }
+                Decision::Drop(cause) => self.status.drop_frame(cause),
+                Decision::Longer => self.status.drop_frame(IngressDrop::Malformed),
+            }
+            nic.release(frame);
+        }
+    }
+
+    fn deliver<N: Nic>(
+        &mut self,
+        nic: &N,
+        frame: &N::Frame,
+        description: ReceivedFrame,
+        index: usize,
+        clock: &impl Fn() -> u64,
+    ) {
+        let link = &mut self.links[index];
+        let room = match link.channel.receive_room() {
+            Ok(room) => room,
+            Err(violation) => {
+                self.cut_off(index, violation);
+                0
+            }
+        };
+        let link = &mut self.links[index];
+        if link
+            .channel
+            .deliver(description, |slots, offset| nic.copy(frame, slots, offset))
+        {
+            link.status.add(Counter::ReceivedFrames, 1);
+            link.status
+                .add(Counter::ReceivedBytes, description.length as u64);
+            self.unpublished |= 1 << index;
+            return;
+        }
+        let cause = if !link.channel.is_up() {
+            IngressDrop::ChannelDown
+        } else if room == 0 {
+            IngressDrop::RingFull
+        } else {
+            IngressDrop::TooLong
+        };
+        link.status.add(Counter::ReceiveDropped, 1);
+        self.status.drop_frame(cause);
+        if cause == IngressDrop::RingFull
+            && let Some(more) = self.reporter.admit(index, clock())
+        {
+            let name = &self.links[index].name;
+            log::warn!(
+                "{name} does not take its frames: one was dropped ({more} more since the last report)"
+            );
+        }
+        self.note_state(index);
+    }
+
+    fn send<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
+        let mut waiting = self.active & self.up;
+        for _ in 0..BATCH {
+            if !nic.has_room() || self.headers.is_full() {
+                return;
+            }
+            let Some(index) = self.fair.next(waiting) else {
+                return;
+            };
+            match self.send_one(nic, index) {
+                Ok(Sent::Frame(wire_length)) => self.fair.charge(wire_length),
+                Ok(Sent::Nothing) => waiting &= !(1 << index),
+                Ok(Sent::Full) => return,
+                Ok(Sent::Dropped(cause, length)) => {
+                    self.fair.charge(length);
+                    let link = &self.links[index];
+                    link.status.drop_frame(cause);
+                    if let Some(more) = self.reporter.admit(index, clock()) {
+                        log::warn!(
+                            "a frame of {} was dropped: {} ({more} more since the last report)",
+                            link.name,
+                            cause.text()
+                        );
+                    }
+                }
+                Err(violation) => {
+                    self.cut_off(index, violation);
+                    waiting &= !(1 << index);
+                }
+            }
+        }
+    }
+
+    fn send_one<N: Nic>(&mut self, nic: &mut N, index: usize) -> Result<Sent, ProtocolViolation> {
+        let link = &mut self.links[index];
+        let Some(frame) = link.channel.peek()? else {
+            return Ok(Sent::Nothing);
+        };
+        let length = frame.length as usize;
+        let (headers, header_address) = self.headers.buffer(frame.header_length.into());
+        link.channel.copy_header(&frame, headers);
+        link.status.add(Counter::CopiedBytes, headers.len() as u64);
+        let verdict = egress::verify(&self.directory, index, headers, length, frame.offload);
+        let drop = |link: &mut Link, cause| {
+            if let Some((_, ticket)) = link.channel.take() {
+                link.channel.complete(ticket);
+            }
+            Ok(Sent::Dropped(cause, length))
+        };
+        let approved = match verdict {
+            Ok(approved) => approved,
+            Err(cause) => {
+                self.unpublished |= 1 << index;
+                return drop(link, cause);
+            }
+        };
+        let verified = VerifiedFrame {
+            payload_address: link.pool_address + u64::from(frame.offset) + headers.len() as u64,
+            payload_length: length - headers.len(),
+            headers,
+            header_address,
+            offload: approved.offload,
+        };
+        let token = Token {
+            application: index as u8,
+            ticket: link.channel.next_ticket(),
+        };
+        match nic.transmit(verified, token) {
+            Ok(()) => {
+                link.channel.take();
+                self.headers.take();
+                link.status.add(Counter::TransmittedFrames, 1);
+                link.status.add(Counter::TransmittedBytes, length as u64);
+                self.status.add(ServerCounter::TransmittedFrames, 1);
+                self.status
+                    .add(ServerCounter::TransmittedBytes, length as u64);
+                Ok(Sent::Frame(approved.wire_length))
+            }
+            Err(Refusal::Full) => Ok(Sent::Full),
+            Err(Refusal::Unsuitable(reason)) => {
+                log::debug!(
+                    "the network card refused a frame of {}: {reason}",
+                    link.name
+                );
+                self.unpublished |= 1 << index;
+                drop(link, EgressDrop::Device)
+            }
+        }
+    }
+
+    fn reclaim<N: Nic>(&mut self, nic: &mut N) {
+        nic.reclaim(|token| {
+            complete(
+                &mut self.links,
+                &mut self.headers,
+                &mut self.unpublished,
+                token,
+            )
+        });
+    }
+
+    /// Says that the network card will not read this frame again: for a card
+    /// that was stopped before it completed it.
+    pub fn abandon(&mut self, token: Token) {
+        complete(
+            &mut self.links,
+            &mut self.headers,
+            &mut self.unpublished,
+            token,
+        );
+    }
+
+    /// Tells active applications that the server is about to sleep, and looks
+    /// once more whether it may.
+    fn may_sleep<N: Nic>(&mut self, nic: &N) -> bool {
+        for index in members(self.active) {
+            self.links[index].channel.announce_sleep(false);
+        }
+        let Some(first) = self.links.first() else {
+            return true;
+        };
+        // One fence for all of them.
+        first.channel.fence();
+        let mut news = 0;
+        let mut backlog = 0;
+        for index in members(self.active) {
+            let channel = &mut self.links[index].channel;
+            if channel.has_news(false) {
+                news |= 1 << index;
+            } else if channel.has_backlog() {
+                backlog |= 1 << index;
+            }
+        }
+        // What the card has no room for waits until it has.
+        let blocked = !nic.has_room() || self.headers.is_full();
+        let ready = news | if blocked { 0 } else { backlog };
+        for index in members(ready) {
+            self.links[index].channel.wake();
+        }
+        self.active = news | backlog;
+        ready == 0
+    }
+
+    fn notify(&mut self, notify: &mut impl FnMut(usize)) {
+        for index in members(core::mem::take(&mut self.unnotified)) {
+            self.links[index].status.add(Counter::NotificationsSent, 1);
+            notify(index);
+        }
+    }
+
+    fn note_state(&mut self, index: usize) {
+        let link = &mut self.links[index];
+        let is_up = link.channel.is_up();
+        if is_up != link.was_up {
+            link.was_up = is_up;
+            self.up = self.up & !(1 << index) | Applications::from(is_up) << index;
+            if is_up {
+                link.status.add(Counter::Epochs, 1);
+                link.status.set_state(ChannelState::Up);
+                log::debug!(
+                    "{} has joined its channel, epoch {}",
+                    link.name,
+                    link.channel.epoch()
+                );
+            } else if !link.channel.is_cut_off() {
+                link.status.set_state(ChannelState::Down);
+            }
+        }
+        // A channel that has been opened anew has something to say.
+        if !is_up {
+            self.unpublished |= 1 << index;
+        }
+    }
+
+    fn cut_off(&mut self, index: usize, violation: ProtocolViolation) {
+        let link = &mut self.links[index];
+        link.channel.cut_off();
+        link.status.add(Counter::Violations, 1);
+        link.status.set_state(ChannelState::CutOff);
+        self.unpublished |= 1 << index;
+        log::error!(
+            "{} has broken the protocol of its frame channel and is cut off: {violation}",
+            link.name
+        );
+        self.note_state(index);
+    }
+}
+
+enum Sent {
+    /// A frame that puts this many bytes on the wire.
+    Frame(usize),
+    /// Nothing: it has none.
+    Nothing,
+    /// Nothing: the network card has no room.
+    Full,
+    /// A frame of this length was dropped.
+    Dropped(EgressDrop, usize),
+}
+
+fn complete(
+    links: &mut [Link],
+    headers: &mut HeaderBuffers,
+    unpublished: &mut Applications,
+    token: Token,
+) {
+    headers.release();
+    if let Some(link) = links.get_mut(usize::from(token.application)) {
+        link.channel.complete(token.ticket);
+        *unpublished |= 1 << token.application;
+    }
+}
+
+/// The indices of the applications in a set.
+fn members(mut set: Applications) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        (set != 0).then(|| {
+            let index = set.trailing_zeros() as usize;
+            set &= set - 1;
+            index
+        })
+    })
+}
