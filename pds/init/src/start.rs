@@ -36,65 +36,7 @@ global_asm!(
     entry = sym entry,
 );
 
-// What the compiler calls. Eight bytes at a time: an emulator pays for each
-// step of a string instruction.
-global_asm!(
-    ".globl memcpy",
-    "memcpy:",
-    "mov rax, rdi",
-    "mov rcx, rdx",
-    "shr rcx, 3",
-    "rep movsq",
-    "mov ecx, edx",
-    "and ecx, 7",
-    "rep movsb",
-    "ret",
-    ".globl memmove",
-    "memmove:",
-    "mov rax, rdi",
-    "sub rax, rsi",
-    "cmp rax, rdx",
-    "mov rax, rdi",
-    "jae memcpy",
-    "lea rdi, [rdi + rdx - 1]",
-    "lea rsi, [rsi + rdx - 1]",
-    "mov rcx, rdx",
-    "std",
-    "rep movsb",
-    "cld",
-    "ret",
-    ".globl memset",
-    "memset:",
-    "mov r8, rdi",
-    "movzx eax, sil",
-    "movabs rcx, 0x0101010101010101",
-    "imul rax, rcx",
-    "mov rcx, rdx",
-    "shr rcx, 3",
-    "rep stosq",
-    "mov ecx, edx",
-    "and ecx, 7",
-    "rep stosb",
-    "mov rax, r8",
-    "ret",
-    ".globl memcmp",
-    ".globl bcmp",
-    "memcmp:",
-    "bcmp:",
-    "mov rcx, rdx",
-    "xor eax, eax",
-    "xor edx, edx",
-    "cmp rax, rax",
-    "repe cmpsb",
-    "seta al",
-    "setb dl",
-    "sub eax, edx",
-    "ret",
-);
-
-/// Referenced by the compiled core library; never called, since a panic aborts.
-#[unsafe(no_mangle)]
-extern "C" fn rust_eh_personality() {}
+sel4::memory_functions!();
 
 extern "C" fn entry(boot_info: *const u8) -> ! {
     // SAFETY: the kernel passes the address of its boot information, which
