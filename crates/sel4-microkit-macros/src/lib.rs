@@ -62,9 +62,10 @@ pub fn protection_domain(options: TokenStream, item: TokenStream) -> TokenStream
             .to_compile_error()
             .into();
     }
-    let heap = options
-        .heap_size
-        .map(|size| quote!(::sel4_microkit::_heap!(#size);));
+    let heap = match options.heap_size {
+        Some(size) => quote!(::sel4_microkit::_heap!(#size);),
+        None => quote!(::sel4_microkit::_no_heap!();),
+    };
     quote! {
         #function
         ::sel4_microkit::_entry!(#name);
