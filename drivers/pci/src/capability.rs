@@ -43,7 +43,7 @@ impl<M: Mmio> Iterator for Capabilities<'_, M> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let offset = self.next & !3;
-        if offset < FIRST || offset > 0xfc || self.left == 0 {
+        if !(FIRST..=0xfc).contains(&offset) || self.left == 0 {
             return None;
         }
         self.left -= 1;
@@ -65,7 +65,7 @@ impl<M: Mmio> Iterator for ExtendedCapabilities<'_, M> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let offset = self.next & !3;
-        if offset < FIRST_EXTENDED || offset > 0xffc || self.left == 0 {
+        if !(FIRST_EXTENDED..=0xffc).contains(&offset) || self.left == 0 {
             return None;
         }
         self.left -= 1;

@@ -226,7 +226,7 @@ impl State {
         let (offset, stride) = (nic.get16(SRIOV + 0x14), nic.get16(SRIOV + 0x16));
         let on = nic.bytes[SRIOV + 8] & 1 != 0;
         self.functions
-            .retain(|&id, _| id < NIC + VF_OFFSET || id >= 0xf8);
+            .retain(|&id, _| !(NIC + VF_OFFSET..0xf8).contains(&id));
         for index in 0..count {
             if on && self.vfs_appear {
                 self.functions

@@ -1,0 +1,320 @@
+//! The physical function: brings the NIC up so that its virtual functions work.
+//!
+//! [`PhysicalFunction`] is a state machine. Call [`PhysicalFunction::poll`] when
+//! the function interrupts and when the time it asked for has come; it never waits.
+//! It gives each virtual function with an address a pool of its own, with exactly
+//! that address and broadcasts, and enables a virtual function again after
+//! its user has reset it. It moves no frame itself.
+
+use segue_device::Mmio;
+
+use crate::error::Error;
+use crate::pf_registers::*;
+
+#[cfg(any())]
+mod tests;
+
+/// Virtual functions of an 82576.
+pub const VIRTUAL_FUNCTIONS: usize = 8;
+
+/// Datasheet 4.3.1: the device is ready again 1 ms after a reset at the latest,
+/// 10 ms with its configuration read from the EEPROM.
+const RESET_MICROSECONDS: u64 = 10_000;
+/// Until a reset that does not end is given up.
+const RESET_LIMIT_MICROSECONDS: u64 = 1_000_000;
+/// A transceiver access takes 64 us (IEEE 802.3, clause 22.2.4.5: 64 bits at 2.5 MHz and
+/// the answer); how often it is looked at, and when it is given up.
+const TRANSCEIVER_POLL_MICROSECONDS: u64 = 200;
+const TRANSCEIVER_LIMIT_MICROSECONDS: u64 = 100_000;
+/// How often the link is looked at while it is down, should its interrupt fail.
+const LINK_DOWN_POLL_MICROSECONDS: u64 = 100_000;
+/// ... and while it is up, with resets of virtual functions.
+const LINK_UP_POLL_MICROSECONDS: u64 = 2_000_000;
+/// Shortest time between two interrupts: a user of a virtual function can cause
+/// them at will, and must not keep this driver busy.
+const INTERRUPT_INTERVAL_MICROSECONDS: u32 = 500;
+
+/// The transceiver sits at address 1 (datasheet 3.5.2.2).
+const TRANSCEIVER_ADDRESS: u32 = 1;
+/// Its control register (IEEE 802.3, clause 22.2.4.1).
+const TRANSCEIVER_CONTROL: u32 = 0;
+/// Automatic negotiation on and started anew, full duplex, 1000 Mbit/s.
+const TRANSCEIVER_NEGOTIATE: u32 = 0x1340;
+/// Longest frame a pool accepts, with its check sequence.
+const LONGEST_FRAME: u32 = 1536;
+/// Values the datasheet recommends (8.12.1).
+const COLLISION_THRESHOLD: u32 = 0x0f;
+const COLLISION_DISTANCE: u32 = 0x40;
+
+/// What a call of [`PhysicalFunction::poll`] found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The link came up or went down.
+    pub link: Option<Link>,
+    /// Virtual functions that work from now on, one bit each: their users may start
+    /// them. Set when the link comes up, and after a reset of the function.
+    pub ready: u8,
+    /// Virtual functions that were found reset and were enabled again, one bit each.
+    pub reset: u8,
+    /// When to call again, in microseconds of the same clock, if no interrupt
+    /// comes first.
+    pub wake_at: Option<u64>,
+}
+
+/// The state of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// No connection.
+    Down,
+    /// Frames can pass.
+    Up {
+        /// Speed in Mbit/s.
+        megabits: u32,
+        /// Both directions at once.
+        full_duplex: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Start,
+    Resetting { since: u64 },
+    Negotiating { since: u64 },
+    Running { link: Link },
+    Failed(Error),
+}
+
+/// The driver of the physical function.
+pub struct PhysicalFunction<M> {
+    registers: M,
+    addresses: [Option<[u8; 6]>; VIRTUAL_FUNCTIONS],
+    state: State,
+}
+
+impl<M: Mmio> PhysicalFunction<M> {
+    /// Takes the function over. `addresses` has the MAC address of each virtual
+    /// function that is in use. Nothing happens before the first
+    /// [`PhysicalFunction::poll`].
+    pub fn new(registers: M, addresses: [Option<[u8; 6]>; VIRTUAL_FUNCTIONS]) -> Self {
+        Self { registers, addresses, state: State::Start }
+    }
+
+    /// Does what is to be done at `now` (microseconds of any clock that does not
+    /// go back): after the start, after an interrupt, or when the time has come.
+    ///
+    /// # Errors
+    ///
+    /// If the device does not do what it must. It is left alone from then on, and
+    /// each further call says the same.
+    pub fn poll(&mut self, now: u64) -> Result<Outcome, Error> {
+        let result = self.step(now);
+        if let Err(error) = result {
+            self.state = State::Failed(error);
+        }
+        result
+    }
+
+    /// Makes `address` go to `pools` (one bit each), by filter `index` of 16. Filter
+    /// n is virtual function n's own at the start. No pools: nobody gets it.
+    /// Returns false if there is no such filter.
+    pub fn set_address_filter(&mut self, index: usize, address: [u8; 6], pools: u8) -> bool {
+        if index >= ADDRESS_FILTERS {
+            return false;
+        }
+        let [a, b, c, d, e, f] = address;
+        // The high half is written last and makes the filter valid.
+        address_low(index).write(&self.registers, u32::from_le_bytes([a, b, c, d]));
+        address_high(index).write(
+            &self.registers,
+            ADDRESS_HIGH::OCTETS.val(u16::from_le_bytes([e, f]).into())
+                + ADDRESS_HIGH::POOLS.val(pools.into())
+                + ADDRESS_HIGH::VALID.val((pools != 0).into()),
+        );
+        true
+    }
+
+    fn step(&mut self, now: u64) -> Result<Outcome, Error> {
+        match self.state {
+            State::Failed(error) => Err(error),
+            State::Start => self.begin_reset(now),
+            State::Resetting { since } => self.await_reset(now, since),
+            State::Negotiating { since } => self.await_transceiver(now, since),
+            State::Running { link } => Ok(self.watch(now, link)),
+        }
+    }
+
+    fn wait(now: u64, microseconds: u64) -> Result<Outcome, Error> {
+        Ok(Outcome { wake_at: Some(now + microseconds), ..Outcome::default() })
+    }
+
+    fn begin_reset(&mut self, now: u64) -> Result<Outcome, Error> {
+        if STATUS_REGISTER.read(&self.registers).get() == u32::MAX {
+            return Err(Error::NotPresent);
+        }
+        self.forbid_interrupts();
+        CONTROL_REGISTER.modify(&self.registers, CONTROL::RESET::SET);
+        self.state = State::Resetting { since: now };
+        Self::wait(now, RESET_MICROSECONDS)
+    }
+
+    fn await_reset(&mut self, now: u64, since: u64) -> Result<Outcome, Error> {
+        let passed = now.saturating_sub(since);
+        if passed < RESET_MICROSECONDS {
+            return Self::wait(since, RESET_MICROSECONDS);
+        }
+        if CONTROL_REGISTER.read(&self.registers).is_set(CONTROL::RESET) {
+            if passed >= RESET_LIMIT_MICROSECONDS {
+                return Err(Error::ResetStuck);
+            }
+            return Self::wait(now, RESET_MICROSECONDS);
+        }
+        // In case the reset allowed some again.
+        self.forbid_interrupts();
+        CONTROL_REGISTER.modify(&self.registers, CONTROL::SET_LINK_UP::SET);
+        TRANSCEIVER_REGISTER.write(
+            &self.registers,
+            TRANSCEIVER::OPERATION::Write
+                + TRANSCEIVER::ADDRESS.val(TRANSCEIVER_ADDRESS)
+                + TRANSCEIVER::REGISTER.val(TRANSCEIVER_CONTROL)
+                + TRANSCEIVER::DATA.val(TRANSCEIVER_NEGOTIATE),
+        );
+        self.state = State::Negotiating { since: now };
+        self.await_transceiver(now, now)
+    }
+
+    fn await_transceiver(&mut self, now: u64, since: u64) -> Result<Outcome, Error> {
+        let access = TRANSCEIVER_REGISTER.read(&self.registers);
+        if access.is_set(TRANSCEIVER::ERROR) {
+            return Err(Error::TransceiverError);
+        }
+        if !access.is_set(TRANSCEIVER::READY) {
+            if now.saturating_sub(since) >= TRANSCEIVER_LIMIT_MICROSECONDS {
+                return Err(Error::TransceiverSilent);
+            }
+            return Self::wait(now, TRANSCEIVER_POLL_MICROSECONDS);
+        }
+        self.set_up();
+        self.state = State::Running { link: Link::Down };
+        Ok(self.watch(now, Link::Down))
+    }
+
+    fn forbid_interrupts(&self) {
+        CAUSE_MASK_CLEAR.write(&self.registers, u32::MAX);
+        INTERRUPT_MASK_CLEAR.write(&self.registers, u32::MAX);
+        let _cleared = CAUSE_READ.read(&self.registers);
+    }
+
+    /// One bit for each virtual function in use.
+    fn used(&self) -> u8 {
+        self.addresses
+            .iter()
+            .enumerate()
+            .fold(0, |used, (index, address)| used | u8::from(address.is_some()) << index)
+    }
+
+    fn set_up(&mut self) {
+        self.set_up_pools();
+        let registers = &self.registers;
+        INTERRUPT_MODE_REGISTER.write(
+            registers,
+            INTERRUPT_MODE::MSIX::SET
+                + INTERRUPT_MODE::PENDING_BITS::SET
+                + INTERRUPT_MODE::CLEAR_ON_READ::SET,
+        );
+        INTERRUPT_THROTTLE_0.write(registers, THROTTLE::INTERVAL.val(INTERRUPT_INTERVAL_MICROSECONDS));
+        OTHER_VECTORS_REGISTER
+            .write(registers, OTHER_VECTORS::OTHER.val(0) + OTHER_VECTORS::OTHER_VALID::SET);
+        // Mailboxes are not used, so nobody may interrupt by writing one.
+        MAILBOX_INTERRUPT_MASK.write(registers, 0);
+        INTERRUPT_AUTO_CLEAR.write(registers, 1);
+        INTERRUPT_MASK_SET.write(registers, 1);
+        CAUSE_MASK_SET.write(registers, CAUSE::LINK_CHANGE::SET + CAUSE::VIRTUAL_FUNCTION::SET);
+
+        TRANSMIT_CONTROL_REGISTER.write(
+            registers,
+            TRANSMIT_CONTROL::ENABLE::SET
+                + TRANSMIT_CONTROL::PAD_SHORT::SET
+                + TRANSMIT_CONTROL::COLLISION_THRESHOLD.val(COLLISION_THRESHOLD)
+                + TRANSMIT_CONTROL::COLLISION_DISTANCE.val(COLLISION_DISTANCE),
+        );
+        RECEIVE_CONTROL_REGISTER.write(
+            registers,
+            RECEIVE_CONTROL::ENABLE::SET
+                + RECEIVE_CONTROL::ACCEPT_BROADCAST::SET
+                + RECEIVE_CONTROL::STRIP_FRAME_CHECK::SET,
+        );
+        let used = self.used();
+        FUNCTIONS_RESET.write(registers, u32::from(u8::MAX));
+        RECEIVE_ENABLE.write(registers, used.into());
+        TRANSMIT_ENABLE.write(registers, used.into());
+        CONTROL_EXTENDED_REGISTER.modify(
+            registers,
+            CONTROL_EXTENDED::RESET_DONE::SET + CONTROL_EXTENDED::DRIVER_LOADED::SET,
+        );
+    }
+
+    fn set_up_pools(&mut self) {
+        QUEUE_SPREAD_REGISTER.write(&self.registers, QUEUE_SPREAD::MODE::Pools);
+        POOL_CONTROL_REGISTER
+            .write(&self.registers, POOL_CONTROL::NO_DEFAULT_POOL::SET + POOL_CONTROL::REPLICATE::SET);
+        // Frames between functions leave the device: loopback costs the emulated
+        // NIC its segmentation, and makes it return broadcasts to their sender.
+        TRANSMIT_SWITCH_REGISTER
+            .write(&self.registers, TRANSMIT_SWITCH::CHECK_SOURCE_ADDRESS.val(self.used().into()));
+        for index in 0..ADDRESS_FILTERS {
+            let address = self.addresses.get(index).copied().flatten();
+            let pools = if address.is_some() { 1u8 << index } else { 0 };
+            self.set_address_filter(index, address.unwrap_or_default(), pools);
+        }
+        for (index, address) in self.addresses.iter().enumerate() {
+            let filter = POOL_FILTER::LONGEST.val(LONGEST_FRAME) + POOL_FILTER::STRIP_FRAME_CHECK::SET;
+            let accept = POOL_FILTER::ACCEPT_UNTAGGED::SET + POOL_FILTER::ACCEPT_BROADCAST::SET;
+            let filter = if address.is_some() { filter + accept } else { filter };
+            pool_filter(index).write(&self.registers, filter);
+        }
+    }
+
+    /// Looks at everything that can change while the function runs.
+    fn watch(&mut self, now: u64, before: Link) -> Outcome {
+        let registers = &self.registers;
+        // Reading takes the cause away, before what it stands for is looked at.
+        let _cause = CAUSE_READ.read(registers);
+        let used = self.used();
+        let reset = FUNCTIONS_RESET.read(registers) as u8;
+        if reset != 0 {
+            FUNCTIONS_RESET.write(registers, reset.into());
+            RECEIVE_ENABLE.write(registers, used.into());
+            TRANSMIT_ENABLE.write(registers, used.into());
+        }
+        let link = self.link();
+        self.state = State::Running { link };
+        let is_up = link != Link::Down;
+        let came_up = is_up && before == Link::Down;
+        let ready = match (is_up, came_up) {
+            (false, _) => 0,
+            (true, true) => used,
+            (true, false) => reset & used,
+        };
+        let pause = if is_up { LINK_UP_POLL_MICROSECONDS } else { LINK_DOWN_POLL_MICROSECONDS };
+        Outcome {
+            link: (link != before).then_some(link),
+            ready,
+            reset: reset & used,
+            wake_at: Some(now + pause),
+        }
+    }
+
+    fn link(&self) -> Link {
+        let status = STATUS_REGISTER.read(&self.registers);
+        if status.get() == u32::MAX || !status.is_set(STATUS::LINK_UP) {
+            return Link::Down;
+        }
+        let megabits = match status.read_as_enum(STATUS::SPEED) {
+            Some(STATUS::SPEED::Value::Megabit10) => 10,
+            Some(STATUS::SPEED::Value::Megabit100) => 100,
+            // Both remaining codes mean 1000 (8.2.2).
+            _ => 1000,
+        };
+        Link::Up { megabits, full_duplex: status.is_set(STATUS::FULL_DUPLEX) }
+    }
+}

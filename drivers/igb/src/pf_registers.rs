@@ -1,0 +1,166 @@
+//! Registers of the physical function.
+//!
+//! Intel 82576EB Gigabit Ethernet Controller Datasheet, chapter 8; the section
+//! is given where a group starts.
+
+use tock_registers::register_bitfields;
+
+use crate::register::{Plain, Register};
+
+register_bitfields![u32,
+    /// Device control.
+    pub(crate) CONTROL [
+        SET_LINK_UP OFFSET(6) NUMBITS(1) [],
+        /// Resets the device, virtual functions included; clears itself.
+        RESET OFFSET(26) NUMBITS(1) [],
+    ],
+    /// Device status.
+    pub(crate) STATUS [
+        FULL_DUPLEX OFFSET(0) NUMBITS(1) [],
+        LINK_UP OFFSET(1) NUMBITS(1) [],
+        SPEED OFFSET(6) NUMBITS(2) [
+            Megabit10 = 0,
+            Megabit100 = 1,
+            Megabit1000 = 2,
+        ],
+    ],
+    /// Extended device control.
+    pub(crate) CONTROL_EXTENDED [
+        /// Tells the virtual functions that the physical one is ready.
+        RESET_DONE OFFSET(14) NUMBITS(1) [],
+        DRIVER_LOADED OFFSET(28) NUMBITS(1) [],
+    ],
+    /// Access to the transceiver's registers.
+    pub(crate) TRANSCEIVER [
+        DATA OFFSET(0) NUMBITS(16) [],
+        REGISTER OFFSET(16) NUMBITS(5) [],
+        ADDRESS OFFSET(21) NUMBITS(5) [],
+        OPERATION OFFSET(26) NUMBITS(2) [
+            Write = 1,
+            Read = 2,
+        ],
+        READY OFFSET(28) NUMBITS(1) [],
+        ERROR OFFSET(30) NUMBITS(1) [],
+    ],
+    /// Receive control.
+    pub(crate) RECEIVE_CONTROL [
+        ENABLE OFFSET(1) NUMBITS(1) [],
+        ACCEPT_BROADCAST OFFSET(15) NUMBITS(1) [],
+        STRIP_FRAME_CHECK OFFSET(26) NUMBITS(1) [],
+    ],
+    /// Transmit control.
+    pub(crate) TRANSMIT_CONTROL [
+        ENABLE OFFSET(1) NUMBITS(1) [],
+        PAD_SHORT OFFSET(3) NUMBITS(1) [],
+        COLLISION_THRESHOLD OFFSET(4) NUMBITS(8) [],
+        COLLISION_DISTANCE OFFSET(12) NUMBITS(10) [],
+    ],
+    /// General purpose interrupt enable.
+    pub(crate) INTERRUPT_MODE [
+        /// Reading the cause register clears it.
+        CLEAR_ON_READ OFFSET(0) NUMBITS(1) [],
+        /// One interrupt for each MSI-X entry.
+        MSIX OFFSET(4) NUMBITS(1) [],
+        PENDING_BITS OFFSET(31) NUMBITS(1) [],
+    ],
+    /// Interrupt causes that are not a queue's.
+    pub(crate) CAUSE [
+        LINK_CHANGE OFFSET(2) NUMBITS(1) [],
+        /// A virtual function wrote its mailbox or was reset.
+        VIRTUAL_FUNCTION OFFSET(8) NUMBITS(1) [],
+    ],
+    /// MSI-X entries of causes that are not a queue's.
+    pub(crate) OTHER_VECTORS [
+        OTHER OFFSET(8) NUMBITS(5) [],
+        OTHER_VALID OFFSET(15) NUMBITS(1) [],
+    ],
+    /// Interrupt throttling of one vector.
+    pub(crate) THROTTLE [
+        INTERVAL OFFSET(2) NUMBITS(13) [],
+    ],
+    /// How received frames are spread over queues.
+    pub(crate) QUEUE_SPREAD [
+        MODE OFFSET(0) NUMBITS(3) [
+            /// By pool: each virtual function has one.
+            Pools = 3,
+        ],
+    ],
+    /// Virtualization control.
+    pub(crate) POOL_CONTROL [
+        /// A frame that matches no pool is dropped.
+        NO_DEFAULT_POOL OFFSET(29) NUMBITS(1) [],
+        /// A broadcast goes to each pool that accepts it.
+        REPLICATE OFFSET(30) NUMBITS(1) [],
+    ],
+    /// What one pool accepts.
+    pub(crate) POOL_FILTER [
+        LONGEST OFFSET(0) NUMBITS(14) [],
+        ACCEPT_UNTAGGED OFFSET(24) NUMBITS(1) [],
+        ACCEPT_MULTICAST_HASH OFFSET(25) NUMBITS(1) [],
+        ACCEPT_BROADCAST OFFSET(27) NUMBITS(1) [],
+        STRIP_FRAME_CHECK OFFSET(31) NUMBITS(1) [],
+    ],
+    /// Transmit switching between functions.
+    pub(crate) TRANSMIT_SWITCH [
+        /// One bit a pool: drop frames whose source address is not the pool's.
+        CHECK_SOURCE_ADDRESS OFFSET(0) NUMBITS(8) [],
+        /// Frames between functions stay inside the device.
+        LOOPBACK OFFSET(31) NUMBITS(1) [],
+    ],
+    /// Upper half of an address filter.
+    pub(crate) ADDRESS_HIGH [
+        /// Octets 4 and 5 of the address.
+        OCTETS OFFSET(0) NUMBITS(16) [],
+        /// One bit a pool.
+        POOLS OFFSET(18) NUMBITS(8) [],
+        VALID OFFSET(31) NUMBITS(1) [],
+    ],
+];
+
+// 8.2: general.
+pub(crate) const CONTROL_REGISTER: Register<CONTROL::Register> = Register::at(0x0000);
+pub(crate) const STATUS_REGISTER: Register<STATUS::Register> = Register::at(0x0008);
+pub(crate) const CONTROL_EXTENDED_REGISTER: Register<CONTROL_EXTENDED::Register> = Register::at(0x0018);
+pub(crate) const TRANSCEIVER_REGISTER: Register<TRANSCEIVER::Register> = Register::at(0x0020);
+// 8.8: interrupts.
+pub(crate) const CAUSE_READ: Register<CAUSE::Register> = Register::at(0x1500);
+pub(crate) const CAUSE_MASK_SET: Register<CAUSE::Register> = Register::at(0x1508);
+pub(crate) const CAUSE_MASK_CLEAR: Plain = Plain(0x150c);
+pub(crate) const INTERRUPT_MODE_REGISTER: Register<INTERRUPT_MODE::Register> = Register::at(0x1514);
+/// One bit for each MSI-X entry of the device; entry 0 is the physical function's.
+pub(crate) const INTERRUPT_MASK_SET: Plain = Plain(0x1524);
+pub(crate) const INTERRUPT_MASK_CLEAR: Plain = Plain(0x1528);
+pub(crate) const INTERRUPT_AUTO_CLEAR: Plain = Plain(0x152c);
+pub(crate) const INTERRUPT_THROTTLE_0: Register<THROTTLE::Register> = Register::at(0x1680);
+pub(crate) const OTHER_VECTORS_REGISTER: Register<OTHER_VECTORS::Register> = Register::at(0x1740);
+// 8.10: receive; 8.12: transmit.
+pub(crate) const RECEIVE_CONTROL_REGISTER: Register<RECEIVE_CONTROL::Register> = Register::at(0x0100);
+pub(crate) const TRANSMIT_CONTROL_REGISTER: Register<TRANSMIT_CONTROL::Register> = Register::at(0x0400);
+pub(crate) const QUEUE_SPREAD_REGISTER: Register<QUEUE_SPREAD::Register> = Register::at(0x5818);
+/// Number of address filters.
+pub(crate) const ADDRESS_FILTERS: usize = 16;
+
+/// Lower half of address filter `index`: octets 0 to 3.
+pub(crate) const fn address_low(index: usize) -> Plain {
+    Plain(0x5400 + 8 * index)
+}
+
+/// Upper half of address filter `index`.
+pub(crate) const fn address_high(index: usize) -> Register<ADDRESS_HIGH::Register> {
+    Register::at(0x5404 + 8 * index)
+}
+
+// 8.14: virtualization. One bit for each virtual function in the plain ones.
+/// Virtual functions whose mailbox interrupts.
+pub(crate) const MAILBOX_INTERRUPT_MASK: Plain = Plain(0x0c84);
+/// Virtual functions that were reset; writing 1 clears.
+pub(crate) const FUNCTIONS_RESET: Plain = Plain(0x0c88);
+pub(crate) const RECEIVE_ENABLE: Plain = Plain(0x0c8c);
+pub(crate) const TRANSMIT_ENABLE: Plain = Plain(0x0c90);
+pub(crate) const TRANSMIT_SWITCH_REGISTER: Register<TRANSMIT_SWITCH::Register> = Register::at(0x3500);
+pub(crate) const POOL_CONTROL_REGISTER: Register<POOL_CONTROL::Register> = Register::at(0x581c);
+
+/// What pool `index` accepts.
+pub(crate) const fn pool_filter(index: usize) -> Register<POOL_FILTER::Register> {
+    Register::at(0x5ad0 + 4 * index)
+}
