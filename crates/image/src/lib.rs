@@ -12,6 +12,8 @@ pub mod files;
 mod front_end;
 pub mod model;
 mod number;
+pub mod picture;
 mod program;
+pub mod report;
 
 pub use front_end::{Parsed, parse};

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use segue_image::back_end::{self, BootImage, write_atomically};
 use segue_image::files::DiskFiles;
 use segue_image::model::System;
+use segue_image::{picture, report};
 
 /// What people see for `--help`.
 const USAGE: &str = "\
@@ -130,7 +131,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             Failure::Mistakes
         })?;
     match &arguments.output {
-        Some(output) => write(output, &parsed.system, &image),
+        Some(output) => write(output, &name, &parsed.system, &image),
         None => {
             println!("{name} is fine");
             summary(&parsed.system, &image);
@@ -147,11 +148,18 @@ fn not_text(name: &str, bytes: &[u8], place: usize) -> String {
     format!("{name}:{line}:{column}: this is not UTF-8: save the file as UTF-8")
 }
 
-fn write(output: &Path, system: &System, image: &BootImage) -> Result<(), Failure> {
+fn write(output: &Path, name: &str, system: &System, image: &BootImage) -> Result<(), Failure> {
+    let report = report::text(name, system, &image.summary);
+    let picture = picture::draw(system);
     std::fs::create_dir_all(output)
         .map_err(|error| other(format!("cannot make {}", output.display()), error))?;
     let image_path = output.join("image.elf");
-    let files = [(&image_path, &image.bytes)];
+    // The image last: where it is, the rest is, too.
+    let files = [
+        (&output.join("report.txt"), report.as_bytes()),
+        (&output.join("system.svg"), picture.as_bytes()),
+        (&image_path, &image.bytes),
+    ];
     for (path, bytes) in files {
         write_atomically(path, bytes)
             .map_err(|error| other(format!("cannot write {}", path.display()), error))?;

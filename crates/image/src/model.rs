@@ -64,6 +64,9 @@ pub struct Device {
     pub manager: PdIndex,
     /// The protection domain that drives the physical function.
     pub owner: PdIndex,
+    /// Regions that are registers of the physical function or of all virtual
+    /// ones together.
+    pub registers: Vec<RegionIndex>,
     /// Its virtual functions, by index.
     pub virtual_functions: Vec<VirtualFunction>,
 }
@@ -75,6 +78,8 @@ pub struct VirtualFunction {
     pub function: PciFunction,
     /// Its MAC address, if the description gives one.
     pub mac: Option<[u8; 6]>,
+    /// Regions that are registers of this function.
+    pub registers: Vec<RegionIndex>,
 }
 
 /// A frame channel between an application and a network server.

@@ -2,7 +2,7 @@
 
 mod support;
 
-use segue_image::model::{Contents, IrqSource, System};
+use segue_image::model::System;
 
 fn default_system() -> System {
     let text = include_str!("../../../system.xml");
@@ -35,4 +35,14 @@ fn the_default_system_has_no_mistake() {
     println!("{text}");
     assert_eq!(system.machine_memory, 256 << 20);
     assert_eq!(text, format!("{:#?}", default_system()));
+}
+
+#[test]
+fn the_picture_is_the_same_each_time() {
+    let system = default_system();
+    let picture = segue_image::picture::draw(&system);
+    assert_eq!(picture, segue_image::picture::draw(&system));
+    if let Ok(path) = std::env::var("SEGUE_PICTURE") {
+        std::fs::write(path, &picture).unwrap();
+    }
 }

@@ -14,7 +14,7 @@ use super::patches::Reason;
 use super::regions::memory_ranges;
 use super::value::{Value, attribute, children};
 use crate::diagnostics::{Diagnostics, suggestion};
-use crate::model::{self, IrqSource, PciFunction, PdIndex};
+use crate::model::{self, IrqSource, PciFunction, PdIndex, RegionIndex};
 use crate::number;
 
 /// MAC addresses that an 82576 can tell apart: its receive address registers
@@ -48,8 +48,8 @@ pub(super) struct DeviceNotes {
 pub(super) struct BarReference {
     /// The device.
     device: usize,
-    /// The physical function's (else the virtual ones').
-    physical: bool,
+    /// Whose it is.
+    function: Function,
     /// The BAR's number.
     bar: usize,
     /// Bytes the window has; unknown for the physical function's.
@@ -57,6 +57,7 @@ pub(super) struct BarReference {
 }
 
 /// A device's function, as a reference in the description names it.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Function {
     Physical,
     /// One virtual function.
@@ -506,13 +507,12 @@ impl Draft<'_, '_> {
                     .checked_mul(u64::from(entry.vf_count)),
             ),
         };
-        let physical = matches!(function, Function::Physical);
         match placement.filter(|placement| placement.address != 0) {
             Some(placement) => Some((
                 placement.address,
                 Some(BarReference {
                     device,
-                    physical,
+                    function,
                     bar,
                     size,
                 }),
@@ -617,21 +617,34 @@ impl Draft<'_, '_> {
                 );
             }
         }
-        for device in &self.devices {
+        for (position, device) in self.devices.iter().enumerate() {
             let (Some(manager), Some(owner)) = (device.manager, device.owner) else {
                 continue;
             };
             let entry = &device.entry;
+            let registers = |wanted: &dyn Fn(Function) -> bool| -> Vec<RegionIndex> {
+                let regions = self.regions.iter().enumerate();
+                regions
+                    .filter(|(_, notes)| {
+                        notes.bar.is_some_and(|reference| {
+                            reference.device == position && wanted(reference.function)
+                        })
+                    })
+                    .map(|(index, _)| RegionIndex(index))
+                    .collect()
+            };
             self.system.devices.push(model::Device {
                 name: device.name.clone(),
                 function: model_function(RequesterId(entry.requester_id)),
                 manager: PdIndex(manager),
                 owner: PdIndex(owner),
+                registers: registers(&|function| !matches!(function, Function::Virtual(_))),
                 virtual_functions: (0..usize::from(entry.vf_count))
                     .filter_map(|index| {
                         Some(model::VirtualFunction {
                             function: model_function(entry.vf_requester_id(index)?),
                             mac: entry.vf_mac(index),
+                            registers: registers(&|function| function == Function::Virtual(index)),
                         })
                     })
                     .collect(),
@@ -700,7 +713,7 @@ impl Draft<'_, '_> {
                 ),
                 _ => {}
             }
-            if reference.physical {
+            if reference.function == Function::Physical {
                 let bar = &mut self.devices[reference.device].entry.bars[reference.bar];
                 bar.size = bar.size.max(region.size);
             }

@@ -7,7 +7,7 @@ use super::patches::Reason;
 use super::value::{Value, attribute, children};
 use super::{DomainNotes, Draft, MOST_PROTECTION_DOMAINS};
 use crate::model::{Contents, IoPorts, Irq, IrqSource, Map, PciFunction, ProtectionDomain};
-use crate::program::Program;
+use crate::program::{Lookup, Program};
 
 /// Largest channel, interrupt or IO port id.
 pub(super) const LAST_ID: u8 = 61;
@@ -30,7 +30,39 @@ const LAST_PIN: u8 = 23;
 /// Largest number of a message: an MSI-X table has up to 2048.
 const LAST_HANDLE: u16 = 2047;
 
+/// A size that the program wants to know, if it has a variable for it.
+pub(super) struct ImpliedSize {
+    domain: usize,
+    symbol: String,
+    at: usize,
+    /// `None`: that of the symbol tables.
+    size: Option<u64>,
+}
+
 impl Draft<'_, '_> {
+    /// Sets, beside each address `x` that a map sets, the variable `x_size`, if
+    /// the program has it and the description does not set it.
+    pub(super) fn set_implied_sizes(&mut self) {
+        for implied in std::mem::take(&mut self.implied_sizes) {
+            let notes = &self.domains[implied.domain];
+            let wanted = notes.program.as_ref().is_some_and(|program| {
+                matches!(program.symbol(&implied.symbol), Lookup::Found(found) if found.size == 8)
+            });
+            if !wanted || notes.patched.contains_key(&implied.symbol) {
+                continue;
+            }
+            let symbol = Value {
+                name: "setvar_vaddr",
+                text: &implied.symbol,
+                at: implied.at,
+            };
+            match implied.size {
+                Some(size) => self.set_variable(implied.domain, symbol, size),
+                None => self.set_symbols_size(implied.domain, symbol),
+            }
+        }
+    }
+
     pub(super) fn read_domains(&mut self, nodes: &[Node<'_, '_>]) {
         if let Some(node) = nodes.get(MOST_PROTECTION_DOMAINS) {
             self.diagnostics.error(
@@ -235,6 +267,14 @@ impl Draft<'_, '_> {
             );
             if let Some(symbol) = attribute(node, "setvar_vaddr") {
                 self.set_variable(domain, symbol, address);
+                if !node.has_attribute("setvar_size") && (size_known || is_symbols) {
+                    self.implied_sizes.push(ImpliedSize {
+                        domain,
+                        symbol: format!("{}_size", symbol.text),
+                        at: symbol.at,
+                        size: (!is_symbols).then_some(size),
+                    });
+                }
             }
         }
         if let Some(symbol) = attribute(node, "setvar_size") {

@@ -110,6 +110,8 @@ struct Draft<'t, 'f> {
     messages: HashMap<(PciFunction, u16), usize>,
     /// IO ports taken: first, one past the last, where.
     io_ports: Vec<(u32, u32, usize)>,
+    /// Sizes that programs may want to know.
+    implied_sizes: Vec<domains::ImpliedSize>,
     has_console: bool,
 }
 
@@ -251,6 +253,7 @@ impl<'t, 'f> Draft<'t, 'f> {
             pins: HashMap::new(),
             messages: HashMap::new(),
             io_ports: Vec::new(),
+            implied_sizes: Vec::new(),
             has_console: false,
         }
     }
@@ -293,6 +296,7 @@ impl<'t, 'f> Draft<'t, 'f> {
         self.expand_console(&consoles);
         self.check_physical_ranges();
         self.expand_device_tables();
+        self.set_implied_sizes();
         self.patch_runtime();
         self.warn_of_unused_regions();
     }
