@@ -19,8 +19,17 @@ pub struct FrameChannel {
 impl FrameChannel {
     /// A backend over `channel`; `notify` wakes the network server, whose name is
     /// `server`.
-    pub fn new(channel: ClientChannel<Region>, server: &'static str, notify: Box<dyn FnMut()>) -> Self {
-        Self { channel, server, notify, was_up: false }
+    pub fn new(
+        channel: ClientChannel<Region>,
+        server: &'static str,
+        notify: Box<dyn FnMut()>,
+    ) -> Self {
+        Self {
+            channel,
+            server,
+            notify,
+            was_up: false,
+        }
     }
 }
 
@@ -38,12 +47,19 @@ impl Backend for FrameChannel {
         if let Err(violation) = self.channel.poll() {
             // The channel is down until the server opens it anew, so this comes
             // once an epoch.
-            log::error!("{} breaks the frame channel's protocol: {violation}", self.server);
+            log::error!(
+                "{} breaks the frame channel's protocol: {violation}",
+                self.server
+            );
         }
         let up = self.channel.is_up();
         if up != self.was_up {
             self.was_up = up;
-            log::info!("the frame channel to {} is {}", self.server, if up { "up" } else { "down" });
+            log::info!(
+                "the frame channel to {} is {}",
+                self.server,
+                if up { "up" } else { "down" }
+            );
         }
     }
 
@@ -51,10 +67,16 @@ impl Backend for FrameChannel {
         match self.channel.receive(buffer) {
             Ok(frame) => {
                 let frame = frame?;
-                Some(Received { length: frame.length, verified: frame.checksums_verified })
+                Some(Received {
+                    length: frame.length,
+                    verified: frame.checksums_verified,
+                })
             }
             Err(violation) => {
-                log::error!("{} breaks the frame channel's protocol: {violation}", self.server);
+                log::error!(
+                    "{} breaks the frame channel's protocol: {violation}",
+                    self.server
+                );
                 None
             }
         }
@@ -64,9 +86,18 @@ impl Backend for FrameChannel {
         self.channel.has_room(length)
     }
 
-    fn transmit(&mut self, length: usize, offload: Offload, fill: &mut dyn FnMut(&mut [u8])) -> bool {
-        let Some(mut room) = self.channel.reserve(length) else { return false };
-        let Some(bytes) = room.bytes().get_mut(..length) else { return false };
+    fn transmit(
+        &mut self,
+        length: usize,
+        offload: Offload,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> bool {
+        let Some(mut room) = self.channel.reserve(length) else {
+            return false;
+        };
+        let Some(bytes) = room.bytes().get_mut(..length) else {
+            return false;
+        };
         fill(bytes);
         let segment_size = offload.segment_size.map_or(0, u16::from);
         room.submit(

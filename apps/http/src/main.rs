@@ -1,3 +1,206 @@
-//! The HTTP server application.
+//! The HTTP server application: serves the files packed into the image, and a
+//! page that tells what the machine is doing.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
 
-fn main() {}
+extern crate alloc;
+
+mod ports;
+mod snapshot;
+mod stream;
+mod timer;
+
+use alloc::boxed::Box;
+use core::net::Ipv4Addr;
+use segue_frame_channel::ClientChannel;
+use segue_frame_channel::config::ClientConfig;
+use segue_http_core::{Action, Limits, Server, Site};
+use segue_libos::{
+    BufferSizes, Config, ConnectionId, Event, FrameChannel, Instant, ListenOptions, Stack, Vif,
+};
+use sel4_microkit::{
+    Channel, ChannelSet, Clock, Handler, Infallible, channel, private_region, private_region_at,
+    protection_domain, region, region_at, var,
+};
+
+use crate::snapshot::Machine;
+use crate::stream::Connected;
+use crate::timer::Timeout;
+
+/// The port of HTTP.
+const PORT: u16 = 80;
+/// Connections at once, idle ones included.
+const MAXIMUM_CONNECTIONS: usize = 2048;
+/// Buffers of a connection that is not idle.
+const BUFFERS: BufferSizes = BufferSizes {
+    receive: 8 * 1024,
+    send: 64 * 1024,
+};
+/// Buffers for so many connections that are not idle.
+const BUSY_CONNECTIONS: usize = 128;
+const BUFFER_MEMORY: usize = BUSY_CONNECTIONS * (BUFFERS.receive + BUFFERS.send);
+
+struct Application {
+    stack: Stack,
+    server: Server<'static>,
+    /// The connections by their index, which is how the server knows them.
+    connections: alloc::vec::Vec<Option<ConnectionId>>,
+    machine: Machine,
+    clock: Clock,
+    timeout: Timeout,
+}
+
+#[protection_domain(heap_size = 0xe0_0000)]
+fn init() -> Application {
+    let clock = Clock::new(region!(tsc_frequency));
+    let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
+    let stack = start_network(config, &clock);
+    let files: &'static _ = Box::leak(Box::new(private_region!(files)));
+    let archive = files.slice(0, files.length()).unwrap_or_default();
+    let site = match Site::new(archive) {
+        Ok(site) => site,
+        Err(error) => panic!("the files packed into the image cannot be read: {error}"),
+    };
+    let mut application = Application {
+        stack,
+        server: Server::new(site, Limits::default()),
+        connections: alloc::vec::Vec::new(),
+        machine: Machine::new(region!(system_status), region!(network_status)),
+        clock,
+        timeout: Timeout::new(channel!(timer_channel)),
+    };
+    application.work();
+    application
+}
+
+/// Joins the frame channel, binds the port and listens.
+fn start_network(config: &'static ClientConfig, clock: &Clock) -> Stack {
+    let channel = ClientChannel::new(
+        region_at!(config.client_region, config.client_region_size),
+        region_at!(config.server_region, config.server_region_size),
+        private_region_at!(config.pool, config.pool_size),
+        config.transmit_entries,
+        config.receive_entries,
+    );
+    let channel = match channel {
+        Ok(channel) => channel,
+        Err(error) => panic!(
+            "the frame channel to {} cannot be used: {error}",
+            config.server()
+        ),
+    };
+    let server = Channel::new(config.channel as usize);
+    let backend = FrameChannel::new(channel, config.server(), Box::new(move || server.notify()));
+    let address = Ipv4Addr::from(config.ipv4);
+    let gateway = Ipv4Addr::from(config.gateway);
+    let started = clock.now_nanoseconds();
+    let settings = Config {
+        hardware_address: config.mac,
+        address,
+        prefix_length: config.prefix_length,
+        gateway: (!gateway.is_unspecified()).then_some(gateway),
+        // There is no source of randomness but the time at which we got here.
+        seed: [
+            started.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15,
+            clock.now_nanoseconds(),
+        ],
+        maximum_connections: MAXIMUM_CONNECTIONS,
+        buffer_memory: BUFFER_MEMORY,
+        maximum_time_wait: 4096,
+    };
+    let now = Instant::from_micros(clock.now_microseconds() as i64);
+    let mut stack = Stack::new(settings, Vif::new(Box::new(backend)), now);
+    let options = ListenOptions {
+        buffers: BUFFERS,
+        ..ListenOptions::default()
+    };
+    let mut ports = ports::Portmap::new(config.portmap_channel);
+    match stack.listen(PORT, options, &mut ports) {
+        Ok(_) => log::info!("listening on {address}:{PORT}"),
+        Err(error) => log::error!("cannot listen on {address}:{PORT}: {error}"),
+    }
+    stack
+}
+
+impl Application {
+    /// Takes turns until nothing is left to do.
+    fn work(&mut self) {
+        loop {
+            let now = self.clock.now_microseconds();
+            let time = Instant::from_micros(now as i64);
+            let frames = self.stack.poll(time);
+            while let Some(event) = self.stack.next_event() {
+                self.event(event, now);
+            }
+            for index in self.server.overdue(now) {
+                if let Some(Some(id)) = self.connections.get(index).copied() {
+                    self.serve(id, now);
+                }
+            }
+            self.stack.flush(time);
+            if frames == 0 && self.stack.sleep() {
+                break;
+            }
+        }
+        let stack = self
+            .stack
+            .next_deadline()
+            .map(|at| at.total_micros() as u64);
+        let next = [stack, self.server.next_sweep()]
+            .into_iter()
+            .flatten()
+            .min();
+        self.timeout.set(next, &self.clock);
+    }
+
+    fn event(&mut self, event: Event, now: u64) {
+        match event {
+            Event::Accepted { connection, .. } => {
+                let index = connection.index();
+                if self.connections.len() <= index {
+                    self.connections.resize(index + 1, None);
+                }
+                self.connections[index] = Some(connection);
+                self.server.accepted(index, now);
+            }
+            Event::Ready { connection, .. } => self.serve(connection, now),
+            Event::Closed { connection, .. } => {
+                if let Some(slot) = self.connections.get_mut(connection.index()) {
+                    *slot = None;
+                }
+                self.server.closed(connection.index());
+            }
+            Event::Datagram { .. } => {}
+        }
+    }
+
+    fn serve(&mut self, id: ConnectionId, now: u64) {
+        let counters = self.server.counters();
+        self.machine.requests = (counters.answered, counters.refused);
+        self.machine.connections = self.server.open();
+        self.machine.now = now;
+        let mut stream = Connected {
+            stack: &mut self.stack,
+            id,
+        };
+        match self
+            .server
+            .ready(id.index(), &mut stream, &mut self.machine, now)
+        {
+            Action::None => {}
+            Action::Close => self.stack.close(id),
+            Action::Abort => self.stack.abort(id),
+        }
+    }
+}
+
+impl Handler for Application {
+    type Error = Infallible;
+
+    fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
+        self.timeout.notified(channels);
+        self.work();
+        Ok(())
+    }
+}
