@@ -1,3 +1,193 @@
 //! The network server protection domain.
+//!
+//! Relays frames between one virtual function of the network card and the
+//! applications' frame channels. What it decides is in `segue-netserver-core`.
+//! Never: holds state that a connection needs, waits for an application.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
 
-fn main() {}
+extern crate alloc;
+
+mod card;
+
+use alloc::boxed::Box;
+use card::{CONFIGURATION, Card};
+use segue_device::DmaMemory;
+use segue_frame_channel::config::{MAXIMUM_APPLICATIONS, ServerTable};
+use segue_igb_driver::vf::{Layout, VirtualFunction};
+use segue_netserver_core::Server;
+use segue_netserver_core::directory::Applications;
+use segue_netserver_core::nic::Nic;
+use segue_netserver_core::server::ChannelRegions;
+use segue_portmap_core::{PortReader, TABLE_SIZE};
+use segue_shared_memory::Region;
+use segue_status::network::{NetworkStatus, REGION_SIZE, ServerCounter};
+use segue_timer_core::protocol;
+use sel4_microkit::{
+    Channel, ChannelSet, Clock, Handler, IrqAckError, MessageInfo, channel, private_region_at,
+    protection_domain, region, region_at, set_mr, var,
+};
+
+/// How often a card that holds frames is looked at: twice, before it counts as
+/// stalled, the driver's two seconds apart.
+const WATCH_NANOSECONDS: u64 = 2_100_000_000;
+
+struct NetworkServer {
+    server: Box<Server>,
+    card: Card,
+    registers: Region,
+    memory: Region,
+    status: NetworkStatus,
+    clock: Clock,
+    /// Channels to the applications, by index.
+    applications: [Option<Channel>; MAXIMUM_APPLICATIONS],
+    interrupt: Channel,
+    /// Says that the virtual function is enabled.
+    igb_pf: Channel,
+    timer: Channel,
+    watching: bool,
+}
+
+#[protection_domain(heap_size = 0x4_0000)]
+fn init() -> NetworkServer {
+    let table = var!(frame_channels: ServerTable = ServerTable::EMPTY);
+    let clock = Clock::new(region!(tsc_frequency, 0x1000));
+    let Some(ports) = PortReader::new(region!(port_table, TABLE_SIZE)) else {
+        panic!("the region port_table must have {TABLE_SIZE:#x} bytes");
+    };
+    let Some(status) = NetworkStatus::new(region!(network_status, REGION_SIZE)) else {
+        panic!("the region network_status must have {REGION_SIZE:#x} bytes");
+    };
+    // The driver's rings and buffers come first, then the copies of headers.
+    let memory = region!(dma);
+    let layout = Layout::new(&CONFIGURATION).unwrap_or_else(|error| panic!("{error}"));
+    let header_bytes = memory.length().saturating_sub(layout.end);
+    let header_address = memory.device_address() + layout.end as u64;
+    let headers = private_region_at!(header_address, header_bytes as u64);
+    let Some(memory) = memory.part(0, layout.end) else {
+        panic!(
+            "the region netserver_dma needs {:#x} bytes for the card's rings, and more for headers",
+            layout.end
+        );
+    };
+    let registers = region!(vf_registers, 0x4000);
+
+    let mut applications = [None; MAXIMUM_APPLICATIONS];
+    for (slot, entry) in applications.iter_mut().zip(table.applications()) {
+        *slot = Some(Channel::new(entry.channel as usize));
+    }
+    let server = Server::new(table, ports, status, headers, |entry| ChannelRegions {
+        client: region_at!(entry.client_region, entry.client_region_size),
+        server: region_at!(entry.server_region, entry.server_region_size),
+        pool: region_at!(entry.pool, entry.pool_size),
+    });
+    let server = Box::new(server.unwrap_or_else(|error| panic!("{error}")));
+    let card = Card::new(new_function(registers, memory));
+    log::info!(
+        "{} applications, waiting for the virtual function",
+        table.applications().len()
+    );
+    let mut server = NetworkServer {
+        server,
+        card,
+        registers,
+        memory,
+        status,
+        clock,
+        applications,
+        interrupt: channel!(vf_irq),
+        igb_pf: channel!(igb_pf_channel),
+        timer: channel!(timer_channel),
+        watching: false,
+    };
+    // Tells the applications that their channels are open.
+    server.run(0);
+    server
+}
+
+fn new_function(
+    registers: Region,
+    memory: Region,
+) -> VirtualFunction<Region, Region, segue_netserver_core::nic::Token> {
+    VirtualFunction::new(registers, memory, CONFIGURATION).unwrap_or_else(|error| panic!("{error}"))
+}
+
+impl NetworkServer {
+    fn run(&mut self, woken: Applications) {
+        let (clock, applications) = (self.clock, &self.applications);
+        self.server.run(
+            &mut self.card,
+            woken,
+            || clock.now_microseconds(),
+            |index| {
+                if let Some(channel) = applications.get(index).copied().flatten() {
+                    channel.notify();
+                }
+            },
+        );
+        if self.card.outstanding() > 0 && !self.watching {
+            self.watch();
+        }
+    }
+
+    /// Has the card looked at later: if it has not moved until then, it never
+    /// will by itself.
+    fn watch(&mut self) {
+        self.watching = true;
+        let now = self.clock.now_microseconds();
+        self.card.function().stalled(now);
+        set_mr(0, WATCH_NANOSECONDS);
+        let answer = self.timer.pp_call(MessageInfo::new(protocol::SET, 1));
+        if answer.is_refused() {
+            log::warn!("the timer refused a timeout: a stalled network card will not be noticed");
+        }
+    }
+
+    fn look_at_card(&mut self) {
+        self.watching = false;
+        let now = self.clock.now_microseconds();
+        if !self.card.function().stalled(now) {
+            return;
+        }
+        log::error!("the network card has not sent a frame for two seconds: it is started anew");
+        self.status.add(ServerCounter::DeviceRestarts, 1);
+        if let Err(error) = self.card.function().stop() {
+            log::error!("{error}");
+        }
+        let server = &mut self.server;
+        self.card
+            .function()
+            .take_outstanding(|token| server.abandon(token));
+        // The reset makes igb-pf enable the function again, and say so.
+        self.card = Card::new(new_function(self.registers, self.memory));
+    }
+}
+
+impl Handler for NetworkServer {
+    type Error = IrqAckError;
+
+    fn notified(&mut self, channels: ChannelSet) -> Result<(), IrqAckError> {
+        if channels.contains(self.interrupt) {
+            self.status.add(ServerCounter::Interrupts, 1);
+            self.interrupt.irq_ack()?;
+        }
+        if channels.contains(self.igb_pf) && !self.card.function().is_running() {
+            match self.card.function().start() {
+                Ok(()) => log::info!("the virtual function is running"),
+                Err(error) => log::error!("{error}"),
+            }
+        }
+        if channels.contains(self.timer) {
+            self.look_at_card();
+        }
+        let mut woken: Applications = 0;
+        for (index, channel) in self.applications.iter().enumerate() {
+            if channel.is_some_and(|channel| channels.contains(channel)) {
+                woken |= 1 << index;
+            }
+        }
+        self.run(woken);
+        Ok(())
+    }
+}

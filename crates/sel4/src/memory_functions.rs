@@ -3,8 +3,8 @@
 //! For `x86_64-unknown-linux-gnu` the compiler emits calls to `memcpy` and its
 //! kin and takes them from the C library, which Segue's programs do not have.
 
-/// Defines `memcpy`, `memmove`, `memset`, `memcmp`, `bcmp` and
-/// `rust_eh_personality` in a program that has no C library. To be used once,
+/// Defines `memcpy`, `memmove`, `memset`, `memcmp`, `bcmp`,
+/// `rust_eh_personality` and `_Unwind_Resume` in a program that has no C library. To be used once,
 /// in the program's own crate.
 ///
 /// Up to 16 bytes are copied by two overlapping moves, all loads before all
@@ -22,6 +22,14 @@ macro_rules! memory_functions {
         #[doc(hidden)]
         #[unsafe(no_mangle)]
         pub extern "C" fn rust_eh_personality() {}
+
+        /// Prebuilt `alloc` has landing pads that end in a call of this; since
+        /// nothing unwinds, none is ever entered.
+        #[doc(hidden)]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn _Unwind_Resume() -> ! {
+            ::core::unreachable!("unwinding")
+        }
     };
 }
 
