@@ -14,7 +14,7 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-#[cfg(any())]
+#[cfg(any(test, feature = "simulation"))]
 extern crate std;
 
 mod descriptor;
@@ -23,7 +23,7 @@ pub mod offload;
 pub mod pf;
 mod pf_registers;
 mod register;
-#[cfg(any())]
+#[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 pub mod vf;
 mod vf_registers;

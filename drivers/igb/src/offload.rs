@@ -130,7 +130,10 @@ pub fn prepare_checksums(
         InternetProtocol::V4 => (&ip[12..20], Some(ip[9])),
         // With extension headers the last one names the protocol; the caller
         // has walked them.
-        InternetProtocol::V6 => (&ip[8..40], (ip.len() == IPV6_HEADER_LENGTH).then_some(ip[6])),
+        InternetProtocol::V6 => (
+            &ip[8..40],
+            (ip.len() == IPV6_HEADER_LENGTH).then_some(ip[6]),
+        ),
     };
     let (expected, field) = match protocol {
         Transport::Tcp => (TCP_NUMBER, TCP_CHECKSUM),
@@ -140,11 +143,16 @@ pub fn prepare_checksums(
         return Err("the IP header names another transport protocol than the offload");
     }
     if protocol == Transport::Tcp
-        && usize::from(headers[transport + 12] >> 4) * 4 != usize::from(offload.transport_header_length)
+        && usize::from(headers[transport + 12] >> 4) * 4
+            != usize::from(offload.transport_header_length)
     {
         return Err("the TCP header's length is not the one the offload says");
     }
-    let length = if offload.segment_size == 0 { frame_length - transport } else { 0 };
+    let length = if offload.segment_size == 0 {
+        frame_length - transport
+    } else {
+        0
+    };
     if length > 0xffff {
         return Err("the frame is longer than an IP packet");
     }
@@ -164,8 +172,14 @@ fn clear_ip_checksum(headers: &mut [u8], protocol: InternetProtocol) {
 /// upper half of one. At most 64 KiB, so nothing is lost in 32 bits.
 pub(crate) fn sum_words(bytes: &[u8]) -> u32 {
     let words = bytes.chunks_exact(2);
-    let last = words.remainder().first().map_or(0, |&byte| u32::from(byte) << 8);
-    words.map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum::<u32>() + last
+    let last = words
+        .remainder()
+        .first()
+        .map_or(0, |&byte| u32::from(byte) << 8);
+    words
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+        .sum::<u32>()
+        + last
 }
 
 /// Folds the carries of a sum back in.

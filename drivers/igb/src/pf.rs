@@ -11,7 +11,7 @@ use segue_device::Mmio;
 use crate::error::Error;
 use crate::pf_registers::*;
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;
 
 /// Virtual functions of an 82576.
@@ -96,7 +96,11 @@ impl<M: Mmio> PhysicalFunction<M> {
     /// function that is in use. Nothing happens before the first
     /// [`PhysicalFunction::poll`].
     pub fn new(registers: M, addresses: [Option<[u8; 6]>; VIRTUAL_FUNCTIONS]) -> Self {
-        Self { registers, addresses, state: State::Start }
+        Self {
+            registers,
+            addresses,
+            state: State::Start,
+        }
     }
 
     /// Does what is to be done at `now` (microseconds of any clock that does not
@@ -144,7 +148,10 @@ impl<M: Mmio> PhysicalFunction<M> {
     }
 
     fn wait(now: u64, microseconds: u64) -> Result<Outcome, Error> {
-        Ok(Outcome { wake_at: Some(now + microseconds), ..Outcome::default() })
+        Ok(Outcome {
+            wake_at: Some(now + microseconds),
+            ..Outcome::default()
+        })
     }
 
     fn begin_reset(&mut self, now: u64) -> Result<Outcome, Error> {
@@ -162,7 +169,10 @@ impl<M: Mmio> PhysicalFunction<M> {
         if passed < RESET_MICROSECONDS {
             return Self::wait(since, RESET_MICROSECONDS);
         }
-        if CONTROL_REGISTER.read(&self.registers).is_set(CONTROL::RESET) {
+        if CONTROL_REGISTER
+            .read(&self.registers)
+            .is_set(CONTROL::RESET)
+        {
             if passed >= RESET_LIMIT_MICROSECONDS {
                 return Err(Error::ResetStuck);
             }
@@ -209,7 +219,9 @@ impl<M: Mmio> PhysicalFunction<M> {
         self.addresses
             .iter()
             .enumerate()
-            .fold(0, |used, (index, address)| used | u8::from(address.is_some()) << index)
+            .fold(0, |used, (index, address)| {
+                used | u8::from(address.is_some()) << index
+            })
     }
 
     fn set_up(&mut self) {
@@ -221,14 +233,22 @@ impl<M: Mmio> PhysicalFunction<M> {
                 + INTERRUPT_MODE::PENDING_BITS::SET
                 + INTERRUPT_MODE::CLEAR_ON_READ::SET,
         );
-        INTERRUPT_THROTTLE_0.write(registers, THROTTLE::INTERVAL.val(INTERRUPT_INTERVAL_MICROSECONDS));
-        OTHER_VECTORS_REGISTER
-            .write(registers, OTHER_VECTORS::OTHER.val(0) + OTHER_VECTORS::OTHER_VALID::SET);
+        INTERRUPT_THROTTLE_0.write(
+            registers,
+            THROTTLE::INTERVAL.val(INTERRUPT_INTERVAL_MICROSECONDS),
+        );
+        OTHER_VECTORS_REGISTER.write(
+            registers,
+            OTHER_VECTORS::OTHER.val(0) + OTHER_VECTORS::OTHER_VALID::SET,
+        );
         // Mailboxes are not used, so nobody may interrupt by writing one.
         MAILBOX_INTERRUPT_MASK.write(registers, 0);
         INTERRUPT_AUTO_CLEAR.write(registers, 1);
         INTERRUPT_MASK_SET.write(registers, 1);
-        CAUSE_MASK_SET.write(registers, CAUSE::LINK_CHANGE::SET + CAUSE::VIRTUAL_FUNCTION::SET);
+        CAUSE_MASK_SET.write(
+            registers,
+            CAUSE::LINK_CHANGE::SET + CAUSE::VIRTUAL_FUNCTION::SET,
+        );
 
         TRANSMIT_CONTROL_REGISTER.write(
             registers,
@@ -255,21 +275,30 @@ impl<M: Mmio> PhysicalFunction<M> {
 
     fn set_up_pools(&mut self) {
         QUEUE_SPREAD_REGISTER.write(&self.registers, QUEUE_SPREAD::MODE::Pools);
-        POOL_CONTROL_REGISTER
-            .write(&self.registers, POOL_CONTROL::NO_DEFAULT_POOL::SET + POOL_CONTROL::REPLICATE::SET);
+        POOL_CONTROL_REGISTER.write(
+            &self.registers,
+            POOL_CONTROL::NO_DEFAULT_POOL::SET + POOL_CONTROL::REPLICATE::SET,
+        );
         // Frames between functions leave the device: loopback costs the emulated
         // NIC its segmentation, and makes it return broadcasts to their sender.
-        TRANSMIT_SWITCH_REGISTER
-            .write(&self.registers, TRANSMIT_SWITCH::CHECK_SOURCE_ADDRESS.val(self.used().into()));
+        TRANSMIT_SWITCH_REGISTER.write(
+            &self.registers,
+            TRANSMIT_SWITCH::CHECK_SOURCE_ADDRESS.val(self.used().into()),
+        );
         for index in 0..ADDRESS_FILTERS {
             let address = self.addresses.get(index).copied().flatten();
             let pools = if address.is_some() { 1u8 << index } else { 0 };
             self.set_address_filter(index, address.unwrap_or_default(), pools);
         }
         for (index, address) in self.addresses.iter().enumerate() {
-            let filter = POOL_FILTER::LONGEST.val(LONGEST_FRAME) + POOL_FILTER::STRIP_FRAME_CHECK::SET;
+            let filter =
+                POOL_FILTER::LONGEST.val(LONGEST_FRAME) + POOL_FILTER::STRIP_FRAME_CHECK::SET;
             let accept = POOL_FILTER::ACCEPT_UNTAGGED::SET + POOL_FILTER::ACCEPT_BROADCAST::SET;
-            let filter = if address.is_some() { filter + accept } else { filter };
+            let filter = if address.is_some() {
+                filter + accept
+            } else {
+                filter
+            };
             pool_filter(index).write(&self.registers, filter);
         }
     }
@@ -295,7 +324,11 @@ impl<M: Mmio> PhysicalFunction<M> {
             (true, true) => used,
             (true, false) => reset & used,
         };
-        let pause = if is_up { LINK_UP_POLL_MICROSECONDS } else { LINK_DOWN_POLL_MICROSECONDS };
+        let pause = if is_up {
+            LINK_UP_POLL_MICROSECONDS
+        } else {
+            LINK_DOWN_POLL_MICROSECONDS
+        };
         Outcome {
             link: (link != before).then_some(link),
             ready,
@@ -315,6 +348,9 @@ impl<M: Mmio> PhysicalFunction<M> {
             // Both remaining codes mean 1000 (8.2.2).
             _ => 1000,
         };
-        Link::Up { megabits, full_duplex: status.is_set(STATUS::FULL_DUPLEX) }
+        Link::Up {
+            megabits,
+            full_duplex: status.is_set(STATUS::FULL_DUPLEX),
+        }
     }
 }

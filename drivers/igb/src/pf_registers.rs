@@ -120,7 +120,8 @@ register_bitfields![u32,
 // 8.2: general.
 pub(crate) const CONTROL_REGISTER: Register<CONTROL::Register> = Register::at(0x0000);
 pub(crate) const STATUS_REGISTER: Register<STATUS::Register> = Register::at(0x0008);
-pub(crate) const CONTROL_EXTENDED_REGISTER: Register<CONTROL_EXTENDED::Register> = Register::at(0x0018);
+pub(crate) const CONTROL_EXTENDED_REGISTER: Register<CONTROL_EXTENDED::Register> =
+    Register::at(0x0018);
 pub(crate) const TRANSCEIVER_REGISTER: Register<TRANSCEIVER::Register> = Register::at(0x0020);
 // 8.8: interrupts.
 pub(crate) const CAUSE_READ: Register<CAUSE::Register> = Register::at(0x1500);
@@ -134,8 +135,10 @@ pub(crate) const INTERRUPT_AUTO_CLEAR: Plain = Plain(0x152c);
 pub(crate) const INTERRUPT_THROTTLE_0: Register<THROTTLE::Register> = Register::at(0x1680);
 pub(crate) const OTHER_VECTORS_REGISTER: Register<OTHER_VECTORS::Register> = Register::at(0x1740);
 // 8.10: receive; 8.12: transmit.
-pub(crate) const RECEIVE_CONTROL_REGISTER: Register<RECEIVE_CONTROL::Register> = Register::at(0x0100);
-pub(crate) const TRANSMIT_CONTROL_REGISTER: Register<TRANSMIT_CONTROL::Register> = Register::at(0x0400);
+pub(crate) const RECEIVE_CONTROL_REGISTER: Register<RECEIVE_CONTROL::Register> =
+    Register::at(0x0100);
+pub(crate) const TRANSMIT_CONTROL_REGISTER: Register<TRANSMIT_CONTROL::Register> =
+    Register::at(0x0400);
 pub(crate) const QUEUE_SPREAD_REGISTER: Register<QUEUE_SPREAD::Register> = Register::at(0x5818);
 /// Number of address filters.
 pub(crate) const ADDRESS_FILTERS: usize = 16;
@@ -157,7 +160,8 @@ pub(crate) const MAILBOX_INTERRUPT_MASK: Plain = Plain(0x0c84);
 pub(crate) const FUNCTIONS_RESET: Plain = Plain(0x0c88);
 pub(crate) const RECEIVE_ENABLE: Plain = Plain(0x0c8c);
 pub(crate) const TRANSMIT_ENABLE: Plain = Plain(0x0c90);
-pub(crate) const TRANSMIT_SWITCH_REGISTER: Register<TRANSMIT_SWITCH::Register> = Register::at(0x3500);
+pub(crate) const TRANSMIT_SWITCH_REGISTER: Register<TRANSMIT_SWITCH::Register> =
+    Register::at(0x3500);
 pub(crate) const POOL_CONTROL_REGISTER: Register<POOL_CONTROL::Register> = Register::at(0x581c);
 
 /// What pool `index` accepts.

@@ -15,7 +15,10 @@ pub(crate) struct Register<L> {
 impl<L: RegisterLongName> Register<L> {
     /// The register at `offset` bytes from the start of the function's registers.
     pub(crate) const fn at(offset: usize) -> Self {
-        Self { offset, layout: PhantomData }
+        Self {
+            offset,
+            layout: PhantomData,
+        }
     }
 
     /// Reads the register once.

@@ -97,5 +97,7 @@ pub(crate) const TRANSMIT_QUEUE_CONTROL: Register<QUEUE_CONTROL::Register> = Reg
 pub(crate) const TRANSMIT_HEAD_WRITE_BACK: (Plain, Plain) = (Plain(0x3838), Plain(0x383c));
 
 /// Queue 1 of the function, which this driver leaves off.
-pub(crate) const SECOND_RECEIVE_QUEUE_CONTROL: Register<QUEUE_CONTROL::Register> = Register::at(0x2928);
-pub(crate) const SECOND_TRANSMIT_QUEUE_CONTROL: Register<QUEUE_CONTROL::Register> = Register::at(0x3928);
+pub(crate) const SECOND_RECEIVE_QUEUE_CONTROL: Register<QUEUE_CONTROL::Register> =
+    Register::at(0x2928);
+pub(crate) const SECOND_TRANSMIT_QUEUE_CONTROL: Register<QUEUE_CONTROL::Register> =
+    Register::at(0x3928);

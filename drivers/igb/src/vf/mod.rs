@@ -10,7 +10,7 @@
 //! [`VirtualFunction::start`].
 
 mod receive;
-#[cfg(any())]
+#[cfg(test)]
 mod tests;
 mod transmit;
 
@@ -56,7 +56,11 @@ pub struct Configuration {
 
 impl Default for Configuration {
     fn default() -> Self {
-        Self { transmit_entries: 256, receive_entries: 256, interrupt_interval_microseconds: 0 }
+        Self {
+            transmit_entries: 256,
+            receive_entries: 256,
+            interrupt_interval_microseconds: 0,
+        }
     }
 }
 
@@ -88,8 +92,14 @@ impl Layout {
         };
         let receive_ring = bytes(configuration.transmit_entries)?;
         let receive_buffers = receive_ring + bytes(configuration.receive_entries)?;
-        let end = receive_buffers + usize::from(configuration.receive_entries) * RECEIVE_BUFFER_SIZE;
-        Ok(Layout { transmit_ring: 0, receive_ring, receive_buffers, end: end.next_multiple_of(4096) })
+        let end =
+            receive_buffers + usize::from(configuration.receive_entries) * RECEIVE_BUFFER_SIZE;
+        Ok(Layout {
+            transmit_ring: 0,
+            receive_ring,
+            receive_buffers,
+            end: end.next_multiple_of(4096),
+        })
     }
 }
 
@@ -142,7 +152,10 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
     pub fn new(registers: M, memory: D, configuration: Configuration) -> Result<Self, Error> {
         let layout = Layout::new(&configuration)?;
         if memory.len() < layout.end {
-            return Err(Error::MemoryTooSmall { length: memory.len(), needed: layout.end });
+            return Err(Error::MemoryTooSmall {
+                length: memory.len(),
+                needed: layout.end,
+            });
         }
         if !memory.device_address().is_multiple_of(4096) {
             return Err(Error::MemoryUnaligned(memory.device_address()));
@@ -221,7 +234,9 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
 
     /// Whether the link is up, as the function sees it.
     pub fn link_is_up(&self) -> bool {
-        STATUS_REGISTER.read(&self.registers).is_set(STATUS::LINK_UP)
+        STATUS_REGISTER
+            .read(&self.registers)
+            .is_set(STATUS::LINK_UP)
     }
 
     /// What has passed so far.
@@ -270,7 +285,11 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
     /// Free transmit descriptors. A frame needs one for each fragment, one more
     /// for each further [`PIECE_SIZE`] in it, and one if its offload changes.
     pub fn transmit_room(&self) -> usize {
-        if self.running { self.transmit.room() } else { 0 }
+        if self.running {
+            self.transmit.room()
+        } else {
+            0
+        }
     }
 
     /// Frames queued or under way.
@@ -290,7 +309,11 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
     /// Hands back the tokens of frames the device has completed, in the order they
     /// were queued. Returns how many.
     pub fn reclaim(&mut self, take: impl FnMut(T)) -> usize {
-        let frames = if self.running { self.transmit.reclaim(&self.memory, take) } else { 0 };
+        let frames = if self.running {
+            self.transmit.reclaim(&self.memory, take)
+        } else {
+            0
+        };
         self.statistics.transmitted_frames += frames as u64;
         frames
     }
@@ -340,7 +363,12 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
     }
 
     fn wanted_interrupts(&self) -> u32 {
-        RECEIVE_INTERRUPT | if self.transmit_interrupt { TRANSMIT_INTERRUPT } else { 0 }
+        RECEIVE_INTERRUPT
+            | if self.transmit_interrupt {
+                TRANSMIT_INTERRUPT
+            } else {
+                0
+            }
     }
 
     /// Whether frames have been under way for two seconds without one being
@@ -376,11 +404,11 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
 
     fn wait_for_queues(&self, on: bool) -> Result<(), Error> {
         let what = if on { "start" } else { "stop" };
-        for (queue, register) in
-            [("receive", &RECEIVE_QUEUE_CONTROL), ("transmit", &TRANSMIT_QUEUE_CONTROL)]
-        {
-            let done =
-                || register.read(&self.registers).is_set(QUEUE_CONTROL::ENABLE) == on;
+        for (queue, register) in [
+            ("receive", &RECEIVE_QUEUE_CONTROL),
+            ("transmit", &TRANSMIT_QUEUE_CONTROL),
+        ] {
+            let done = || register.read(&self.registers).is_set(QUEUE_CONTROL::ENABLE) == on;
             if !(0..QUEUE_READS).any(|_| done()) {
                 return Err(Error::QueueStuck { queue, what });
             }
@@ -419,7 +447,10 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
     fn set_up_interrupts(&self) {
         let registers = &self.registers;
         INTERRUPT_MASK_CLEAR.write(registers, ALL_INTERRUPTS);
-        let interval = self.configuration.interrupt_interval_microseconds.min(0x1fff);
+        let interval = self
+            .configuration
+            .interrupt_interval_microseconds
+            .min(0x1fff);
         for throttle in &INTERRUPT_THROTTLE {
             throttle.write(registers, THROTTLE::INTERVAL.val(interval.into()));
         }
@@ -446,7 +477,9 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
         );
         TRANSMIT_QUEUE_CONTROL.write(
             &self.registers,
-            QUEUE_CONTROL::PREFETCH.val(8) + QUEUE_CONTROL::HOST.val(1) + QUEUE_CONTROL::ENABLE::SET,
+            QUEUE_CONTROL::PREFETCH.val(8)
+                + QUEUE_CONTROL::HOST.val(1)
+                + QUEUE_CONTROL::ENABLE::SET,
         );
         self.wait_for_queues(true)
     }

@@ -144,7 +144,10 @@ impl ReceiveRing {
         }
     }
 
-    fn status(&self, memory: &impl DmaMemory) -> Option<LocalRegisterCopy<u64, RECEIVE_STATUS::Register>> {
+    fn status(
+        &self,
+        memory: &impl DmaMemory,
+    ) -> Option<LocalRegisterCopy<u64, RECEIVE_STATUS::Register>> {
         if self.next == self.published {
             return None;
         }
@@ -161,7 +164,11 @@ impl ReceiveRing {
 
     /// The next sound frame. Frames that are not are dropped and counted; at most
     /// a ring of them, so that a device cannot hold the caller here.
-    pub(super) fn next(&mut self, memory: &impl DmaMemory, statistics: &mut Statistics) -> Option<Received> {
+    pub(super) fn next(
+        &mut self,
+        memory: &impl DmaMemory,
+        statistics: &mut Statistics,
+    ) -> Option<Received> {
         for _ in 0..self.entries {
             let status = self.status(memory)?;
             let buffer = self.slots[self.slot(self.next)];

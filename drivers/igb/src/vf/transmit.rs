@@ -5,8 +5,10 @@ use alloc::collections::VecDeque;
 
 use segue_device::{DmaMemory, Mmio};
 
-use crate::descriptor::{CONTEXT_COMMAND, CONTEXT_LENGTHS, DATA_COMMAND, DESCRIPTOR_SIZE, TRANSMIT_STATUS};
-use crate::offload::{ETHERNET_HEADER_LENGTH, InternetProtocol, Transport, TransmitOffload};
+use crate::descriptor::{
+    CONTEXT_COMMAND, CONTEXT_LENGTHS, DATA_COMMAND, DESCRIPTOR_SIZE, TRANSMIT_STATUS,
+};
+use crate::offload::{ETHERNET_HEADER_LENGTH, InternetProtocol, TransmitOffload, Transport};
 use crate::vf_registers::TRANSMIT_TAIL;
 
 /// Most bytes in one descriptor; longer fragments are split.
@@ -167,11 +169,20 @@ impl<T> TransmitRing<T> {
             }
         }
         let segmented = offload.is_some_and(|offload| offload.segment_size != 0);
-        let longest = if segmented { LONGEST_SEGMENTED_FRAME } else { LONGEST_FRAME };
+        let longest = if segmented {
+            LONGEST_SEGMENTED_FRAME
+        } else {
+            LONGEST_FRAME
+        };
         if !(SHORTEST_FRAME..=longest).contains(&frame_length) {
             return malformed("a frame's length is not one the NIC can send");
         }
-        let mut plan = Plan { context: None, flags: 0, frame_length, segmented_header: 0 };
+        let mut plan = Plan {
+            context: None,
+            flags: 0,
+            frame_length,
+            segmented_header: 0,
+        };
         if let Some(offload) = offload {
             offload.check().map_err(TransmitError::Malformed)?;
             if frame_length < offload.header_length() as u32 {
@@ -198,7 +209,13 @@ impl<T> TransmitRing<T> {
     }
 
     /// Queues a frame for which `plan` was made just now.
-    pub(super) fn push(&mut self, memory: &impl DmaMemory, fragments: &[Fragment], plan: &Plan, token: T) {
+    pub(super) fn push(
+        &mut self,
+        memory: &impl DmaMemory,
+        fragments: &[Fragment],
+        plan: &Plan,
+        token: T,
+    ) {
         if let Some(context) = plan.context {
             self.write(memory, self.next, context);
             self.next = self.next.wrapping_add(1);
@@ -231,11 +248,19 @@ impl<T> TransmitRing<T> {
                     }
                     self.tokens[self.slot(self.next)] = Some(token);
                     self.frames += 1;
-                    self.write(memory, self.next, (fragment.device_address + u64::from(done), word));
+                    self.write(
+                        memory,
+                        self.next,
+                        (fragment.device_address + u64::from(done), word),
+                    );
                     self.next = self.next.wrapping_add(1);
                     return;
                 }
-                self.write(memory, self.next, (fragment.device_address + u64::from(done), word));
+                self.write(
+                    memory,
+                    self.next,
+                    (fragment.device_address + u64::from(done), word),
+                );
                 self.next = self.next.wrapping_add(1);
                 done += length;
             }
@@ -262,7 +287,9 @@ impl<T> TransmitRing<T> {
     /// Whether the oldest report is there. Reports that were not asked for (the
     /// batch is not published yet) do not count.
     pub(super) fn has_work(&self, memory: &impl DmaMemory) -> bool {
-        self.reports.front().is_some_and(|&counter| self.is_reported(memory, counter))
+        self.reports
+            .front()
+            .is_some_and(|&counter| self.is_reported(memory, counter))
     }
 
     fn is_reported(&self, memory: &impl DmaMemory, counter: u32) -> bool {

@@ -1,0 +1,260 @@
+//! The physical function's driver against a device made of registers.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::*;
+
+const STATUS_UP: u32 = 0x83;
+const MAC: [u8; 6] = [0x52, 0x54, 0, 0x5e, 0x60, 1];
+
+#[derive(Clone, Default)]
+struct Device {
+    registers: Rc<RefCell<BTreeMap<usize, u32>>>,
+    reset_ends: Rc<RefCell<bool>>,
+    transceiver_answers: Rc<RefCell<bool>>,
+}
+
+impl Device {
+    fn get(&self, offset: usize) -> u32 {
+        self.registers.borrow().get(&offset).copied().unwrap_or(0)
+    }
+
+    fn set(&self, offset: usize, value: u32) {
+        self.registers.borrow_mut().insert(offset, value);
+    }
+
+    /// A virtual function's user resets it.
+    fn reset_function(&self, index: usize) {
+        self.set(0xc88, self.get(0xc88) | 1 << index);
+        self.set(0xc8c, self.get(0xc8c) & !(1 << index));
+        self.set(0xc90, self.get(0xc90) & !(1 << index));
+    }
+}
+
+impl Mmio for Device {
+    fn read32(&self, offset: usize) -> u32 {
+        match offset {
+            0x1500 => self.registers.borrow_mut().remove(&offset).unwrap_or(0),
+            _ => self.get(offset),
+        }
+    }
+    fn write32(&self, offset: usize, value: u32) {
+        match offset {
+            0x0000 if value & 1 << 26 != 0 => {
+                let kept = self.registers.borrow().get(&0x0008).copied().unwrap_or(0) & !2;
+                self.registers.borrow_mut().clear();
+                self.set(0x0008, kept);
+                self.set(0x0c8c, 0xff);
+                self.set(0x0c90, 0xff);
+                self.set(0x0000, if *self.reset_ends.borrow() { 0 } else { value });
+            }
+            0x0020 => {
+                let ready = if *self.transceiver_answers.borrow() {
+                    1 << 28
+                } else {
+                    0
+                };
+                self.set(offset, value | ready);
+            }
+            0x0c88 => self.set(offset, self.get(offset) & !value),
+            _ => self.set(offset, value),
+        }
+    }
+    fn write16(&self, _: usize, _: u16) {
+        unreachable!("registers are 32 bits wide");
+    }
+    fn write8(&self, _: usize, _: u8) {
+        unreachable!("registers are 32 bits wide");
+    }
+}
+
+fn device() -> Device {
+    let device = Device::default();
+    *device.reset_ends.borrow_mut() = true;
+    *device.transceiver_answers.borrow_mut() = true;
+    device
+}
+
+fn addresses() -> [Option<[u8; 6]>; VIRTUAL_FUNCTIONS] {
+    let mut addresses = [None; VIRTUAL_FUNCTIONS];
+    addresses[0] = Some([0x52, 0x54, 0, 0x5e, 0x60, 0]);
+    addresses[1] = Some(MAC);
+    addresses
+}
+
+/// Runs the driver until it watches the link.
+fn running(device: &Device) -> (PhysicalFunction<Device>, u64) {
+    let mut function = PhysicalFunction::new(device.clone(), addresses());
+    let outcome = function.poll(1000).unwrap();
+    assert_eq!(
+        outcome,
+        Outcome {
+            wake_at: Some(11_000),
+            ..Outcome::default()
+        }
+    );
+    let early = function.poll(5000).unwrap();
+    assert_eq!(early.wake_at, Some(11_000), "an early call changes nothing");
+    let outcome = function.poll(11_000).unwrap();
+    assert_eq!(
+        outcome,
+        Outcome {
+            wake_at: Some(111_000),
+            ..Outcome::default()
+        }
+    );
+    (function, 11_000)
+}
+
+#[test]
+fn pools_get_their_addresses_and_nothing_else() {
+    let device = device();
+    running(&device);
+    assert_eq!(device.get(0x5818), 3);
+    assert_eq!(device.get(0x581c), 3 << 29);
+    assert_eq!(device.get(0x5400), 0x5e00_5452);
+    assert_eq!(device.get(0x5404), 0x8004_0060);
+    assert_eq!(device.get(0x540c), 0x8008_0160);
+    for index in 2..16 {
+        assert_eq!(device.get(0x5404 + 8 * index), 0, "filter {index} is off");
+    }
+    assert_eq!(device.get(0x5ad0), 0x8900_0600);
+    assert_eq!(
+        device.get(0x5ad8),
+        0x8000_0600,
+        "an unused pool accepts nothing"
+    );
+    assert_eq!(device.get(0x0c8c), 3);
+    assert_eq!(device.get(0x0c90), 3);
+    assert_eq!(
+        device.get(0x3500),
+        3,
+        "no loopback, source addresses checked"
+    );
+    assert_eq!(device.get(0x0020), 1 << 28 | 0x0420_1340);
+    assert_eq!(device.get(0x1514), 0x8000_0011);
+    assert_eq!(device.get(0x1740), 0x8000);
+    assert_eq!(device.get(0x0018) & 1 << 14, 1 << 14);
+    assert_eq!(device.get(0x0400) & 0xa, 0xa);
+    assert_eq!(device.get(0x0100), 1 << 1 | 1 << 15 | 1 << 26);
+}
+
+#[test]
+fn the_link_is_followed() {
+    let device = device();
+    let (mut function, now) = running(&device);
+    assert_eq!(function.poll(now + 10).unwrap().link, None);
+    device.set(0x0008, STATUS_UP);
+    let up = function.poll(now + 500_000).unwrap();
+    assert_eq!(
+        up.link,
+        Some(Link::Up {
+            megabits: 1000,
+            full_duplex: true
+        })
+    );
+    assert_eq!(up.ready, 3);
+    assert_eq!(up.reset, 0);
+    let same = function.poll(now + 600_000).unwrap();
+    assert_eq!((same.link, same.ready), (None, 0));
+    device.set(0x0008, 0x81);
+    assert_eq!(function.poll(now + 700_000).unwrap().link, Some(Link::Down));
+    device.set(0x0008, 0x42);
+    let slow = function.poll(now + 800_000).unwrap();
+    assert_eq!(
+        slow.link,
+        Some(Link::Up {
+            megabits: 100,
+            full_duplex: false
+        })
+    );
+    assert_eq!(slow.ready, 3);
+}
+
+#[test]
+fn a_function_that_was_reset_is_enabled_again() {
+    let device = device();
+    let (mut function, now) = running(&device);
+    device.reset_function(1);
+    let outcome = function.poll(now).unwrap();
+    assert_eq!(
+        (outcome.reset, outcome.ready),
+        (2, 0),
+        "not ready while the link is down"
+    );
+    assert_eq!(
+        (device.get(0xc8c), device.get(0xc90), device.get(0xc88)),
+        (3, 3, 0)
+    );
+    device.set(0x0008, STATUS_UP);
+    function.poll(now).unwrap();
+    device.reset_function(0);
+    device.reset_function(5);
+    let outcome = function.poll(now).unwrap();
+    assert_eq!(
+        (outcome.reset, outcome.ready),
+        (1, 1),
+        "function 5 is not in use"
+    );
+    assert_eq!(
+        (device.get(0xc8c), device.get(0xc90), device.get(0xc88)),
+        (3, 3, 0)
+    );
+}
+
+#[test]
+fn an_address_can_move_to_another_pool() {
+    let device = device();
+    let (mut function, _) = running(&device);
+    assert!(function.set_address_filter(1, MAC, 0b11));
+    assert_eq!(device.get(0x540c), 0x800c_0160);
+    assert!(function.set_address_filter(1, MAC, 0b01));
+    assert_eq!(device.get(0x540c), 0x8004_0160);
+    assert!(function.set_address_filter(1, MAC, 0));
+    assert_eq!(device.get(0x540c) >> 18, 0);
+    assert!(!function.set_address_filter(16, MAC, 1));
+}
+
+#[test]
+fn a_dead_device_is_given_up_in_time() {
+    let absent = device();
+    absent.set(0x0008, u32::MAX);
+    let mut function = PhysicalFunction::new(absent, addresses());
+    assert_eq!(function.poll(0), Err(Error::NotPresent));
+    assert_eq!(function.poll(1), Err(Error::NotPresent), "and stays so");
+
+    let stuck = device();
+    *stuck.reset_ends.borrow_mut() = false;
+    assert_eq!(run_to_failure(&stuck), (Error::ResetStuck, 1_000_000));
+
+    let silent = device();
+    *silent.transceiver_answers.borrow_mut() = false;
+    assert_eq!(run_to_failure(&silent), (Error::TransceiverSilent, 110_000));
+
+    let broken = device();
+    let mut function = PhysicalFunction::new(broken.clone(), addresses());
+    *broken.transceiver_answers.borrow_mut() = false;
+    function.poll(0).unwrap();
+    function.poll(10_000).unwrap();
+    broken.set(0x0020, 1 << 30);
+    assert_eq!(function.poll(10_200), Err(Error::TransceiverError));
+}
+
+/// Follows the driver's own wake-up times until it gives up: (why, when).
+fn run_to_failure(device: &Device) -> (Error, u64) {
+    let mut function = PhysicalFunction::new(device.clone(), addresses());
+    let mut now = 0;
+    for _ in 0..2000 {
+        match function.poll(now) {
+            Ok(outcome) => {
+                let next = outcome.wake_at.unwrap();
+                assert!(next > now, "time goes on");
+                now = next;
+            }
+            Err(error) => return (error, now),
+        }
+    }
+    panic!("never gave up");
+}

@@ -1,0 +1,737 @@
+//! The virtual function's driver against the simulated device.
+
+use std::collections::VecDeque;
+use std::vec;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+use segue_device::DmaMemory;
+
+use super::*;
+use crate::offload::{InternetProtocol, Transport, prepare_checksums};
+use crate::simulation::{Blocked, SimulatedFunction, SimulatedMemory, transport_sum};
+
+const DRIVER_MEMORY: u64 = 0x1000_0000;
+const POOL: u64 = 0x20_0000_0000;
+
+struct Bench {
+    device: SimulatedFunction,
+    memory: SimulatedMemory,
+    pool: SimulatedMemory,
+    function: VirtualFunction<SimulatedFunction, SimulatedMemory, u32>,
+}
+
+fn bench(transmit_entries: u16, receive_entries: u16) -> Bench {
+    let configuration = Configuration {
+        transmit_entries,
+        receive_entries,
+        interrupt_interval_microseconds: 0,
+    };
+    let device = SimulatedFunction::new();
+    let memory = SimulatedMemory::new(DRIVER_MEMORY, Layout::new(&configuration).unwrap().end);
+    let pool = SimulatedMemory::new(POOL, 0x4_0000);
+    device.map(&memory, true);
+    device.map(&pool, false);
+    let mut function = VirtualFunction::new(device.clone(), memory.clone(), configuration).unwrap();
+    function.start().unwrap();
+    Bench {
+        device,
+        memory,
+        pool,
+        function,
+    }
+}
+
+impl Bench {
+    /// Puts `frame` into the pool at `offset`, cut at `cuts`.
+    fn fragments(&self, offset: usize, frame: &[u8], cuts: &[usize]) -> Vec<Fragment> {
+        self.pool.copy_in(offset, frame);
+        let mut points: Vec<usize> = cuts
+            .iter()
+            .copied()
+            .filter(|&cut| 0 < cut && cut < frame.len())
+            .collect();
+        points.extend([0, frame.len()]);
+        points.sort_unstable();
+        points.dedup();
+        let fragment = |pair: &[usize]| Fragment {
+            device_address: POOL + (offset + pair[0]) as u64,
+            length: (pair[1] - pair[0]) as u32,
+        };
+        points.windows(2).map(fragment).collect()
+    }
+
+    fn frame_bytes(&self, received: &Received) -> Vec<u8> {
+        let mut bytes = vec![0; received.length()];
+        self.memory.copy_out(received.offset(), &mut bytes);
+        bytes
+    }
+
+    fn reclaimed(&mut self) -> Vec<u32> {
+        let mut tokens = Vec::new();
+        self.function.reclaim(|token| tokens.push(token));
+        tokens
+    }
+}
+
+/// An IPv4 or IPv6 packet in a frame, checksums zero.
+fn packet(
+    protocol: InternetProtocol,
+    transport: Transport,
+    options: usize,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+    let number = if transport == Transport::Tcp { 6 } else { 17 };
+    let transport_length = if transport == Transport::Tcp {
+        20 + options
+    } else {
+        8
+    } + payload.len();
+    match protocol {
+        InternetProtocol::V4 => {
+            frame.extend([8, 0, 0x45, 0]);
+            frame.extend((20 + transport_length as u16).to_be_bytes());
+            frame.extend([
+                0x12, 0x34, 0x40, 0, 64, number, 0, 0, 10, 0, 2, 15, 10, 0, 2, 2,
+            ]);
+        }
+        InternetProtocol::V6 => {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            frame.extend((transport_length as u16).to_be_bytes());
+            frame.extend([number, 64]);
+            frame.extend((1..=32u8).map(|octet| octet.wrapping_mul(37)));
+        }
+    }
+    frame.extend([0x1f, 0x90, 0xc0, 0x01]);
+    match transport {
+        Transport::Tcp => {
+            frame.extend([0, 0, 0x10, 0, 0, 0, 0x20, 0]);
+            frame.extend([
+                ((20 + options) as u8 / 4) << 4,
+                0x19,
+                0xff,
+                0xff,
+                0,
+                0,
+                0,
+                0,
+            ]);
+            frame.extend(vec![1; options]);
+        }
+        Transport::Udp => {
+            frame.extend((transport_length as u16).to_be_bytes());
+            frame.extend([0, 0]);
+        }
+    }
+    frame.extend(payload);
+    frame
+}
+
+fn offload(
+    protocol: InternetProtocol,
+    transport: Transport,
+    options: usize,
+    segment_size: u16,
+) -> TransmitOffload {
+    TransmitOffload {
+        protocol,
+        ip_header_length: if protocol == InternetProtocol::V4 {
+            20
+        } else {
+            40
+        },
+        transport: Some(transport),
+        transport_header_length: if transport == Transport::Tcp {
+            20 + options as u8
+        } else {
+            8
+        },
+        segment_size,
+    }
+}
+
+fn payload(length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|index| (index * 7 + index / 251) as u8)
+        .collect()
+}
+
+#[test]
+fn a_frame_leaves_as_it_was_given() {
+    let mut bench = bench(16, 16);
+    let frame = payload(60);
+    let fragments = bench.fragments(0x100, &frame, &[14, 40]);
+    bench.function.transmit(&fragments, None, 7).unwrap();
+    assert_eq!(
+        bench.device.take_sent(),
+        None,
+        "nothing leaves before flush"
+    );
+    bench.function.flush();
+    assert_eq!(bench.device.take_sent(), Some(frame));
+    assert_eq!(bench.reclaimed(), [7]);
+    assert_eq!(bench.function.outstanding(), 0);
+    assert_eq!(bench.function.statistics().transmitted_frames, 1);
+    assert!(bench.device.complaints().is_empty());
+}
+
+#[test]
+fn checksums_are_filled_in() {
+    for protocol in [InternetProtocol::V4, InternetProtocol::V6] {
+        for transport in [Transport::Tcp, Transport::Udp] {
+            for length in [0, 1, 2, 777, 1300] {
+                let mut bench = bench(16, 16);
+                let mut frame = packet(protocol, transport, 0, &payload(length));
+                let offload = offload(protocol, transport, 0, 0);
+                let total = frame.len();
+                prepare_checksums(&mut frame, &offload, total).unwrap();
+                let fragments = bench.fragments(0, &frame, &[offload.header_length()]);
+                bench
+                    .function
+                    .transmit(&fragments, Some(&offload), 0)
+                    .unwrap();
+                bench.function.flush();
+                let sent = bench.device.take_sent().unwrap();
+                assert_eq!(
+                    transport_sum(&sent),
+                    Some(0xffff),
+                    "{protocol:?} {transport:?} {length}"
+                );
+                assert!(bench.device.complaints().is_empty());
+                assert!(bench.device.deliver(&sent));
+                let received = bench.function.receive().unwrap();
+                assert_eq!(received.transport_checksum(), ChecksumState::Good);
+                let expected = if protocol == InternetProtocol::V4 {
+                    ChecksumState::Good
+                } else {
+                    ChecksumState::Unknown
+                };
+                assert_eq!(received.ip_checksum(), expected);
+                bench.function.release(received);
+            }
+        }
+    }
+}
+
+#[test]
+fn sixty_four_kibibytes_cross_as_one_frame() {
+    let mut bench = bench(64, 16);
+    let data = payload(65535 - 20 - 32);
+    let mut frame = packet(InternetProtocol::V4, Transport::Tcp, 12, &data);
+    assert_eq!(frame.len(), 14 + 65535);
+    let offload = offload(InternetProtocol::V4, Transport::Tcp, 12, 1448);
+    let total = frame.len();
+    prepare_checksums(&mut frame, &offload, total).unwrap();
+    let fragments = bench.fragments(0, &frame, &[66, 20_000]);
+    bench
+        .function
+        .transmit(&fragments, Some(&offload), 1)
+        .unwrap();
+    bench.function.flush();
+    assert_eq!(bench.function.statistics().transmit_notifications, 1);
+    let mut joined: Vec<u8> = Vec::new();
+    let mut count = 0;
+    while let Some(segment) = bench.device.take_sent() {
+        assert!(segment.len() <= 1514);
+        assert_eq!(transport_sum(&segment), Some(0xffff));
+        let sequence = u32::from_be_bytes(segment[38..42].try_into().unwrap());
+        assert_eq!(sequence, 0x1000 + joined.len() as u32);
+        let identification = u16::from_be_bytes(segment[18..20].try_into().unwrap());
+        assert_eq!(identification, 0x1234 + count);
+        joined.extend(&segment[66..]);
+        let is_last = joined.len() == data.len();
+        assert_eq!(
+            segment[47] & 0x09,
+            if is_last { 0x09 } else { 0 },
+            "FIN and PSH are the last one's"
+        );
+        count += 1;
+    }
+    assert_eq!(joined, data);
+    assert_eq!(bench.reclaimed(), [1]);
+    assert!(
+        bench.device.complaints().is_empty(),
+        "{:?}",
+        bench.device.complaints()
+    );
+}
+
+#[test]
+fn a_context_is_sent_when_it_changes_only() {
+    let mut bench = bench(64, 16);
+    let mut send = |segment_size, length, expected| {
+        let mut frame = packet(InternetProtocol::V4, Transport::Tcp, 0, &payload(length));
+        let offload = offload(InternetProtocol::V4, Transport::Tcp, 0, segment_size);
+        let total = frame.len();
+        prepare_checksums(&mut frame, &offload, total).unwrap();
+        let fragments = bench.fragments(0, &frame, &[54]);
+        let before = bench.function.transmit_room();
+        bench
+            .function
+            .transmit(&fragments, Some(&offload), 0)
+            .unwrap();
+        assert_eq!(before - bench.function.transmit_room(), expected);
+        bench.function.flush();
+        bench.function.reclaim(drop);
+        let mut frames = 0;
+        while let Some(sent) = bench.device.take_sent() {
+            assert_eq!(transport_sum(&sent), Some(0xffff));
+            frames += 1;
+        }
+        frames
+    };
+    assert_eq!(send(0, 100, 3), 1);
+    assert_eq!(send(0, 200, 2), 1);
+    assert_eq!(send(1000, 2500, 3), 3);
+    assert_eq!(send(1000, 2500, 2), 3);
+    assert_eq!(send(0, 100, 3), 1);
+}
+
+#[test]
+fn a_full_ring_says_so_and_loses_nothing() {
+    let mut bench = bench(16, 16);
+    bench.device.set_transmit_budget(0);
+    let frame = payload(60);
+    let fragments = bench.fragments(0, &frame, &[30]);
+    let mut queued = 0;
+    let refused = loop {
+        match bench.function.transmit(&fragments, None, queued) {
+            Ok(()) => queued += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(
+        (queued, refused),
+        (7, (TransmitError::Full, 7)),
+        "15 usable descriptors, two a frame"
+    );
+    bench.function.flush();
+    assert!(bench.reclaimed().is_empty());
+    bench.device.set_transmit_budget(5);
+    assert_eq!(
+        bench.reclaimed(),
+        [0, 1],
+        "reports come back within a long batch too"
+    );
+    bench.device.set_transmit_budget(usize::MAX);
+    assert_eq!(bench.reclaimed(), [2, 3, 4, 5, 6]);
+    assert_eq!(bench.function.transmit_room(), 15);
+}
+
+#[test]
+fn frames_that_cannot_be_sent_are_refused() {
+    let mut bench = bench(16, 16);
+    let at = |length| Fragment {
+        device_address: POOL,
+        length,
+    };
+    let tcp = offload(InternetProtocol::V4, Transport::Tcp, 0, 1448);
+    let cases: &[(&[Fragment], Option<TransmitOffload>)] = &[
+        (&[], None),
+        (&[at(16)], None),
+        (&[at(60), at(0)], None),
+        (&[at(1519)], None),
+        (&[at(70_000)], Some(tcp)),
+        (&[at(60_000), at(6_000)], Some(tcp)),
+        (&[at(54)], Some(tcp)),
+        (
+            &[at(40)],
+            Some(TransmitOffload {
+                segment_size: 0,
+                ..tcp
+            }),
+        ),
+        (
+            &[at(100)],
+            Some(TransmitOffload {
+                ip_header_length: 512,
+                ..tcp
+            }),
+        ),
+        (
+            &[at(100)],
+            Some(TransmitOffload {
+                transport: Some(Transport::Udp),
+                ..tcp
+            }),
+        ),
+        (
+            &[at(100)],
+            Some(TransmitOffload {
+                transport: None,
+                ..tcp
+            }),
+        ),
+        (&[at(20); 33], Some(tcp)),
+        (&[at(20); 15], Some(tcp)),
+    ];
+    for (fragments, offload) in cases {
+        let result = bench.function.transmit(fragments, offload.as_ref(), 5);
+        assert!(
+            matches!(result, Err((TransmitError::Malformed(_), 5))),
+            "{fragments:?} {offload:?}"
+        );
+    }
+    assert_eq!(bench.function.transmit_room(), 15);
+    assert_eq!(bench.function.outstanding(), 0);
+}
+
+#[test]
+fn headers_that_contradict_the_offload_are_refused() {
+    let good = packet(InternetProtocol::V4, Transport::Tcp, 12, &payload(100));
+    let right = offload(InternetProtocol::V4, Transport::Tcp, 12, 0);
+    let refused = |change: &dyn Fn(&mut Vec<u8>), offload: TransmitOffload| {
+        let mut frame = good.clone();
+        change(&mut frame);
+        let before = frame.clone();
+        let length = frame.len();
+        assert!(prepare_checksums(&mut frame, &offload, length).is_err());
+        assert_eq!(frame, before, "nothing is written");
+    };
+    prepare_checksums(&mut good.clone(), &right, good.len()).unwrap();
+    refused(&|frame| frame.truncate(65), right);
+    refused(&|frame| frame[14] = 0x46, right);
+    refused(&|frame| frame[14] = 0x65, right);
+    refused(&|frame| frame[23] = 17, right);
+    refused(&|frame| frame[46] = 0x50, right);
+    refused(
+        &|_| (),
+        TransmitOffload {
+            transport_header_length: 20,
+            ..right
+        },
+    );
+    refused(
+        &|_| (),
+        TransmitOffload {
+            protocol: InternetProtocol::V6,
+            ip_header_length: 40,
+            ..right
+        },
+    );
+}
+
+#[test]
+fn received_frames_come_in_order_and_buffers_go_round() {
+    let mut bench = bench(16, 8);
+    for round in 0..50u8 {
+        for number in 0..7u8 {
+            assert!(bench.device.deliver(&[round, number, 1, 2, 3]));
+        }
+        assert!(
+            !bench.device.deliver(&[0xff; 60]),
+            "seven of eight buffers are the device's"
+        );
+        for number in 0..7u8 {
+            let received = bench.function.receive().unwrap();
+            assert_eq!(bench.frame_bytes(&received)[..2], [round, number]);
+            bench.function.release(received);
+        }
+        assert!(bench.function.receive().is_none());
+        bench.function.flush();
+    }
+    assert_eq!(bench.function.statistics().received_frames, 350);
+    assert_eq!(bench.device.missed(), 50);
+}
+
+#[test]
+fn frames_of_several_descriptors_are_dropped_and_counted() {
+    let mut bench = bench(16, 8);
+    assert!(bench.device.deliver(&payload(5000)));
+    assert!(bench.device.deliver(&payload(100)));
+    let received = bench.function.receive().unwrap();
+    assert_eq!(bench.frame_bytes(&received), payload(100));
+    bench.function.release(received);
+    assert_eq!(bench.function.statistics().dropped_long, 1);
+    bench.function.flush();
+    assert!(bench.device.deliver(&payload(2048)));
+    let received = bench.function.receive().unwrap();
+    assert_eq!(received.length(), 2048);
+    bench.function.release(received);
+}
+
+#[test]
+fn bad_checksums_are_told() {
+    let mut bench = bench(16, 8);
+    let mut frame = packet(InternetProtocol::V4, Transport::Udp, 0, &payload(30));
+    bench.device.deliver(&frame);
+    let received = bench.function.receive().unwrap();
+    assert_eq!(received.ip_checksum(), ChecksumState::Bad);
+    assert_eq!(received.transport_checksum(), ChecksumState::Bad);
+    bench.function.release(received);
+    frame[12..14].copy_from_slice(&[8, 6]);
+    bench.device.deliver(&frame);
+    let received = bench.function.receive().unwrap();
+    assert_eq!(received.ip_checksum(), ChecksumState::Unknown);
+    assert_eq!(received.transport_checksum(), ChecksumState::Unknown);
+    bench.function.release(received);
+}
+
+#[test]
+fn interrupts_fire_when_they_are_wanted() {
+    let mut bench = bench(16, 16);
+    bench.device.deliver(&payload(60));
+    bench.device.deliver(&payload(60));
+    assert_eq!(bench.device.take_interrupts(), [0, 0]);
+    bench.function.mask_interrupt();
+    bench.device.deliver(&payload(60));
+    assert!(bench.device.take_interrupts().is_empty());
+    while let Some(received) = bench.function.receive() {
+        bench.function.release(received);
+    }
+    assert!(!bench.function.unmask_interrupt());
+    assert!(
+        bench.device.take_interrupts().is_empty(),
+        "what was dealt with does not interrupt"
+    );
+    bench.function.mask_interrupt();
+    bench.device.deliver(&payload(60));
+    assert!(
+        bench.function.unmask_interrupt(),
+        "a frame that slipped in is told"
+    );
+
+    let fragments = bench.fragments(0, &payload(60), &[]);
+    bench.function.transmit(&fragments, None, 0).unwrap();
+    bench.function.flush();
+    assert!(
+        bench.device.take_interrupts().is_empty(),
+        "completions do not interrupt"
+    );
+    bench.reclaimed();
+    bench.function.request_transmit_interrupt(true);
+    let received = bench.function.receive().unwrap();
+    bench.function.release(received);
+    assert!(!bench.function.unmask_interrupt());
+    bench.function.transmit(&fragments, None, 0).unwrap();
+    bench.function.flush();
+    assert_eq!(bench.device.take_interrupts(), [1], "unless asked for");
+}
+
+#[test]
+fn a_blocked_device_is_noticed_by_its_silence() {
+    let mut bench = bench(16, 16);
+    bench.device.unmap_all();
+    let fragments = bench.fragments(0, &payload(60), &[]);
+    bench.function.transmit(&fragments, None, 3).unwrap();
+    assert!(!bench.function.stalled(0), "not given to the device yet");
+    bench.function.flush();
+    assert_eq!(
+        bench.device.take_blocked()[0],
+        Blocked {
+            address: DRIVER_MEMORY,
+            write: false
+        }
+    );
+    assert!(!bench.function.stalled(1_000));
+    assert!(!bench.function.stalled(2_000_999));
+    assert!(bench.function.stalled(2_001_000));
+    bench.function.stop().unwrap();
+    let mut tokens = Vec::new();
+    bench.function.take_outstanding(|token| tokens.push(token));
+    assert_eq!(tokens, [3]);
+    assert!(!bench.function.stalled(9_000_000));
+}
+
+#[test]
+fn a_restart_forgets_the_past() {
+    let mut bench = bench(16, 8);
+    bench.device.deliver(&payload(60));
+    let old = bench.function.receive().unwrap();
+    let fragments = bench.fragments(0, &payload(60), &[]);
+    bench.device.set_transmit_budget(0);
+    bench.function.transmit(&fragments, None, 1).unwrap();
+    bench.function.flush();
+    bench.function.stop().unwrap();
+    bench.function.take_outstanding(drop);
+    assert_eq!(bench.function.transmit_room(), 0);
+    assert!(bench.function.receive().is_none());
+    bench.device.set_transmit_budget(usize::MAX);
+    bench.function.start().unwrap();
+    bench.function.release(old);
+    let mut delivered = 0;
+    while bench.device.deliver(&payload(60)) {
+        delivered += 1;
+    }
+    assert_eq!(delivered, 7, "the old buffer is not posted twice");
+    bench.function.transmit(&fragments, None, 2).unwrap();
+    bench.function.flush();
+    assert_eq!(bench.reclaimed(), [2]);
+    assert!(
+        bench.device.complaints().is_empty(),
+        "{:?}",
+        bench.device.complaints()
+    );
+}
+
+#[test]
+fn bad_setups_are_refused() {
+    let device = SimulatedFunction::new();
+    let memory = SimulatedMemory::new(0x1000, 0x10_0000);
+    let entries = |transmit_entries| Configuration {
+        transmit_entries,
+        ..Configuration::default()
+    };
+    let error = |memory: &SimulatedMemory, configuration| {
+        VirtualFunction::<_, _, ()>::new(device.clone(), memory.clone(), configuration).err()
+    };
+    assert_eq!(error(&memory, entries(100)), Some(Error::RingSize(100)));
+    assert_eq!(error(&memory, entries(4)), Some(Error::RingSize(4)));
+    assert_eq!(error(&memory, entries(8192)), Some(Error::RingSize(8192)));
+    assert_eq!(
+        error(&SimulatedMemory::new(0, 0x1000), Configuration::default()),
+        Some(Error::MemoryTooSmall {
+            length: 0x1000,
+            needed: 0x8_2000
+        })
+    );
+    let unaligned = SimulatedMemory::new(0x1008, 0x10_0000);
+    assert_eq!(
+        error(&unaligned, Configuration::default()),
+        Some(Error::MemoryUnaligned(0x1008))
+    );
+    assert_eq!(error(&memory, Configuration::default()), None);
+    device.remove();
+    assert_eq!(
+        error(&memory, Configuration::default()),
+        Some(Error::NotPresent)
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever is queued leaves once, in order, with every byte; tokens come back
+    /// in order; rings of any size wrap soundly.
+    #[test]
+    fn frames_survive_any_fragmentation_and_pace(
+        entries in prop::sample::select(vec![8u16, 16, 32, 256]),
+        steps in prop::collection::vec(
+            (17usize..1514, prop::collection::vec(1usize..1514, 0..4), any::<bool>(), 0usize..12), 1..80),
+    ) {
+        let mut bench = bench(entries, 8);
+        bench.device.set_transmit_budget(0);
+        let mut expected = VecDeque::new();
+        let mut next_token = 0u32;
+        let mut back = 0u32;
+        for (length, cuts, flush, budget) in steps {
+            let mut frame = payload(length);
+            frame[..4].copy_from_slice(&next_token.to_le_bytes());
+            let place = (next_token as usize % 64) * 2048;
+            let fragments = bench.fragments(place, &frame, &cuts);
+            match bench.function.transmit(&fragments, None, next_token) {
+                Ok(()) => {
+                    expected.push_back(frame);
+                    next_token += 1;
+                }
+                Err((error, _)) => prop_assert_eq!(error, TransmitError::Full),
+            }
+            if flush {
+                bench.function.flush();
+            }
+            bench.device.set_transmit_budget(budget);
+            while let Some(sent) = bench.device.take_sent() {
+                prop_assert_eq!(Some(sent), expected.pop_front());
+            }
+            for token in bench.reclaimed() {
+                prop_assert_eq!(token, back);
+                back += 1;
+            }
+        }
+        bench.function.flush();
+        bench.device.set_transmit_budget(usize::MAX);
+        while let Some(sent) = bench.device.take_sent() {
+            prop_assert_eq!(Some(sent), expected.pop_front());
+        }
+        prop_assert!(expected.is_empty());
+        back += bench.reclaimed().len() as u32;
+        prop_assert_eq!(back, next_token);
+        prop_assert_eq!(bench.function.transmit_room(), usize::from(entries) - 1);
+        prop_assert!(bench.device.complaints().is_empty(), "{:?}", bench.device.complaints());
+        prop_assert!(bench.device.take_blocked().is_empty());
+    }
+
+    /// Segmentation gives the payload back, with sound headers, for any sizes.
+    #[test]
+    fn segments_add_up(
+        v6 in any::<bool>(),
+        length in 1usize..40_000,
+        segment_size in 64u16..1440,
+        options in 0usize..10,
+        cuts in prop::collection::vec(1usize..40_000, 0..5),
+    ) {
+        let protocol = if v6 { InternetProtocol::V6 } else { InternetProtocol::V4 };
+        let mut bench = bench(64, 8);
+        let data = payload(length);
+        let mut frame = packet(protocol, Transport::Tcp, options * 4, &data);
+        let offload = offload(protocol, Transport::Tcp, options * 4, segment_size);
+        let total = frame.len();
+        prepare_checksums(&mut frame, &offload, total).unwrap();
+        let fragments = bench.fragments(0, &frame, &cuts);
+        prop_assert!(bench.function.transmit(&fragments, Some(&offload), 0).is_ok());
+        bench.function.flush();
+        let mut joined: Vec<u8> = Vec::new();
+        while let Some(segment) = bench.device.take_sent() {
+            prop_assert_eq!(transport_sum(&segment), Some(0xffff));
+            joined.extend(&segment[offload.header_length()..]);
+        }
+        prop_assert_eq!(joined, data);
+        prop_assert!(bench.device.complaints().is_empty(), "{:?}", bench.device.complaints());
+    }
+
+    /// A device that writes anything into the rings at any time cannot make the
+    /// driver hand out what is not a buffer, lose one, or stop.
+    #[test]
+    fn a_hostile_device_gets_nowhere(
+        writes in prop::collection::vec((0usize..0x2000, any::<u64>(), any::<bool>()), 1..200),
+    ) {
+        let mut bench = bench(16, 16);
+        let layout = Layout::new(&Configuration {
+            transmit_entries: 16, receive_entries: 16, interrupt_interval_microseconds: 0 }).unwrap();
+        let fragments = bench.fragments(0, &payload(60), &[]);
+        let mut sent = 0u32;
+        let mut back = 0u32;
+        let mut held: Vec<Received> = Vec::new();
+        for (at, word, hold) in writes {
+            // Mostly where it matters: status words of the first descriptors.
+            bench.device.scribble(DRIVER_MEMORY + (at & !7) as u64, &word.to_le_bytes());
+            let slot = at % 16;
+            let status = DRIVER_MEMORY + (layout.receive_ring + slot * 16 + 8) as u64;
+            bench.device.scribble(status, &(word | 1).to_le_bytes());
+            if bench.function.transmit(&fragments, None, sent).is_ok() {
+                sent += 1;
+            }
+            bench.function.flush();
+            for token in bench.reclaimed() {
+                prop_assert_eq!(token, back);
+                back += 1;
+            }
+            while let Some(received) = bench.function.receive() {
+                prop_assert!(received.offset() >= layout.receive_buffers);
+                prop_assert!(received.length() >= 1 && received.length() <= RECEIVE_BUFFER_SIZE);
+                prop_assert!(received.offset() + RECEIVE_BUFFER_SIZE <= layout.end);
+                prop_assert_eq!((received.offset() - layout.receive_buffers) % RECEIVE_BUFFER_SIZE, 0);
+                prop_assert!(held.iter().all(|other| other.offset() != received.offset()));
+                if hold && held.len() < 8 {
+                    held.push(received);
+                } else {
+                    bench.function.release(received);
+                }
+            }
+        }
+        prop_assert!(back <= sent);
+        for received in held {
+            bench.function.release(received);
+        }
+        // Every buffer is still there: the ring can be filled up.
+        bench.function.stop().unwrap();
+        bench.function.take_outstanding(drop);
+        bench.function.start().unwrap();
+        let mut delivered = 0;
+        while bench.device.deliver(&payload(60)) {
+            delivered += 1;
+        }
+        prop_assert_eq!(delivered, 15);
+    }
+}
