@@ -39,6 +39,7 @@ pub const REGISTERS: [&str; 18] = [
 ];
 const RIP: usize = 0;
 const RSP: usize = 1;
+const RDX: usize = 6;
 const RBP: usize = 9;
 
 /// Kinds of fault: seL4's labels of fault messages (5.0.0, x86_64).
@@ -207,13 +208,12 @@ impl fmt::Display for Reason<'_> {
                     _ => write!(f, "it caused processor exception {vector}, code {code:#x}"),
                 }
             }
-            label::UNKNOWN_SYSTEM_CALL => {
-                write!(
-                    f,
-                    "it made system call {}, which the kernel does not have",
-                    words[4] as i64
-                )
-            }
+            // The kernel takes the number from rdx.
+            label::UNKNOWN_SYSTEM_CALL => write!(
+                f,
+                "it made system call {}, which this kernel does not have",
+                self.0.registers[RDX] as i64
+            ),
             label::CAPABILITY => {
                 write!(
                     f,

@@ -79,7 +79,10 @@ impl Allocator {
 
     /// Bytes of memory that nobody has.
     pub(crate) fn free_memory(&self) -> u64 {
-        self.bins[..self.bin_count].iter().map(|bin| (1 << bin.bits) - bin.used).sum()
+        self.bins[..self.bin_count]
+            .iter()
+            .map(|bin| (1 << bin.bits) - bin.used)
+            .sum()
     }
 
     /// Slots that are left.
@@ -90,7 +93,10 @@ impl Allocator {
     /// The first of `count` empty slots.
     pub(crate) fn slots(&mut self, count: u64) -> Result<u64, Failure> {
         if count > self.free_slots() {
-            return Err(Failure::Slots { needed: count, available: self.free_slots() });
+            return Err(Failure::Slots {
+                needed: count,
+                available: self.free_slots(),
+            });
         }
         let first = self.next_slot;
         self.next_slot += count;
@@ -102,8 +108,13 @@ impl Allocator {
         for index in resources::largest_first(payload) {
             let bits = self.records[index].bits;
             let available = self.free_memory();
-            let bin = resources::allocate(&mut self.bins[..self.bin_count], bits)
-                .ok_or(Failure::Memory { needed: 1 << bits, available })?;
+            let bin = resources::allocate(&mut self.bins[..self.bin_count], bits).ok_or(
+                Failure::Memory {
+                    needed: 1 << bits,
+                    available,
+                    largest: 1 << bits,
+                },
+            )?;
             let slot = self.slots(1)?;
             retype(self.bin_slots[bin], ObjectType::Untyped, bits, slot, 1)?;
             self.record_slots[index] = slot as u32;
@@ -159,7 +170,11 @@ impl Allocator {
 
 /// The type of a frame of two to the power of `page_bits` bytes.
 pub(crate) fn frame_type(page_bits: u32) -> ObjectType {
-    if page_bits == 21 { ObjectType::LargePage } else { ObjectType::SmallPage }
+    if page_bits == 21 {
+        ObjectType::LargePage
+    } else {
+        ObjectType::SmallPage
+    }
 }
 
 /// Makes `count` objects in the slots from `first` on.
@@ -174,7 +189,15 @@ pub(crate) fn retype(
     while done < count {
         let step = (count - done).min(FAN_OUT);
         Untyped(untyped)
-            .retype(object.raw(), u64::from(size_bits), root::CNODE, 0, 0, first + done, step)
+            .retype(
+                object.raw(),
+                u64::from(size_bits),
+                root::CNODE,
+                0,
+                0,
+                first + done,
+                step,
+            )
             .doing("kernel objects could not be made", "untyped memory")?;
         done += step;
     }
@@ -206,7 +229,9 @@ impl Chunks {
         let mut done = 0;
         while done < count {
             if self.span.count == 0 {
-                return Err(Failure::Inconsistent("the memory for a part of it is too small"));
+                return Err(Failure::Inconsistent(
+                    "the memory for a part of it is too small",
+                ));
             }
             let index = self.span.first as usize;
             let room = ((1u64 << allocator.records[index].bits) - self.used) >> bits;
@@ -216,7 +241,10 @@ impl Chunks {
             self.used += step << bits;
             done += step;
             if done < count {
-                self.span = Span { first: self.span.first + 1, count: self.span.count - 1 };
+                self.span = Span {
+                    first: self.span.first + 1,
+                    count: self.span.count - 1,
+                };
                 self.used = 0;
             }
         }

@@ -54,8 +54,14 @@ pub(crate) struct DomainSlots {
     pub(crate) root_cnode: u64,
 }
 
-const NO_DOMAIN: DomainSlots =
-    DomainSlots { thread: 0, notification: 0, endpoint: 0, vspace: 0, cnode: 0, root_cnode: 0 };
+const NO_DOMAIN: DomainSlots = DomainSlots {
+    thread: 0,
+    notification: 0,
+    endpoint: 0,
+    vspace: 0,
+    cnode: 0,
+    root_cnode: 0,
+};
 
 /// What the fault loop needs of a system that runs.
 pub(crate) struct Started {
@@ -87,29 +93,43 @@ pub(crate) fn name(bytes: &'static [u8; 64]) -> &'static str {
 
 impl Builder {
     /// Checks that the machine has what the system needs and takes the memory.
-    pub(crate) fn new(
-        boot_info: &BootInfo,
-        payload: &Payload<'static>,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn new(boot_info: &BootInfo, payload: &Payload<'static>) -> Result<Self, Failure> {
         if let Some(space) = payload.io_spaces.first()
             && boot_info.io_page_table_levels() == 0
         {
-            return Err(Failure::NoIommu { space: name(&space.name) });
+            return Err(Failure::NoIommu {
+                space: name(&space.name),
+            });
         }
         let mut allocator = Allocator::new(boot_info, payload);
         let needs = resources::needs(payload);
         if needs.slots > allocator.free_slots() {
             let available = allocator.free_slots();
-            return Err(Failure::Slots { needed: needs.slots, available });
+            return Err(Failure::Slots {
+                needed: needs.slots,
+                available,
+            });
         }
         let (mut bins, count) = allocator.bins();
         if !resources::fits(payload, &mut bins[..count]) {
             let available = allocator.free_memory();
-            return Err(Failure::Memory { needed: needs.memory, available });
+            let largest = payload
+                .memory
+                .iter()
+                .map(|untyped| 1 << untyped.bits)
+                .max()
+                .unwrap_or(0);
+            return Err(Failure::Memory {
+                needed: needs.memory,
+                available,
+                largest,
+            });
         }
         for domain in payload.protection_domains {
             if !payload.program_is_intact(domain) {
-                return Err(Failure::Program { domain: name(&domain.name) });
+                return Err(Failure::Program {
+                    domain: name(&domain.name),
+                });
             }
         }
         let mut slots = Slots {
@@ -179,19 +199,21 @@ impl Builder {
                 let bytes = self.payload.data(region.data_offset, region.data_length);
                 for (page, part) in bytes.chunks(1 << page_bits).enumerate() {
                     let frame = frames + page as u64;
-                    self.window.look(frame, page_bits, CapRights::READ_WRITE, |memory| {
-                        memory.write(0, part);
-                    })?;
+                    self.window
+                        .look(frame, page_bits, CapRights::READ_WRITE, |memory| {
+                            memory.write(0, part);
+                        })?;
                 }
             }
             region_contents::TSC_FREQUENCY => {
                 let [id, length] = TSC_HEADER;
                 let frequency = u64::from(self.tsc_megahertz);
-                self.window.look(frames, page_bits, CapRights::READ_WRITE, |memory| {
-                    for (place, word) in [id, length, frequency].into_iter().enumerate() {
-                        memory.write(place * 8, &word.to_le_bytes());
-                    }
-                })?;
+                self.window
+                    .look(frames, page_bits, CapRights::READ_WRITE, |memory| {
+                        for (place, word) in [id, length, frequency].into_iter().enumerate() {
+                            memory.write(place * 8, &word.to_le_bytes());
+                        }
+                    })?;
             }
             region_contents::SYSTEM_STATUS => {
                 self.status = Some(self.window.keep(&mut self.allocator, frames, pages)?);

@@ -23,13 +23,16 @@ impl Builder {
                 .map(|(index, region)| (region.physical_address, index))
                 .filter(|place| last.is_none_or(|last| *place > last))
                 .min();
-            let Some((address, index)) = next else { return Ok(()) };
+            let Some((address, index)) = next else {
+                return Ok(());
+            };
             last = next;
             let region = &regions[index];
             let page_bits = u32::from(region.page_bits);
             let pages = region.size >> page_bits;
             let frames = self.allocator.slots(pages)?;
-            self.allocator.device_frames(name(&region.name), address, page_bits, frames, pages)?;
+            self.allocator
+                .device_frames(name(&region.name), address, page_bits, frames, pages)?;
             self.slots.regions[index] = frames as u32;
         }
     }
@@ -62,13 +65,20 @@ impl Builder {
                 let map = &payload.io_maps[index];
                 let region = &payload.regions[map.region as usize];
                 let pages = region.size >> 12;
-                let rights = if map.writable == 1 { CapRights::READ_WRITE } else { CapRights::READ };
+                let rights = if map.writable == 1 {
+                    CapRights::READ_WRITE
+                } else {
+                    CapRights::READ
+                };
                 let copies = self.copy_frames(map.region, pages)?;
                 self.slots.io_maps[index] = copies as u32;
                 for page in 0..pages {
                     Page(copies + page)
                         .map_io(slot, rights, map.address + (page << 12))
-                        .doing("memory could not be mapped for a device", name(&region.name))?;
+                        .doing(
+                            "memory could not be mapped for a device",
+                            name(&region.name),
+                        )?;
                 }
             }
         }
@@ -82,7 +92,14 @@ impl Builder {
         for page in 0..pages {
             let (copy, frame) = (copies + page, frames + page);
             root::CNODE
-                .copy(copy, root::DEPTH, root::CNODE, frame, root::DEPTH, CapRights::ALL)
+                .copy(
+                    copy,
+                    root::DEPTH,
+                    root::CNODE,
+                    frame,
+                    root::DEPTH,
+                    CapRights::ALL,
+                )
                 .doing("a frame could not be copied", "memory region")?;
         }
         Ok(copies)
@@ -99,20 +116,44 @@ impl Builder {
             let depth = u64::from(root::DEPTH);
             let vector = u64::from(irq.vector);
             if irq.kind == irq_kind::MSI {
-                let [bus, device, function] =
-                    [irq.requester >> 8, irq.requester >> 3 & 31, irq.requester & 7].map(u64::from);
+                let [bus, device, function] = [
+                    irq.requester >> 8,
+                    irq.requester >> 3 & 31,
+                    irq.requester & 7,
+                ]
+                .map(u64::from);
                 let handle = u64::from(irq.handle);
-                root::IRQ_CONTROL
-                    .get_msi(root::CNODE, slot, depth, bus, device, function, handle, vector)
+                root::IRQ_CONTROL.get_msi(
+                    root::CNODE,
+                    slot,
+                    depth,
+                    bus,
+                    device,
+                    function,
+                    handle,
+                    vector,
+                )
             } else {
                 let [ioapic, pin, level, low] =
                     [irq.ioapic, irq.pin, irq.level, irq.low].map(u64::from);
-                root::IRQ_CONTROL
-                    .get_ioapic(root::CNODE, slot, depth, ioapic, pin, level, low, vector)
+                root::IRQ_CONTROL.get_ioapic(
+                    root::CNODE,
+                    slot,
+                    depth,
+                    ioapic,
+                    pin,
+                    level,
+                    low,
+                    vector,
+                )
             }
             .doing("an interrupt could not be had", domain_name)?;
             let notification = slot + 1;
-            self.mint(notification, self.slots.domains[domain].notification, irq.badge)?;
+            self.mint(
+                notification,
+                self.slots.domains[domain].notification,
+                irq.badge,
+            )?;
             IrqHandler(slot)
                 .set_notification(notification)
                 .doing("an interrupt could not be bound", domain_name)?;

@@ -5,9 +5,7 @@ use segue_system_image::format::{
     Capability, ProtectionDomain, Run, capability_kind, layout, paging_level, region_kind,
     run_kind, run_role,
 };
-use sel4::cap::{
-    CNode, Page, PageDirectory, PageDirectoryPointerTable, PageTable, Pml4, Tcb,
-};
+use sel4::cap::{CNode, Page, PageDirectory, PageDirectoryPointerTable, PageTable, Pml4, Tcb};
 use sel4::{CapData, CapRights, ObjectType, Priorities, VmAttributes};
 
 use crate::allocator::Chunks;
@@ -21,7 +19,11 @@ const CNODE_SLOT: u64 = 0;
 const GUARD_BITS: u8 = 64 - (layout::ROOT_CNODE_BITS + layout::CNODE_BITS) as u8;
 
 fn rights(writable: u8) -> CapRights {
-    if writable == 1 { CapRights::READ_WRITE } else { CapRights::READ }
+    if writable == 1 {
+        CapRights::READ_WRITE
+    } else {
+        CapRights::READ
+    }
 }
 
 impl Builder {
@@ -32,14 +34,24 @@ impl Builder {
         let mut chunks = Chunks::new(domain.memory);
 
         self.make_frames(domain, &mut chunks, 21)?;
-        let cnode =
-            chunks.make(&mut self.allocator, ObjectType::CNode, layout::CNODE_BITS, 1)?;
+        let cnode = chunks.make(
+            &mut self.allocator,
+            ObjectType::CNode,
+            layout::CNODE_BITS,
+            1,
+        )?;
         let vspace = chunks.make(&mut self.allocator, ObjectType::Pml4, 0, 1)?;
-        root::ASID_POOL.assign(vspace).doing("an address space could not be made", name(&domain.name))?;
+        root::ASID_POOL
+            .assign(vspace)
+            .doing("an address space could not be made", name(&domain.name))?;
         self.make_paging(domain, &mut chunks, vspace)?;
         self.make_frames(domain, &mut chunks, 12)?;
-        let root_cnode =
-            chunks.make(&mut self.allocator, ObjectType::CNode, layout::ROOT_CNODE_BITS, 1)?;
+        let root_cnode = chunks.make(
+            &mut self.allocator,
+            ObjectType::CNode,
+            layout::ROOT_CNODE_BITS,
+            1,
+        )?;
 
         let record = &mut self.slots.domains[index];
         record.vspace = vspace;
@@ -121,20 +133,33 @@ impl Builder {
             match run.kind {
                 run_kind::COPIED => {
                     let bytes = self.payload.data(run.offset + offset, 1 << page_bits);
-                    self.window.look(frame, page_bits, CapRights::READ_WRITE, |memory| {
-                        memory.write(0, bytes);
-                    })?;
+                    self.window
+                        .look(frame, page_bits, CapRights::READ_WRITE, |memory| {
+                            memory.write(0, bytes);
+                        })?;
                 }
                 run_kind::IN_PLACE => {
                     let source = self.payload_frame(run.offset + offset);
                     root::CNODE
-                        .copy(frame, root::DEPTH, root::CNODE, source, root::DEPTH, CapRights::READ)
+                        .copy(
+                            frame,
+                            root::DEPTH,
+                            root::CNODE,
+                            source,
+                            root::DEPTH,
+                            CapRights::READ,
+                        )
                         .doing("a frame could not be copied", name(&domain.name))?;
                 }
                 _ => (),
             }
             Page(frame)
-                .map(vspace, run.address + offset, rights(run.writable), VmAttributes::WRITE_BACK)
+                .map(
+                    vspace,
+                    run.address + offset,
+                    rights(run.writable),
+                    VmAttributes::WRITE_BACK,
+                )
                 .doing("a page could not be mapped", name(&domain.name))?;
         }
         Ok(())
@@ -194,7 +219,9 @@ impl Builder {
             .range()
             .find(|run| self.payload.runs[*run].role == run_role::IPC_BUFFER)
             .map(|run| u64::from(self.slots.runs[run]))
-            .ok_or(Failure::Inconsistent("a protection domain has no IPC buffer"))?;
+            .ok_or(Failure::Inconsistent(
+                "a protection domain has no IPC buffer",
+            ))?;
         let thread = Tcb(slots.thread);
         thread
             .configure(
@@ -254,7 +281,10 @@ impl Builder {
             capability_kind::IRQ_HANDLER => (u64::from(self.slots.irqs[object]), CapData::NONE),
             _ => {
                 let ports = &self.payload.ports[object];
-                (root::IO_PORT.cptr(), CapData::io_ports(ports.first, ports.last))
+                (
+                    root::IO_PORT.cptr(),
+                    CapData::io_ports(ports.first, ports.last),
+                )
             }
         }
     }

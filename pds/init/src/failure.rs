@@ -13,14 +13,23 @@ pub(crate) enum Failure {
     Program { domain: &'static str },
     /// IO address spaces are described, but there is no IOMMU.
     NoIommu { space: &'static str },
-    /// Too little memory: bytes needed, bytes there.
-    Memory { needed: u64, available: u64 },
+    /// Too little memory: bytes needed, bytes there, and the largest piece that
+    /// must be in one.
+    Memory {
+        needed: u64,
+        available: u64,
+        largest: u64,
+    },
     /// Too few capability slots.
     Slots { needed: u64, available: u64 },
     /// Device memory that is not there.
     Device { region: &'static str, address: u64 },
     /// The kernel refused something that should work.
-    Kernel { doing: &'static str, name: &'static str, error: sel4::Error },
+    Kernel {
+        doing: &'static str,
+        name: &'static str,
+        error: sel4::Error,
+    },
     /// The boot image contradicts itself.
     Inconsistent(&'static str),
 }
@@ -46,7 +55,24 @@ impl fmt::Display for Failure {
                  machine has none that the kernel can use; switch it on in the firmware, or start \
                  QEMU with -device intel-iommu"
             ),
-            Failure::Memory { needed, available } => write!(
+            Failure::Memory {
+                needed,
+                available,
+                largest,
+            } if available >= needed => write!(
+                f,
+                "too little memory in one piece: the system needs {}.{} MiB in pieces of up to {} \
+                 KiB besides kernel and boot image, and of the {}.{} MiB that this machine has \
+                 too little hangs together",
+                needed >> 20,
+                tenths(*needed),
+                largest >> 10,
+                available >> 20,
+                tenths(*available)
+            ),
+            Failure::Memory {
+                needed, available, ..
+            } => write!(
                 f,
                 "too little memory: the system needs {}.{} MiB besides kernel and boot image, and \
                  this machine has {}.{} MiB",
@@ -68,7 +94,10 @@ impl fmt::Display for Failure {
                 write!(f, "{doing} ({name}): the kernel says that {error}")
             }
             Failure::Inconsistent(what) => {
-                write!(f, "the boot image contradicts itself: {what}; build the image again")
+                write!(
+                    f,
+                    "the boot image contradicts itself: {what}; build the image again"
+                )
             }
         }
     }

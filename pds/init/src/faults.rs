@@ -24,10 +24,18 @@ pub(crate) fn serve(
     loop {
         let (information, badge) = sel4::syscall::recv(builder.slots.fault_endpoint);
         // The badge is the index of the sender, counted from one.
-        let Some(index) = (badge as usize).checked_sub(1) else { continue };
-        let Some(domain) = payload.protection_domains.get(index) else { continue };
+        let Some(index) = (badge as usize).checked_sub(1) else {
+            continue;
+        };
+        let Some(domain) = payload.protection_domains.get(index) else {
+            continue;
+        };
         report.words = core::array::from_fn(|word| {
-            if word < information.length() { sel4::message_register(word) } else { 0 }
+            if word < information.length() {
+                sel4::message_register(word)
+            } else {
+                0
+            }
         });
         report.label = information.label() as u32;
         stop(&builder, domain, index, &mut report);
@@ -73,8 +81,12 @@ fn stop(builder: &Builder, domain: &ProtectionDomain, index: usize, report: &mut
 fn read(builder: &Builder, domain: &ProtectionDomain, address: u64, to: &mut [u8]) -> usize {
     let mut done = 0;
     while done < to.len() {
-        let Some(place) = address.checked_add(done as u64) else { break };
-        let Some((run, index)) = run_at(builder, domain, place) else { break };
+        let Some(place) = address.checked_add(done as u64) else {
+            break;
+        };
+        let Some((run, index)) = run_at(builder, domain, place) else {
+            break;
+        };
         let page_size = 1u64 << run.page_bits;
         let offset = place - run.address;
         let within = (offset % page_size) as usize;
@@ -85,9 +97,11 @@ fn read(builder: &Builder, domain: &ProtectionDomain, address: u64, to: &mut [u8
             part.copy_from_slice(builder.payload.data(run.offset + offset, length as u64));
         } else {
             let page_bits = u32::from(run.page_bits);
-            let copied = builder.window.look(frame, page_bits, CapRights::READ, |memory| {
-                memory.read(within, part);
-            });
+            let copied = builder
+                .window
+                .look(frame, page_bits, CapRights::READ, |memory| {
+                    memory.read(within, part);
+                });
             if copied.is_err() {
                 break;
             }
@@ -105,6 +119,8 @@ fn run_at(builder: &Builder, domain: &ProtectionDomain, address: u64) -> Option<
         .map(|index| (builder.payload.runs[index], index))
         .find(|(run, _)| {
             let length = u64::from(run.pages) << run.page_bits;
-            address.checked_sub(run.address).is_some_and(|offset| offset < length)
+            address
+                .checked_sub(run.address)
+                .is_some_and(|offset| offset < length)
         })
 }

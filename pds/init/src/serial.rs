@@ -19,7 +19,10 @@ pub(crate) struct Serial;
 impl Serial {
     fn put(byte: u8) {
         for _ in 0..PATIENCE {
-            if root::IO_PORT.in8(LINE_STATUS).is_ok_and(|status| status & READY != 0) {
+            if root::IO_PORT
+                .in8(LINE_STATUS)
+                .is_ok_and(|status| status & READY != 0)
+            {
                 break;
             }
         }

@@ -19,8 +19,7 @@ static mut INIT_STACK: Stack = Stack([0; STACK_SIZE]);
 /// the image builder writes them here.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals)]
-static payload_location: [AtomicU64; 3] =
-    [AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0)];
+static payload_location: [AtomicU64; 3] = [AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0)];
 
 // rdi holds the address of the boot information already. The frame pointer is
 // zero so that a walk up the stack ends here.
@@ -49,7 +48,9 @@ extern "C" fn entry(boot_info: *const u8) -> ! {
 
 /// The payload that the image builder put behind this program.
 pub(crate) fn payload() -> &'static [u8] {
-    let [address, length, _] = payload_location.each_ref().map(|word| word.load(Ordering::Relaxed));
+    let [address, length, _] = payload_location
+        .each_ref()
+        .map(|word| word.load(Ordering::Relaxed));
     if length == 0 {
         return &[];
     }

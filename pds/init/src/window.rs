@@ -36,7 +36,10 @@ impl Window {
             .map(root::VSPACE, WINDOW, write_back)
             .and_then(|()| PageTable(tables + 1).map(root::VSPACE, WINDOW, write_back))
             .doing("a page table could not be mapped", "init")?;
-        Ok(Self { copy: allocator.slots(1)?, kept: 0 })
+        Ok(Self {
+            copy: allocator.slots(1)?,
+            kept: 0,
+        })
     }
 
     /// Shows the frame in slot `frame` to `look`.
@@ -49,7 +52,14 @@ impl Window {
     ) -> Result<T, Failure> {
         let address = if page_bits == 21 { LARGE } else { SMALL };
         root::CNODE
-            .copy(self.copy, root::DEPTH, root::CNODE, frame, root::DEPTH, CapRights::ALL)
+            .copy(
+                self.copy,
+                root::DEPTH,
+                root::CNODE,
+                frame,
+                root::DEPTH,
+                CapRights::ALL,
+            )
             .and_then(|()| {
                 Page(self.copy).map(root::VSPACE, address, rights, VmAttributes::WRITE_BACK)
             })
@@ -70,7 +80,9 @@ impl Window {
         count: u64,
     ) -> Result<Region, Failure> {
         if self.kept + count > KEPT_PAGES {
-            return Err(Failure::Inconsistent("a region that init writes is too large"));
+            return Err(Failure::Inconsistent(
+                "a region that init writes is too large",
+            ));
         }
         let address = WINDOW + (self.kept << 12);
         let copies = allocator.slots(count)?;
@@ -79,7 +91,14 @@ impl Window {
             let place = address + (index << 12);
             let source = frames + index;
             root::CNODE
-                .copy(copy, root::DEPTH, root::CNODE, source, root::DEPTH, CapRights::ALL)
+                .copy(
+                    copy,
+                    root::DEPTH,
+                    root::CNODE,
+                    source,
+                    root::DEPTH,
+                    CapRights::ALL,
+                )
                 .and_then(|()| {
                     let rights = CapRights::READ_WRITE;
                     Page(copy).map(root::VSPACE, place, rights, VmAttributes::WRITE_BACK)

@@ -19,7 +19,9 @@ struct Echo {
 #[protection_domain(heap_size = 0x1000)]
 fn init() -> Echo {
     debug_println!("echo: started");
-    Echo { shared: region!(shared) }
+    Echo {
+        shared: region!(shared),
+    }
 }
 
 impl Handler for Echo {

@@ -29,7 +29,10 @@ fn init() -> Hello {
     set_mr(0, 1000);
     let answer = echo.pp_call(MessageInfo::new(7, 1));
     debug_println!("hello: echo answered {} {}", answer.label(), get_mr(0));
-    debug_println!("hello: shared memory holds {}", shared.load64(0, Ordering::Acquire));
+    debug_println!(
+        "hello: shared memory holds {}",
+        shared.load64(0, Ordering::Acquire)
+    );
     Hello { echo }
 }
 
