@@ -107,20 +107,20 @@ impl PeerHost {
     pub fn connect_from(&self, local: u16, port: u16) -> io::Result<PeerStream> {
         let mut stack = self.shared.stack();
         let handle = stack.connect(local, port)?;
-        let stream = PeerStream {
-            host: self.clone(),
-            handle,
-        };
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             match stack.socket(handle).state() {
                 tcp::State::SynSent | tcp::State::SynReceived => {}
-                tcp::State::Closed => return Err(io::ErrorKind::ConnectionRefused.into()),
-                _ => return Ok(stream),
+                tcp::State::Closed => {
+                    stack.leave(handle);
+                    return Err(io::ErrorKind::ConnectionRefused.into());
+                }
+                _ => break,
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || stack.ended() {
                 stack.socket(handle).abort();
+                stack.leave(handle);
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     "no answer to our SYN in 30 s",
@@ -128,6 +128,11 @@ impl PeerHost {
             }
             stack = self.wait(stack, left);
         }
+        drop(stack);
+        Ok(PeerStream {
+            host: self.clone(),
+            handle,
+        })
     }
 
     fn wait<'a>(&self, stack: MutexGuard<'a, Stack>, time: Duration) -> MutexGuard<'a, Stack> {
@@ -278,5 +283,80 @@ impl Drop for PeerStream {
         stack.socket(self.handle).close();
         stack.leave(self.handle);
         stack.poll();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+    use smoltcp::iface::SocketSet;
+    use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address};
+    use std::os::unix::net::UnixStream;
+
+    const LENGTH: usize = 2 << 20;
+
+    fn expected() -> Vec<u8> {
+        let mut bytes = vec![0; LENGTH];
+        Random::new(1).fill(&mut bytes);
+        bytes
+    }
+
+    /// A machine that sends [`expected`] to whoever connects to port 80, then closes.
+    fn serve(stream: UnixStream) {
+        let (mut sender, mut receiver) = Peer::new(stream).unwrap().split();
+        let mut queues = device::Queues::default();
+        let hardware = HardwareAddress::Ethernet(EthernetAddress([2, 0, 0, 0, 0, 15]));
+        let config = smoltcp::iface::Config::new(hardware);
+        let zero = smoltcp::time::Instant::ZERO;
+        let mut interface = smoltcp::iface::Interface::new(config, &mut queues, zero);
+        interface.update_ip_addrs(|addresses| {
+            let address = Ipv4Address::new(10, 0, 2, 15);
+            addresses.push(IpCidr::new(address.into(), 24)).unwrap();
+        });
+        let buffer = || tcp::SocketBuffer::new(vec![0; 128 * 1024]);
+        let mut sockets = SocketSet::new(Vec::new());
+        let mut socket = tcp::Socket::new(buffer(), buffer());
+        socket.set_congestion_control(tcp::CongestionControl::Reno);
+        socket.listen(80).unwrap();
+        let handle = sockets.add(socket);
+        let (body, mut sent) = (expected(), 0);
+        let started = Instant::now();
+        while let Ok(frame) = receiver.receive(Duration::from_millis(1)) {
+            queues.received.extend(frame);
+            let socket = sockets.get_mut::<tcp::Socket>(handle);
+            if socket.can_send() {
+                sent += socket.send_slice(&body[sent..]).unwrap();
+                if sent == LENGTH {
+                    socket.close();
+                }
+            }
+            let now = started.elapsed().as_micros() as i64;
+            let now = smoltcp::time::Instant::from_micros(now);
+            interface.poll(now, &mut queues, &mut sockets);
+            for frame in queues.transmitted.drain(..) {
+                if sender.send(&frame).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_survives_a_lossy_cable() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        thread::spawn(move || serve(theirs));
+        let host = PeerHost::new(Peer::new(ours).unwrap(), 3);
+        host.impair(Impairment::new(4, 10), Impairment::new(5, 10));
+        let mut stream = host.connect(80).unwrap();
+        let mut body = Vec::new();
+        stream.read_to_end(&mut body).unwrap();
+        assert!(body == expected(), "{} bytes came", body.len());
+        let (to, from) = host.counts();
+        assert!(from.dropped > 0 && from.reordered > 0, "{from:?}");
+        assert!(to.frames > 100, "{to:?}");
+        // The server listens no more: a refusal is an error, not a wait.
+        let refused = host.connect(81).map(|_| ()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }
