@@ -70,6 +70,28 @@ pub struct Identity {
     pub is_bridge: bool,
 }
 
+impl Identity {
+    /// What kind of device it is, in words (PCI Code and ID Assignment
+    /// Specification, section 1).
+    pub fn kind(&self) -> &'static str {
+        match (self.class >> 16, self.class >> 8 & 0xff) {
+            (0x01, 0x06) => "SATA controller",
+            (0x01, 0x08) => "NVMe controller",
+            (0x01, _) => "storage controller",
+            (0x02, 0x00) => "Ethernet controller",
+            (0x02, _) => "network controller",
+            (0x03, _) => "display controller",
+            (0x06, 0x00) => "host bridge",
+            (0x06, 0x01) => "ISA bridge",
+            (0x06, 0x04) => "PCI bridge",
+            (0x06, _) => "bridge",
+            (0x0c, 0x03) => "USB controller",
+            (0x0c, 0x05) => "SMBus controller",
+            _ => "device",
+        }
+    }
+}
+
 impl<M: Mmio> Ecam<M> {
     /// Reaches configuration space through `registers`, which start at bus 0 and
     /// are `length` bytes long. A part of a bus at the end is left out.

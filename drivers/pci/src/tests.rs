@@ -104,6 +104,18 @@ fn functions_are_found_and_virtual_ones_stay_hidden() {
             .map(|(_, identity)| identity.address.to_string())
             .collect::<Vec<_>>()
     };
+    let kinds = ecam
+        .functions_on(0)
+        .map(|(_, identity)| identity.kind())
+        .collect::<Vec<_>>();
+    let words = [
+        "host bridge",
+        "Ethernet controller",
+        "ISA bridge",
+        "SATA controller",
+        "SMBus controller",
+    ];
+    assert_eq!(kinds, words);
     let expected = ["00:00.0", "00:03.0", "00:1f.0", "00:1f.2", "00:1f.3"];
     assert_eq!(list(), expected);
     run(&space, &device(), &[]).0.unwrap();

@@ -1,3 +1,147 @@
 //! The protection domain that owns PCI Express configuration space.
+//!
+//! At the start it makes every device what the system description says: places
+//! base address registers, switches virtual functions on, programs MSI-X, allows
+//! memory requests; then it tells the owner of the physical function. A device
+//! that is not as described is named in a sentence, and the system goes on
+//! without it. Never: calls another protection domain, or touches a data path.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
 
-fn main() {}
+use segue_pci_driver::config::{Device, DeviceTable, Interrupt};
+use segue_pci_driver::ecam::Ecam;
+use segue_pci_driver::set_up::{Found, WindowRequest, interrupt_without_device, set_up};
+use segue_shared_memory::Region;
+use sel4_microkit::{
+    ChannelSet, Handler, Infallible, channel, protection_domain, region, region_at, var,
+};
+
+struct Pcie;
+
+#[protection_domain]
+fn init() -> Pcie {
+    let ecam = region!(ecam);
+    let ecam = Ecam::new(ecam, ecam.length());
+    let table = var!(pci_devices: DeviceTable = DeviceTable::EMPTY);
+    let (Some(devices), Some(interrupts)) = (table.devices(), table.interrupts()) else {
+        panic!("the table of PCI devices is not one that this program understands");
+    };
+    // MSI-X tables are mapped here and nowhere else. Either may be absent: then
+    // an interrupt that needs it is refused.
+    let windows = Windows {
+        physical: optional_region(*var!(nic_msix: u64 = 0), *var!(nic_msix_size: u64 = 0)),
+        virtuals: optional_region(*var!(vf_msix: u64 = 0), *var!(vf_msix_size: u64 = 0)),
+    };
+    let function_owner = channel!(function_owner);
+
+    log_functions(&ecam, devices);
+    if let Some((address, interrupt)) = interrupt_without_device(devices, interrupts) {
+        log::error!(
+            "vector {} is to come from {address}, which is no function of a described device",
+            interrupt.vector
+        );
+    }
+    let mut all_right = true;
+    for (index, device) in devices.iter().enumerate() {
+        let window = |request| {
+            (index == 0)
+                .then(|| windows.find(device, request))
+                .flatten()
+        };
+        match set_up(&ecam, device, interrupts, window) {
+            Ok(found) => log_device(device, &found, interrupts),
+            Err(error) => {
+                log::error!("{error}");
+                all_right = false;
+            }
+        }
+    }
+    if all_right {
+        function_owner.notify();
+    }
+    Pcie
+}
+
+/// Where the MSI-X tables of the first device are mapped.
+struct Windows {
+    /// BAR of the physical function.
+    physical: Option<Region>,
+    /// BARs of all virtual functions, one after the other.
+    virtuals: Option<Region>,
+}
+
+impl Windows {
+    fn find(&self, device: &Device, request: WindowRequest) -> Option<Region> {
+        let Some(index) = request.virtual_function else {
+            return self.physical?.part(request.offset, request.length);
+        };
+        let size = usize::try_from(device.vf_bars.get(request.bar)?.size).ok()?;
+        let end = request.offset.checked_add(request.length)?;
+        let start = index.checked_mul(size)?.checked_add(request.offset)?;
+        (end <= size)
+            .then(|| self.virtuals?.part(start, request.length))
+            .flatten()
+    }
+}
+
+fn optional_region(address: u64, length: u64) -> Option<Region> {
+    (address != 0).then(|| region_at!(address, length))
+}
+
+/// One line for each function that shows itself.
+fn log_functions(ecam: &Ecam<Region>, devices: &[Device]) {
+    for (_, identity) in ecam.functions_on(0) {
+        let name = devices
+            .iter()
+            .find(|device| device.address() == identity.address)
+            .map_or("", |device| device.name());
+        log::info!(
+            "{} {:04x}:{:04x} {}{}{name}",
+            identity.address,
+            identity.vendor_id,
+            identity.device_id,
+            identity.kind(),
+            if name.is_empty() { "" } else { ": " }
+        );
+    }
+}
+
+/// One line for a device, and one for each of its virtual functions in use.
+fn log_device(device: &Device, found: &Found, interrupts: &[Interrupt]) {
+    log::info!(
+        "{}: registers at {:#x}, {} virtual functions{}",
+        device.name(),
+        device.bars[0].address,
+        device.vf_count,
+        if found.adopted { ", found running" } else { "" }
+    );
+    for index in 0..usize::from(device.vf_count) {
+        let (Some(id), Some(registers)) = (device.vf_requester_id(index), device.vf_bar(index, 0))
+        else {
+            continue;
+        };
+        let vectors = interrupts
+            .iter()
+            .filter(|entry| entry.requester_id == id.0)
+            .count();
+        if let Some([a, b, c, d, e, f]) = device.vf_mac(index) {
+            log::info!(
+                "{id} {:04x}:{:04x} virtual function {index} of {}: registers at {:#x}, \
+                 {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, interrupts: {vectors}",
+                device.vendor_id,
+                found.vf_device_id,
+                device.name(),
+                registers.address
+            );
+        }
+    }
+}
+
+impl Handler for Pcie {
+    type Error = Infallible;
+
+    fn notified(&mut self, _: ChannelSet) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
