@@ -17,3 +17,4 @@ mod program;
 pub mod report;
 
 pub use front_end::{Parsed, parse};
+pub use program::Segment;

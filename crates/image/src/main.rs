@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use segue_image::back_end::{self, BootImage, write_atomically};
 use segue_image::files::DiskFiles;
 use segue_image::model::System;
-use segue_image::{picture, report};
+use segue_image::{Parsed, picture, report};
 
 /// What people see for `--help`.
 const USAGE: &str = "\
@@ -131,7 +131,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             Failure::Mistakes
         })?;
     match &arguments.output {
-        Some(output) => write(output, &name, &parsed.system, &image),
+        Some(output) => {
+            let name = arguments.system.file_name().unwrap_or_default();
+            write(output, &name.to_string_lossy(), &parsed, &image)
+        }
         None => {
             println!("{name} is fine");
             summary(&parsed.system, &image);
@@ -148,9 +151,9 @@ fn not_text(name: &str, bytes: &[u8], place: usize) -> String {
     format!("{name}:{line}:{column}: this is not UTF-8: save the file as UTF-8")
 }
 
-fn write(output: &Path, name: &str, system: &System, image: &BootImage) -> Result<(), Failure> {
-    let report = report::text(name, system, &image.summary);
-    let picture = picture::draw(system);
+fn write(output: &Path, name: &str, parsed: &Parsed, image: &BootImage) -> Result<(), Failure> {
+    let report = report::text(name, parsed, &image.summary);
+    let picture = picture::draw(&parsed.system);
     std::fs::create_dir_all(output)
         .map_err(|error| other(format!("cannot make {}", output.display()), error))?;
     let image_path = output.join("image.elf");
@@ -169,7 +172,7 @@ fn write(output: &Path, name: &str, system: &System, image: &BootImage) -> Resul
         image_path.display(),
         kibibytes(image.summary.image_bytes)
     );
-    summary(system, image);
+    summary(&parsed.system, image);
     Ok(())
 }
 

@@ -17,15 +17,15 @@ pub(crate) struct Program {
     symbols: HashMap<String, Vec<Symbol>>,
 }
 
-/// A loaded segment.
+/// A loaded segment of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Segment {
+pub struct Segment {
     /// Its pages.
-    pub(crate) pages: Range<u64>,
+    pub pages: Range<u64>,
     /// Whether the program may write it.
-    pub(crate) writable: bool,
+    pub writable: bool,
     /// Whether it holds code.
-    pub(crate) executable: bool,
+    pub executable: bool,
 }
 
 /// A symbol's place.

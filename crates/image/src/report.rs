@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use crate::Parsed;
 use crate::back_end::{DomainSummary, ImageSummary};
+use crate::front_end::layout::{IPC_BUFFER, PAGE, STACK_TOP};
 use crate::model::{
-    ChannelEnd, Contents, IrqSource, Map, PciFunction, PdIndex, ProtectionDomain, RegionIndex,
-    System,
+    ChannelEnd, Contents, IrqSource, PciFunction, PdIndex, ProtectionDomain, RegionIndex, System,
 };
 use crate::number::{show_mac, show_size};
+use crate::program::Segment;
 
-/// The report on `system`, as text; `name` is that of its description.
-pub fn text(name: &str, system: &System, summary: &ImageSummary) -> String {
+/// The report on a system, as text; `name` is that of its description.
+pub fn text(name: &str, parsed: &Parsed, summary: &ImageSummary) -> String {
+    let system = &parsed.system;
     let mut report = Report {
         system,
         text: String::new(),
@@ -24,12 +27,11 @@ pub fn text(name: &str, system: &System, summary: &ImageSummary) -> String {
     report.direct_memory_access();
     report.devices();
     report.heading("Protection domains", '=');
+    report.line("Rights as the programs ask for them; x86_64 seL4 5.0.0 cannot forbid execution of what may be read.");
     for (index, domain) in system.protection_domains.iter().enumerate() {
-        report.protection_domain(
-            PdIndex(index),
-            domain,
-            summary.protection_domains.get(index),
-        );
+        let segments = parsed.segments.get(index).map_or(&[][..], Vec::as_slice);
+        let summary = summary.protection_domains.get(index);
+        report.protection_domain(PdIndex(index), domain, segments, summary);
     }
     report.heading("Memory regions", '=');
     report.regions();
@@ -288,6 +290,7 @@ impl Report<'_> {
         &mut self,
         index: PdIndex,
         domain: &ProtectionDomain,
+        segments: &[Segment],
         summary: Option<&DomainSummary>,
     ) {
         self.heading(&domain.name, '-');
@@ -324,21 +327,9 @@ impl Report<'_> {
             self.line("\nCapabilities");
             self.table(&["slot", "to", "rights", "badge"], &rows);
         }
-        self.line("\nMemory beside its program");
-        let mut maps: Vec<&Map> = domain.maps.iter().collect();
-        maps.sort_by_key(|map| map.address);
-        let rows: Vec<Vec<String>> = maps
-            .into_iter()
-            .map(|map| {
-                vec![
-                    self.range(map.address, map.region),
-                    if map.writable { "rw" } else { "r" }.into(),
-                    if map.cached { "" } else { "uncached" }.into(),
-                    self.region(map.region).to_string(),
-                ]
-            })
-            .collect();
-        self.table(&["addresses", "rights", "", "region"], &rows);
+        self.line("\nMemory");
+        let rows = self.memory_of(domain, segments);
+        self.table(&["addresses", "rights", "", "holds"], &rows);
         self.line("\nChannels");
         let rows = self.channels_of(index);
         self.table(&["id", "other end", "its id", "may"], &rows);
@@ -381,6 +372,55 @@ impl Report<'_> {
                 .collect();
             self.table(&["symbol", "value"], &rows);
         }
+    }
+
+    /// Everything in a protection domain's address space, by address.
+    fn memory_of(&self, domain: &ProtectionDomain, segments: &[Segment]) -> Vec<Vec<String>> {
+        let mut rows: Vec<(u64, Vec<String>)> = Vec::new();
+        let mut add = |start: u64, size: u64, rights: &str, cached: bool, what: &str| {
+            let last = start.saturating_add(size.saturating_sub(1));
+            let range = format!("{start:#014x}-{last:#014x}");
+            let cells = [
+                range.as_str(),
+                rights,
+                if cached { "" } else { "uncached" },
+                what,
+            ];
+            rows.push((start, cells.map(Into::into).to_vec()));
+        };
+        for segment in segments {
+            let (rights, what) = match (segment.executable, segment.writable) {
+                (true, true) => ("rwx", "program: code that it may change"),
+                (true, false) => ("rx", "program: code"),
+                (false, true) => ("rw", "program: data"),
+                (false, false) => ("r", "program: constants"),
+            };
+            let size = segment.pages.end - segment.pages.start;
+            add(segment.pages.start, size, rights, true, what);
+        }
+        for map in &domain.maps {
+            let region = self.system.regions.get(map.region.0);
+            let size = region.map_or(0, |region| region.size);
+            let rights = if map.writable { "rw" } else { "r" };
+            add(
+                map.address,
+                size,
+                rights,
+                map.cached,
+                self.region(map.region),
+            );
+        }
+        let stack = STACK_TOP.saturating_sub(domain.stack_size);
+        add(
+            stack,
+            domain.stack_size,
+            "rw",
+            true,
+            "stack; the page below it is free",
+        );
+        add(IPC_BUFFER, PAGE, "rw", true, "IPC buffer");
+        rows.sort();
+        rows.into_iter().map(|(_, row)| row).collect()
     }
 
     fn channels_of(&self, index: PdIndex) -> Vec<Vec<String>> {

@@ -5,7 +5,7 @@ mod support;
 use segue_image::model::System;
 
 fn default_system() -> System {
-    let text = include_str!("../../../system.xml");
+    let text = support::DEFAULT_SYSTEM;
     match segue_image::parse(text, &support::default_programs()) {
         Ok(parsed) => {
             let warnings: Vec<String> = parsed

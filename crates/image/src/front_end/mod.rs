@@ -11,7 +11,7 @@ mod console;
 mod devices;
 mod domains;
 mod frame_channels;
-mod layout;
+pub(crate) mod layout;
 mod patches;
 mod regions;
 pub(crate) mod schema;
@@ -22,10 +22,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use roxmltree::{Document, Node};
 
-use crate::diagnostics::{Diagnostic, Diagnostics, suggestion};
+use crate::diagnostics::{Diagnostic, Diagnostics, Position, Severity, suggestion};
 use crate::files::Files;
 use crate::model::{PciFunction, RegionIndex, System};
-use crate::program::Program;
+use crate::program::{Program, Segment};
 use layout::Spans;
 use value::{Value, attribute};
 
@@ -37,7 +37,10 @@ pub struct Parsed {
     /// What is legal but looks unintended, in the order of the file.
     pub warnings: Vec<Diagnostic>,
     /// Where the description states the machine, to report what does not fit.
-    pub machine: crate::diagnostics::Position,
+    pub machine: Position,
+    /// Where the program of each protection domain lies, in the order of the
+    /// model.
+    pub segments: Vec<Vec<Segment>>,
 }
 
 /// Longest name of a protection domain, region or IO address space, in bytes.
@@ -79,11 +82,11 @@ fn malformed(error: &roxmltree::Error) -> Diagnostic {
         what.truncate(end);
     }
     Diagnostic {
-        position: crate::diagnostics::Position {
+        position: Position {
             line: place.row,
             column: place.col,
         },
-        severity: crate::diagnostics::Severity::Error,
+        severity: Severity::Error,
         message: format!("this is not well-formed XML: {what}"),
     }
 }
@@ -362,6 +365,11 @@ impl<'t, 'f> Draft<'t, 'f> {
                 system: self.system,
                 warnings: found,
                 machine,
+                segments: self
+                    .domains
+                    .into_iter()
+                    .map(|notes| notes.program.map_or(Vec::new(), |program| program.segments))
+                    .collect(),
             }),
         }
     }

@@ -1,6 +1,7 @@
 //! Programs and files for tests, made in memory.
+#![allow(dead_code, reason = "each test file uses a part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use segue_image::files::Files;
@@ -159,8 +160,9 @@ pub fn default_programs() -> TestFiles {
         ("segue-http", vec![client]),
     ];
     let mut files = TestFiles::default();
+    let variables = default_variables();
     for (name, mut symbols) in special {
-        symbols.extend(DEFAULT_VARIABLES.iter().map(|name| (*name, 8)));
+        symbols.extend(variables.iter().map(|name| (name.as_str(), 8)));
         files.programs.insert(name.into(), program(&symbols));
     }
     files
@@ -169,43 +171,16 @@ pub fn default_programs() -> TestFiles {
     files
 }
 
+/// The project's own system description.
+pub const DEFAULT_SYSTEM: &str = include_str!("../../../../system.xml");
+
 /// All variables that the default system sets in any program.
-const DEFAULT_VARIABLES: &[&str] = &[
-    "hpet_registers",
-    "hpet_registers_size",
-    "tsc_frequency",
-    "tsc_frequency_size",
-    "hpet_irq",
-    "ecam",
-    "ecam_size",
-    "nic_msix",
-    "nic_msix_size",
-    "vf_msix",
-    "vf_msix_size",
-    "nic_registers",
-    "nic_registers_size",
-    "port_table",
-    "port_table_size",
-    "serial_ports",
-    "serial_irq",
-    "symbols",
-    "symbols_size",
-    "system_status",
-    "system_status_size",
-    "crash_reports",
-    "crash_reports_size",
-    "dma",
-    "dma_size",
-    "vf_registers",
-    "vf_registers_size",
-    "network_status",
-    "network_status_size",
-    "vf_irq",
-    "files",
-    "files_size",
-    "timer_channel",
-    "function_owner",
-    "pcie_channel",
-    "vf0_user",
-    "igb_pf_channel",
-];
+fn default_variables() -> BTreeSet<String> {
+    let document = roxmltree::Document::parse(DEFAULT_SYSTEM).unwrap();
+    document
+        .descendants()
+        .flat_map(|node| node.attributes())
+        .filter(|attribute| attribute.name().starts_with("setvar_") || attribute.name() == "symbol")
+        .map(|attribute| attribute.value().to_string())
+        .collect()
+}
