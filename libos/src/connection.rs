@@ -111,6 +111,8 @@ pub struct TimeWait {
     pub key: FlowKey,
     pub send_next: u32,
     pub receive_next: u32,
+    /// The SYN of a peer that wants the name for a new connection.
+    pub wanted: Option<(u32, PeerOptions)>,
 }
 
 /// A port that accepts connections.

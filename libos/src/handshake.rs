@@ -26,7 +26,15 @@ impl Stack {
         let listener = self.listening.get(&segment.key.local_port).copied();
         match listener {
             Some(listener) if segment.flags & (SYN | ACK | FIN) == SYN => {
-                self.begin_handshake(listener, frame, segment, last);
+                let options = PeerOptions::parse(&frame[segment.tcp + TCP_HEADER..segment.payload]);
+                self.begin_handshake(
+                    listener,
+                    segment.key,
+                    link_back(frame),
+                    segment.sequence,
+                    options,
+                    last,
+                );
             }
             _ => self.refuse(&link_back(frame), segment),
         }
@@ -35,24 +43,33 @@ impl Stack {
     /// Answers a segment with a RST (RFC 9293, 3.10.7.1).
     fn refuse(&mut self, link: &Link, segment: &Segment) {
         self.statistics.refused_segments += 1;
-        let control = if segment.flags & ACK != 0 {
-            Control {
-                key: segment.key,
-                sequence: segment.acknowledgement,
-                acknowledgement: 0,
-                flags: RST,
-                window: 0,
-                options: None,
-            }
-        } else {
-            Control {
-                key: segment.key,
-                sequence: 0,
-                acknowledgement: segment.sequence.wrapping_add(segment.length()),
-                flags: RST | ACK,
-                window: 0,
-                options: None,
-            }
+        if segment.flags & ACK == 0 {
+            let acknowledgement = segment.sequence.wrapping_add(segment.length());
+            return self.send_reset(link, segment.key, 0, acknowledgement, RST | ACK);
+        }
+        self.send_reset(link, segment.key, segment.acknowledgement, 0, RST);
+    }
+
+    fn refuse_synchronize(&mut self, link: &Link, key: FlowKey, theirs: u32) {
+        self.statistics.refused_segments += 1;
+        self.send_reset(link, key, 0, theirs.wrapping_add(1), RST | ACK);
+    }
+
+    fn send_reset(
+        &mut self,
+        link: &Link,
+        key: FlowKey,
+        sequence: u32,
+        acknowledgement: u32,
+        flags: u8,
+    ) {
+        let control = Control {
+            key,
+            sequence,
+            acknowledgement,
+            flags,
+            window: 0,
+            options: None,
         };
         self.send_control(link, &control);
     }
@@ -70,8 +87,10 @@ impl Stack {
     fn begin_handshake(
         &mut self,
         listener_index: u32,
-        frame: &[u8],
-        segment: &Segment,
+        key: FlowKey,
+        link: Link,
+        theirs: u32,
+        peer: PeerOptions,
         last: Option<u32>,
     ) {
         let Some(Some(listener)) = self.listeners.get_mut(listener_index as usize) else {
@@ -93,23 +112,23 @@ impl Stack {
                 }
                 Overflow::Reset => {
                     self.statistics.handshakes_lost += 1;
-                    return self.refuse(&link_back(frame), segment);
+                    return self.refuse_synchronize(&link, key, theirs);
                 }
             }
         }
-        let mut ours = self.initial_sequence(&segment.key);
+        let mut ours = self.initial_sequence(&key);
         if let Some(last) = last
             && !before(last, ours)
         {
             ours = last.wrapping_add(1 << 16);
         }
         let handshake = Handshake {
-            key: segment.key,
-            link: link_back(frame),
+            key,
+            link,
             listener: listener_index,
             ours,
-            theirs: segment.sequence,
-            peer: PeerOptions::parse(&frame[segment.tcp + TCP_HEADER..segment.payload]),
+            theirs,
+            peer,
             begun: self.now,
             tries: 0,
             armed: None,
@@ -118,7 +137,7 @@ impl Stack {
             return;
         };
         self.statistics.handshakes += 1;
-        self.table.insert(segment.key, Place::Handshake(index));
+        self.table.insert(key, Place::Handshake(index));
         let handshakes = &self.handshakes;
         if let Some(Some(listener)) = self.listeners.get_mut(listener_index as usize) {
             listener.handshakes += 1;
@@ -200,20 +219,25 @@ impl Stack {
     }
 
     /// A segment to a connection whose SYN we have answered.
-    pub(crate) fn handshake_segment(&mut self, index: u32, frame: &mut [u8], segment: &Segment) {
+    pub(crate) fn handshake_segment(
+        &mut self,
+        index: u32,
+        frame: &mut [u8],
+        segment: &Segment,
+    ) -> bool {
         let Some(handshake) = self.handshakes.get(index) else {
-            return;
+            return true;
         };
         let next = handshake.theirs.wrapping_add(1);
         if segment.flags & RST != 0 {
             if segment.sequence == next {
                 self.drop_handshake(index);
             }
-            return;
+            return true;
         }
         if segment.flags & SYN != 0 {
             if segment.flags & ACK != 0 {
-                return;
+                return true;
             }
             if segment.sequence == handshake.theirs {
                 self.send_synchronize(index);
@@ -222,19 +246,20 @@ impl Stack {
                 self.drop_handshake(index);
                 self.stray_segment(frame, segment, None);
             }
-            return;
+            return true;
         }
         if segment.flags & ACK == 0 {
-            return;
+            return true;
         }
         if segment.acknowledgement != handshake.ours.wrapping_add(1) {
-            return self.refuse(&link_back(frame), segment);
+            self.refuse(&link_back(frame), segment);
+            return true;
         }
         let Some(options) = self.listener_options(handshake.listener) else {
-            return;
+            return true;
         };
         if segment.sequence.wrapping_sub(next) as usize > options.buffers.receive {
-            return;
+            return true;
         }
         let connection = Connection {
             key: handshake.key,
@@ -263,20 +288,18 @@ impl Stack {
             ended: None,
         };
         let Some(new) = self.connections.insert(connection) else {
-            self.statistics.no_buffers += 1;
-            return;
+            self.statistics.no_room += 1;
+            return true;
         };
         if !self.resume(new) {
-            // The peer repeats its data, or we our SYN, and then there may be room.
             self.connections.remove(new);
-            self.statistics.no_buffers += 1;
-            return;
+            return false;
         }
         self.remove_handshake(index);
         self.table.insert(segment.key, Place::Connection(new));
         self.statistics.accepted += 1;
         self.enqueue(new);
-        self.connection_segment(new, frame, segment);
+        self.connection_segment(new, frame, segment)
     }
 
     /// Keeps a closed connection's name (RFC 9293, 3.6.1).
@@ -310,18 +333,41 @@ impl Stack {
         let Some(remains) = self.time_waits.get(index) else {
             return;
         };
-        // RFC 1337: a RST must not end TIME_WAIT early.
+        let (send_next, receive_next) = (remains.send_next, remains.receive_next);
         if segment.flags & RST != 0 {
+            // RFC 1337: an old RST must not end TIME_WAIT early. One that answers
+            // our answer to a SYN does: the peer has nothing left of the old
+            // connection, and wants the new one.
+            if let Some((theirs, peer)) = remains.wanted
+                && segment.sequence == receive_next
+            {
+                self.forget(index);
+                self.statistics.time_wait_recycled += 1;
+                if let Some(&listener) = self.listening.get(&segment.key.local_port) {
+                    let link = link_back(frame);
+                    self.begin_handshake(
+                        listener,
+                        segment.key,
+                        link,
+                        theirs,
+                        peer,
+                        Some(send_next),
+                    );
+                }
+            }
             return;
         }
-        let (send_next, receive_next) = (remains.send_next, remains.receive_next);
-        if segment.flags & (SYN | ACK) == SYN
-            && before(receive_next.wrapping_sub(1), segment.sequence)
-        {
-            // RFC 6191, 2: a new incarnation of the connection.
-            self.statistics.time_wait_recycled += 1;
-            self.forget(index);
-            return self.stray_segment(frame, segment, Some(send_next));
+        if segment.flags & (SYN | ACK) == SYN {
+            if before(receive_next.wrapping_sub(1), segment.sequence) {
+                // RFC 6191, 2: a new incarnation of the connection.
+                self.statistics.time_wait_recycled += 1;
+                self.forget(index);
+                return self.stray_segment(frame, segment, Some(send_next));
+            }
+            let peer = PeerOptions::parse(&frame[segment.tcp + TCP_HEADER..segment.payload]);
+            if let Some(remains) = self.time_waits.get_mut(index) {
+                remains.wanted = Some((segment.sequence, peer));
+            }
         }
         // Only what takes up sequence numbers is answered: two ends in TIME_WAIT
         // must not answer each other for ever.

@@ -26,6 +26,8 @@ use smoltcp::wire::Ipv4Cidr;
 const FRAMES_PER_POLL: usize = 256;
 /// An engine that wants to send but does not is asked again after this.
 const RETRY: Duration = Duration::from_millis(10);
+/// Bytes of segments kept for want of an engine.
+const DELAYED_BYTES: usize = 256 * 1024;
 /// A connection may be parked when nothing happened on it for this long, several
 /// times the longest delay of an acknowledgement.
 const PARK_AFTER: Duration = Duration::from_millis(50);
@@ -58,6 +60,9 @@ pub struct Stack {
     pub(crate) queue: VecDeque<u32>,
     /// Connections that want an engine, in the order they came.
     pub(crate) starved: VecDeque<u32>,
+    /// Segments to connections that want an engine.
+    delayed: VecDeque<(Vec<u8>, Segment)>,
+    delayed_bytes: usize,
     buffer: Vec<u8>,
     pub(crate) now: Instant,
     config: Config,
@@ -85,6 +90,8 @@ impl Stack {
             touched: Vec::new(),
             queue: VecDeque::new(),
             starved: VecDeque::new(),
+            delayed: VecDeque::new(),
+            delayed_bytes: 0,
             buffer: vec![0; vif.capabilities().maximum_frame.max(2048)],
             now,
             sequence_secret: siphasher::sip::SipHasher13::new_with_keys(
@@ -131,6 +138,7 @@ impl Stack {
         self.now = now;
         self.vif.begin();
         self.expire();
+        self.take_delayed();
         let mut buffer = core::mem::take(&mut self.buffer);
         let mut frames = 0;
         while frames < FRAMES_PER_POLL {
@@ -147,7 +155,11 @@ impl Stack {
                 &mut self.statistics,
             );
             match class {
-                Class::Tcp(segment) => self.segment(frame, &segment),
+                Class::Tcp(segment) => {
+                    if !self.segment(frame, &segment) {
+                        self.delay(frame, segment);
+                    }
+                }
                 Class::Udp(port) => self.others.receive(&mut self.vif, frame, Some(port), now),
                 Class::Other => self.others.receive(&mut self.vif, frame, None, now),
                 Class::Drop => {}
@@ -168,7 +180,6 @@ impl Stack {
             }
             keep
         });
-        // Sending may have ended connections, and so fed starved ones.
         touched.append(&mut self.touched);
         self.touched = touched;
         self.others.send(&mut self.vif, now);
@@ -303,28 +314,79 @@ impl Stack {
         }
     }
 
-    fn segment(&mut self, frame: &mut [u8], segment: &Segment) {
+    /// Takes in a segment. Returns false if it needs an engine and there is none.
+    fn segment(&mut self, frame: &mut [u8], segment: &Segment) -> bool {
         match self.table.get(&segment.key).copied() {
-            Some(Place::Connection(index)) => self.connection_segment(index, frame, segment),
-            Some(Place::Handshake(index)) => self.handshake_segment(index, frame, segment),
+            Some(Place::Connection(index)) => {
+                return self.connection_segment(index, frame, segment);
+            }
+            Some(Place::Handshake(index)) => return self.handshake_segment(index, frame, segment),
             Some(Place::TimeWait(index)) => self.time_wait_segment(index, frame, segment),
             None => self.stray_segment(frame, segment, None),
         }
+        true
     }
 
-    pub(crate) fn connection_segment(&mut self, index: u32, frame: &mut [u8], segment: &Segment) {
-        if segment.flags & SYN != 0 {
-            return self.challenge(index);
-        }
-        if !self.resume(index) {
+    /// Keeps a segment until there is an engine for it. The peer would repeat it,
+    /// but only after a second or more.
+    fn delay(&mut self, frame: &[u8], segment: Segment) {
+        if self.delayed_bytes + segment.end > DELAYED_BYTES {
             self.statistics.no_buffers += 1;
             return;
         }
+        self.statistics.delayed += 1;
+        self.delayed_bytes += segment.end;
+        self.delayed
+            .push_back((frame[..segment.end].to_vec(), segment));
+    }
+
+    /// Takes in segments that were kept, as far as there are engines for them, and
+    /// lets a starved connection try again.
+    fn take_delayed(&mut self) {
+        while let Some((mut frame, segment)) = self.delayed.pop_front() {
+            if !self.segment(&mut frame, &segment) {
+                self.delayed.push_front((frame, segment));
+                break;
+            }
+            self.delayed_bytes -= frame.len();
+        }
+        while let Some(&index) = self.starved.front() {
+            if !self.resume(index)
+                && self
+                    .connections
+                    .get(index)
+                    .is_some_and(|connection| connection.ended.is_none())
+            {
+                break;
+            }
+            self.starved.pop_front();
+            if let Some(connection) = self.connections.get_mut(index) {
+                connection.starved = false;
+            }
+            self.apply_requests(index);
+            self.enqueue(index);
+            self.touch(index);
+        }
+    }
+
+    pub(crate) fn connection_segment(
+        &mut self,
+        index: u32,
+        frame: &mut [u8],
+        segment: &Segment,
+    ) -> bool {
+        if segment.flags & SYN != 0 {
+            self.challenge(index);
+            return true;
+        }
+        if !self.resume(index) {
+            return false;
+        }
         let Some(connection) = self.connections.get_mut(index) else {
-            return;
+            return true;
         };
         let Some(engine) = connection.engine else {
-            return;
+            return true;
         };
         connection.last_activity = self.now;
         connection.link[..6].copy_from_slice(&frame[6..12]);
@@ -361,6 +423,7 @@ impl Stack {
             CloseReason::Finished
         };
         self.end_if_closed(index, reason, false);
+        true
     }
 
     /// Answers a SYN on a live connection (RFC 5961, 4): if the peer has
@@ -577,6 +640,7 @@ impl Stack {
                     key: connection.key,
                     send_next: connection.send_next,
                     receive_next: connection.receive_next,
+                    wanted: None,
                 };
                 self.end(index, CloseReason::Finished);
                 self.remember(remains);
@@ -596,12 +660,6 @@ impl Stack {
         self.table.remove(&connection.key);
         if let Some(engine) = connection.engine.take() {
             self.engines.release(engine);
-            if let Some(next) = self.starved.pop_front() {
-                if let Some(starved) = self.connections.get_mut(next) {
-                    starved.starved = false;
-                }
-                self.touch(next);
-            }
         }
         self.enqueue(index);
     }

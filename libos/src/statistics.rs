@@ -35,6 +35,10 @@ pub struct Statistics {
     pub parked: u64,
     /// Connections that got buffers again.
     pub resumed: u64,
-    /// Segments dropped because no buffers were free.
+    /// Segments that had to wait for buffers.
+    pub delayed: u64,
+    /// Segments dropped because too many waited for buffers.
     pub no_buffers: u64,
+    /// Handshakes not completed because there were too many connections.
+    pub no_room: u64,
 }

@@ -314,6 +314,10 @@ impl Application {
         }
     }
 
+    pub fn open(&self) -> Vec<ConnectionId> {
+        self.jobs.keys().copied().collect()
+    }
+
     fn work(&mut self, stack: &mut Stack, id: ConnectionId) {
         let job = self
             .jobs
@@ -521,9 +525,16 @@ impl World {
         frames
     }
 
-    /// Lets both sides do all that is to be done now, then goes on to the next
-    /// time at which something happens. Returns false if that is never.
-    pub fn step(&mut self) -> bool {
+    /// Lets the client do what it has to do, and time pass.
+    pub fn step_client(&mut self) {
+        let now = self.now();
+        self.client.poll(now, &mut self.device, &mut self.sockets);
+        let mut network = self.network.borrow_mut();
+        network.now += 100;
+    }
+
+    /// Lets both sides do all that is to be done now.
+    fn settle(&mut self) {
         loop {
             let before = self.network.borrow().frames;
             let frames = self.serve();
@@ -533,6 +544,11 @@ impl World {
                 break;
             }
         }
+    }
+
+    /// Goes on to the next time at which something happens. Returns false if that
+    /// is never.
+    fn advance(&mut self) -> bool {
         let now = self.now();
         let client = self
             .client
@@ -548,13 +564,17 @@ impl World {
         true
     }
 
+    /// Lets time pass until a condition holds, at most for so long. A condition
+    /// that changes something gets its consequences before time goes on.
     pub fn run(&mut self, seconds: i64, mut until: impl FnMut(&mut Self) -> bool) -> bool {
         let end = self.network.borrow().now + seconds * 1_000_000;
         loop {
+            self.settle();
             if until(self) {
                 return true;
             }
-            if self.network.borrow().now >= end || !self.step() {
+            self.settle();
+            if self.network.borrow().now >= end || !self.advance() {
                 return until(self);
             }
         }
