@@ -10,21 +10,22 @@ use crate::workshop::{Workshop, start, wait_for, write};
 
 global_asm!(
     r#"
-    # Sets the FS base to rdi, then lets others run.
+    # Sets the FS base to rdi, then waits for ever.
     .globl thread_writes_base
     thread_writes_base:
         wrfsbase rdi
         jmp 1f
 
-    # Loads a selector into FS, which sets the FS base, then lets others run.
+    # Loads a selector into FS, which sets the FS base, then waits for ever.
     .globl thread_loads_selector
     thread_loads_selector:
         mov eax, ss
         mov fs, eax
 
-    1:  mov rdx, -7
+    1:  mov rdi, r13
+        mov rdx, -5
         syscall
-        jmp 1b
+        ud2
 
     # Reads the first word of the FS segment.
     .globl thread_reads_segment
@@ -77,15 +78,15 @@ fn memory(workshop: &mut Workshop, word: Word) -> Word {
 fn two_threads(workshop: &mut Workshop, first: *const (), argument: Word) -> Result<Word, Fault> {
     let base = memory(workshop, OWN);
     let endpoint = workshop.object(ObjectType::Endpoint, 0);
-    // The one started last runs first.
-    for code in [thread_reads_segment as *const (), first] {
-        let thread = workshop.thread(endpoint, 100);
+    let silent = workshop.object(ObjectType::Endpoint, 0);
+    for (code, priority) in [(first, 101), (thread_reads_segment as *const (), 100)] {
         start(
-            thread,
+            workshop.thread(endpoint, priority),
             &UserContext {
                 rip: code as Word,
                 rdi: argument,
                 r12: endpoint,
+                r13: silent,
                 tls_base: base,
                 ..UserContext::default()
             },
