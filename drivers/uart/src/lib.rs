@@ -166,6 +166,13 @@ impl<P: Ports> Uart<P> {
         }
     }
 
+    /// Makes the interrupt line rise anew if there is still a reason to
+    /// interrupt. For an edge-triggered line that was not served to the end.
+    pub fn interrupt_again(&self) {
+        self.ports.write8(INTERRUPT_ENABLE, 0);
+        self.enable_interrupts();
+    }
+
     /// Takes back the causes of the interrupt that reading and writing bytes do
     /// not; to be called for each interrupt, or an edge-triggered line stays
     /// high. Bounded: a device that never tires is left alone after a while.

@@ -23,6 +23,8 @@ struct Simulation {
     line: RefCell<Vec<u8>>,
     transmitter_interrupt: Cell<bool>,
     overruns: Cell<usize>,
+    /// How often the interrupt line rose by a write to the interrupt enable register.
+    edges: Cell<usize>,
 }
 
 impl Simulation {
@@ -96,6 +98,7 @@ impl Ports for &Simulation {
                 self.transmitter_interrupt.set(false);
             }
             1 => {
+                let before = self.interrupting();
                 let rising = value & 2 != 0 && self.interrupt_enable.get() & 2 == 0;
                 self.interrupt_enable.set(value);
                 if rising && self.transmitter.borrow().is_empty() {
@@ -103,6 +106,9 @@ impl Ports for &Simulation {
                 }
                 if value & 2 == 0 {
                     self.transmitter_interrupt.set(false);
+                }
+                if self.interrupting() && !before {
+                    self.edges.set(self.edges.get() + 1);
                 }
             }
             2 => self.fifo_control.set(value),
@@ -194,6 +200,20 @@ fn interrupts_end_when_they_are_served() {
     uart.set_transmit_interrupt(false);
     device.send_all();
     assert!(!device.interrupting());
+}
+
+#[test]
+fn what_was_not_served_interrupts_again() {
+    let device = Simulation::default();
+    let uart = Uart::new(&device, 115_200).unwrap();
+    device.received.borrow_mut().extend(b"two");
+    assert_eq!(uart.read(), Some(b't'));
+    let edges = device.edges.get();
+    uart.interrupt_again();
+    assert_eq!(device.edges.get(), edges + 1);
+    while uart.read().is_some() {}
+    uart.interrupt_again();
+    assert_eq!(device.edges.get(), edges + 1);
 }
 
 #[test]

@@ -1,0 +1,154 @@
+//! The console as a whole.
+
+use crate::commands;
+use crate::editor::{Editor, Key};
+use crate::output::Output;
+use crate::source::{PORTION_OUTPUT, Source};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use segue_log_ring::Reader;
+use segue_shared_memory::Region;
+use segue_status::crash::{CrashReports, Report, SLOTS};
+use segue_status::symbols::Symbols;
+use segue_status::system::SystemStatus;
+
+/// Room that a crash report gets at most: registers, code and a backtrace of 32
+/// functions with long names.
+const REPORT_OUTPUT: usize = 8192;
+
+/// What others write and the console reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Regions {
+    /// States of the protection domains.
+    pub status: Option<SystemStatus>,
+    /// Crash reports.
+    pub crash_reports: Option<CrashReports>,
+    /// Names of functions.
+    pub symbols: Option<Symbols<Region>>,
+}
+
+/// Log lines, crash reports and key strokes in; bytes for the serial line out.
+#[derive(Debug)]
+pub struct Console {
+    output: Output,
+    sources: Vec<Source>,
+    /// The source whose turn is next.
+    turn: usize,
+    regions: Regions,
+    /// Crash reports that have been printed.
+    reported: u64,
+    report: Box<Report>,
+    editor: Editor,
+    /// Whether there is a prompt. It appears with the first key stroke, so that
+    /// output that nobody types at is nothing but lines.
+    prompt: bool,
+}
+
+impl Console {
+    /// A console for the rings of the protection domains with these names.
+    pub fn new<'a>(rings: impl IntoIterator<Item = (&'a str, Region)>, regions: Regions) -> Self {
+        let sources = rings.into_iter();
+        Self {
+            output: Output::new(),
+            sources: sources
+                .map(|(name, region)| Source::new(name, Reader::new(region)))
+                .collect(),
+            turn: 0,
+            regions,
+            reported: 0,
+            report: Box::new(Report::empty()),
+            editor: Editor::new(),
+            prompt: false,
+        }
+    }
+
+    /// The bytes that wait for the serial line.
+    pub fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
+    /// Prints a line of the console's own.
+    pub fn say(&mut self, line: core::fmt::Arguments<'_>) {
+        self.output.begin_line();
+        // Writing to the queue does not fail.
+        let _ = writeln!(self.output, "console: {line}");
+        self.show_prompt();
+    }
+
+    /// Takes what the protection domains wrote and turns it into output, as far
+    /// as there is room. To be called when something was written, and again
+    /// when the line has taken bytes.
+    pub fn poll(&mut self) {
+        // Logs first: a panic's message comes before the report of its fault.
+        self.print_logs();
+        self.print_reports();
+        self.show_prompt();
+    }
+
+    /// Prints log lines in turn, a portion of each source, until none has more
+    /// or there is no room.
+    fn print_logs(&mut self) {
+        let mut idle = 0;
+        while idle < self.sources.len() && self.output.room() >= PORTION_OUTPUT {
+            let printed = self.sources[self.turn].print(&mut self.output);
+            idle = if printed { 0 } else { idle + 1 };
+            self.turn = (self.turn + 1) % self.sources.len();
+        }
+    }
+
+    fn print_reports(&mut self) {
+        let Some(reports) = self.regions.crash_reports else {
+            return;
+        };
+        let count = reports.count();
+        // A count that goes back is not what init does; start over rather than
+        // wait for ever.
+        self.reported = self.reported.min(count);
+        while self.reported < count && self.output.room() >= REPORT_OUTPUT {
+            self.output.begin_line();
+            let oldest = count.saturating_sub(SLOTS as u64);
+            if self.reported < oldest {
+                let lost = oldest - self.reported;
+                let _ = writeln!(self.output, "({lost} crash reports are lost)");
+                self.reported = oldest;
+            }
+            self.reported += 1;
+            if reports.read(self.reported, &mut self.report) {
+                // Writing to the queue does not fail.
+                let _ = self
+                    .report
+                    .write(self.regions.symbols.as_ref(), &mut self.output);
+            }
+        }
+    }
+
+    /// Takes a key stroke.
+    pub fn key(&mut self, byte: u8) {
+        self.prompt = true;
+        self.show_prompt();
+        match self.editor.key(byte) {
+            Key::Nothing => {}
+            Key::Added(byte) => self.output.raw(&[byte]),
+            Key::Removed(count) => (0..count).for_each(|_| self.output.raw(b"\x08 \x08")),
+            Key::Abandoned => self.output.leave_prompt(b"^C\r\n"),
+            Key::Enter => {
+                self.output.leave_prompt(b"\r\n");
+                let editor = self.editor;
+                self.editor.clear();
+                let status = self.regions.status.as_ref();
+                let _ = commands::execute(editor.line(), status, &mut self.output);
+            }
+        }
+        self.show_prompt();
+    }
+
+    fn show_prompt(&mut self) {
+        if self.prompt {
+            self.output.show_prompt(self.editor.line());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

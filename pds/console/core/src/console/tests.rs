@@ -1,0 +1,157 @@
+//! Tests of the console as a whole.
+
+use super::*;
+use proptest::prelude::*;
+extern crate std;
+use segue_log_ring::{REGION_SIZE, Writer};
+use segue_shared_memory::testing::leaked_region;
+use segue_status::crash;
+use std::string::String;
+
+fn sent(console: &mut Console) -> String {
+    let bytes: Vec<u8> = console.output().waiting(usize::MAX).collect();
+    console.output().sent(bytes.len());
+    String::from_utf8(bytes).expect("only ASCII is sent")
+}
+
+fn two_rings() -> (Writer, Writer, Console) {
+    let (one, other) = (leaked_region(REGION_SIZE), leaked_region(REGION_SIZE));
+    let console = Console::new([("http", one), ("pcie", other)], Regions::default());
+    (Writer::new(one), Writer::new(other), console)
+}
+
+#[test]
+fn lines_get_their_writers_name() {
+    let (mut http, mut pcie, mut console) = two_rings();
+    http.write(b"ready\nnot ");
+    pcie.write(b"found a function\n");
+    console.poll();
+    assert_eq!(
+        sent(&mut console),
+        "http: ready\r\npcie: found a function\r\n"
+    );
+    http.write(b"complete\n");
+    console.poll();
+    assert_eq!(sent(&mut console), "http: not complete\r\n");
+}
+
+#[test]
+fn a_writer_cannot_pretend_to_be_another() {
+    let (mut http, _, mut console) = two_rings();
+    http.write(b"x\r\x1b[2Kpcie: all is well\x9b\n");
+    console.poll();
+    assert_eq!(
+        sent(&mut console),
+        "http: x\\x0d\\x1b[2Kpcie: all is well\\x9b\r\n"
+    );
+}
+
+#[test]
+fn a_line_without_end_is_cut() {
+    let (mut http, _, mut console) = two_rings();
+    http.write(&[b'a'; 600]);
+    console.poll();
+    let sent = sent(&mut console);
+    assert_eq!(sent.matches("http: ").count(), 2, "{sent}");
+}
+
+#[test]
+fn a_slow_line_stops_the_reading_and_the_loss_is_said() {
+    let (mut http, mut pcie, mut console) = two_rings();
+    for number in 0..2000 {
+        http.write(alloc::format!("number {number}\n").as_bytes());
+        console.poll();
+    }
+    pcie.write(b"still here\n");
+    assert_eq!(console.output().dropped(), 0);
+    let mut all = String::new();
+    for _ in 0..10 {
+        all.push_str(&sent(&mut console));
+        console.poll();
+    }
+    assert!(all.contains("http: number 1999\r\n"));
+    assert!(all.contains("bytes of its log are lost)\r\n"));
+    assert!(all.contains("pcie: still here\r\n"));
+}
+
+#[test]
+fn what_is_typed_survives_log_lines() {
+    let (mut http, _, mut console) = two_rings();
+    console.poll();
+    assert_eq!(
+        sent(&mut console),
+        "",
+        "no prompt before the first key stroke"
+    );
+    b"sta".iter().for_each(|byte| console.key(*byte));
+    assert_eq!(sent(&mut console), "segue> sta");
+    http.write(b"hello\n");
+    console.poll();
+    assert_eq!(sent(&mut console), "\r\x1b[Khttp: hello\r\nsegue> sta");
+    b"\x08\x08\x08help\r"
+        .iter()
+        .for_each(|byte| console.key(*byte));
+    let answer = sent(&mut console);
+    assert!(
+        answer.starts_with("\x08 \x08\x08 \x08\x08 \x08help\r\nhelp "),
+        "{answer:?}"
+    );
+    assert!(answer.ends_with("\r\nsegue> "), "{answer:?}");
+    console.key(b'\x03');
+    assert_eq!(sent(&mut console), "^C\r\nsegue> ");
+}
+
+#[test]
+fn a_crash_report_follows_the_panics_message() {
+    let ring = leaked_region(REGION_SIZE);
+    let reports = CrashReports::new(leaked_region(crash::REGION_SIZE)).unwrap();
+    let regions = Regions {
+        crash_reports: Some(reports),
+        ..Regions::default()
+    };
+    let mut console = Console::new([("http", ring)], regions);
+    Writer::new(ring).write(b"panicked at src/main.rs:1: no\n");
+    let mut report = Report::empty();
+    report.name[..4].copy_from_slice(b"http");
+    report.label = crash::label::EXCEPTION;
+    report.words[3] = 6;
+    report.registers[0] = 0x20_1234;
+    reports.add(&mut report);
+    console.poll();
+    let text = sent(&mut console);
+    assert!(
+        text.starts_with("http: panicked at src/main.rs:1: no\r\nhttp was stopped: "),
+        "{text}"
+    );
+    assert!(text.contains("0x0000000000201234"), "{text}");
+    console.poll();
+    assert_eq!(sent(&mut console), "", "once");
+    // More than the region keeps: the console says so and goes on.
+    for _ in 0..20 {
+        reports.add(&mut report);
+    }
+    let mut text = String::new();
+    for _ in 0..20 {
+        console.poll();
+        text.push_str(&sent(&mut console));
+    }
+    let lost = alloc::format!("({} crash reports are lost)\r\n", 20 - SLOTS);
+    assert!(text.starts_with(&lost), "{text}");
+    assert_eq!(text.matches("http was stopped").count(), SLOTS);
+}
+
+proptest! {
+    /// One poll makes a bounded amount of output, whatever is in the rings.
+    #[test]
+    fn a_flood_is_bounded(bytes in proptest::collection::vec(any::<u8>(), 0..4000), newline in any::<bool>()) {
+        let (mut http, _, mut console) = two_rings();
+        http.write(&bytes);
+        if newline {
+            http.write(&[b'\n', b'a'].repeat(2000));
+        }
+        for _ in 0..100 {
+            console.poll();
+            prop_assert_eq!(console.output().dropped(), 0);
+        }
+    }
+}
