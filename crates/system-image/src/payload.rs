@@ -299,12 +299,9 @@ impl<'a> Payload<'a> {
             region.contents <= region_contents::CRASH_REPORTS,
             "contents",
         )?;
+        let memory = self.memory_in(region.memory).ok_or("memory")?;
         match region.kind {
-            region_kind::MEMORY => require(
-                self.memory_in(region.memory)
-                    .is_some_and(|bytes| bytes >= region.size),
-                "too little memory",
-            ),
+            region_kind::MEMORY => require(memory >= region.size, "too little memory"),
             region_kind::IN_PLACE => {
                 require(region.page_bits == 12, "large pages in the image")?;
                 require(region.contents == region_contents::BYTES, "contents")?;

@@ -104,7 +104,7 @@ impl fmt::Display for Failure {
 }
 
 fn tenths(bytes: u64) -> u64 {
-    (bytes & ((1 << 20) - 1)) * 10 >> 20
+    ((bytes & ((1 << 20) - 1)) * 10) >> 20
 }
 
 /// Says what was being done when the kernel refused.
