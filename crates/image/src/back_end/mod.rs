@@ -12,8 +12,6 @@ mod capacity;
 mod lower;
 mod program;
 mod root_image;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::fs;
