@@ -99,7 +99,7 @@ impl<'t> Diagnostics<'t> {
         let diagnostic = Diagnostic {
             position: self.position(offset),
             severity,
-            message: message.to_string(),
+            message: printable(&message.to_string()),
         };
         self.list.push((offset, diagnostic));
     }
@@ -120,18 +120,38 @@ impl<'t> Diagnostics<'t> {
     }
 }
 
+/// The text without anything that would change how a terminal shows it: what is
+/// quoted may hold any character.
+fn printable(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    for character in text.chars() {
+        // Quotes and backslashes may stay; `escape_debug` knows all others.
+        if matches!(character, '"' | '\'' | '\\') {
+            result.push(character);
+        } else {
+            result.extend(character.escape_debug());
+        }
+    }
+    result
+}
+
 /// `: did you mean "x"?` with the closest of `known`, or `: known are ...`, or
 /// nothing if there are none.
 pub(crate) fn suggestion<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let mut known: Vec<&str> = known.into_iter().collect();
     known.sort_unstable();
     known.dedup();
-    let best = known
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(wrong, name), *name))
-        .min();
+    // Upper and lower case count as equal, and so does what was cut short.
+    let lower = wrong.to_lowercase();
+    let distance = |name: &str| match lower.chars().count() >= 3 && name.starts_with(&lower) {
+        true => 0,
+        false => strsim::damerau_levenshtein(&lower, &name.to_lowercase()),
+    };
+    let best = known.iter().map(|name| (distance(name), *name)).min();
     match best {
-        Some((distance, name)) if distance <= 1 + name.chars().count() / 4 => {
+        Some((distance, name))
+            if distance <= 1 + name.chars().count() / 4 && distance < wrong.chars().count() =>
+        {
             format!(": did you mean \"{name}\"?")
         }
         _ if known.is_empty() => String::new(),

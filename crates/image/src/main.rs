@@ -46,6 +46,12 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |information| {
+        if std::thread::current().name() != Some(picture::LAYOUT_THREAD) {
+            default_hook(information);
+        }
+    }));
     let arguments = match arguments() {
         Ok(Some(arguments)) => arguments,
         Ok(None) => {

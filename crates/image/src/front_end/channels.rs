@@ -45,16 +45,17 @@ impl Draft<'_, '_> {
         let (Some(first_end), Some(second_end)) = (first_end, second_end) else {
             return;
         };
+        let both = first_end.protected_calls && second_end.protected_calls;
         for (caller, callee, node) in [
             (&first_end, &second_end, *first),
             (&second_end, &first_end, *second),
         ] {
-            if caller.protected_calls {
+            if caller.protected_calls && !both {
                 let at = attribute(node, "pp").map_or(at, |value| value.at);
                 self.check_call(caller.pd.0, callee.pd.0, at);
             }
         }
-        if first_end.protected_calls && second_end.protected_calls {
+        if both {
             let at = attribute(*second, "pp").map_or(at, |value| value.at);
             self.diagnostics.error(
                 at,

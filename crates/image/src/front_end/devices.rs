@@ -94,7 +94,7 @@ impl Draft<'_, '_> {
             self.diagnostics.error(
                 value.at,
                 format!(
-                    "\"{name}\" cannot be the name of a pci device: use at most {} letters and no .",
+                    "\"{name}\" cannot be the name of a PCI device: use at most {} letters and no .",
                     config::NAME_LENGTH
                 ),
             );
@@ -249,7 +249,9 @@ impl Draft<'_, '_> {
         let end = size
             .checked_mul(count)
             .and_then(|length| address.checked_add(length));
-        let problem = if address == 0 || !address.is_multiple_of(size) {
+        let problem = if address == 0 {
+            "is no place for registers: write where they go, or remove it".into()
+        } else if !address.is_multiple_of(size) {
             format!("is not a multiple of {size:#x}, as registers need")
         } else if end.is_none_or(|end| end > limit) {
             format!("leaves registers above {limit:#x}: write a lower address")
@@ -383,8 +385,7 @@ impl Draft<'_, '_> {
                 value.at,
                 format!(
                     "{}=\"{}\" is not a PCI function: write bus:device.function like 00:03.0",
-                    value.name,
-                    value.text.escape_debug()
+                    value.name, value.text
                 ),
             );
         }
@@ -549,9 +550,8 @@ impl Draft<'_, '_> {
             self.diagnostics.error(
                 value.at,
                 format!(
-                    "{}=\"{}\" names no pci device{hint}",
-                    value.name,
-                    value.text.escape_debug()
+                    "{}=\"{}\" names no PCI device{hint}",
+                    value.name, value.text
                 ),
             );
         }

@@ -197,7 +197,7 @@ impl Draft<'_, '_> {
                     path.at,
                     format!(
                         "the program \"{}\" {why}: build it, or correct the path",
-                        path.text.escape_debug()
+                        path.text
                     ),
                 );
                 return;
@@ -412,6 +412,8 @@ impl Draft<'_, '_> {
                 );
                 None
             }
+            // Interrupts of other machines have been reported.
+            (None, None) if node.has_attribute("irq") => None,
             (None, None) => {
                 self.diagnostics.error(
                     node.range().start,

@@ -76,18 +76,21 @@ pub fn parse(text: &str, files: &dyn Files) -> Result<Parsed, Vec<Diagnostic>> {
 /// Says what is wrong with XML that is not well-formed.
 fn malformed(error: &roxmltree::Error) -> Diagnostic {
     let place = error.pos();
-    let mut what = error.to_string();
-    // The parser's sentence ends in its own form of the place.
-    if let Some(end) = what.rfind(" at ") {
-        what.truncate(end);
-    }
+    // The parser's sentence names the place in its own form.
+    let what = error.to_string().replace(&format!(" at {place}"), "");
+    let message = match error {
+        roxmltree::Error::DtdDetected => {
+            "document types mean nothing here: remove <!DOCTYPE ...>".into()
+        }
+        _ => format!("this is not well-formed XML: {what}"),
+    };
     Diagnostic {
         position: Position {
             line: place.row,
             column: place.col,
         },
         severity: Severity::Error,
-        message: format!("this is not well-formed XML: {what}"),
+        message,
     }
 }
 
@@ -203,7 +206,7 @@ impl Names {
                 name.at,
                 format!(
                     "\"{}\" cannot be the name of a {sort}: use letters, digits, - _ and .",
-                    name.text.escape_debug()
+                    name.text
                 ),
             );
         } else if name.text.len() > LONGEST_NAME {
@@ -223,7 +226,10 @@ impl Names {
             return Some(index);
         }
         let hint = match self.known.is_empty() {
-            true => format!(": describe one with <{}>", self.sort.replace(' ', "_")),
+            true => {
+                let element = self.sort.replace(' ', "_").to_lowercase();
+                format!(": describe one with <{element}>")
+            }
             false => suggestion(value.text, self.known.keys().map(String::as_str)),
         };
         diagnostics.error(
@@ -249,9 +255,9 @@ impl<'t, 'f> Draft<'t, 'f> {
             domains: Vec::new(),
             domain_names: Names::new("protection domain"),
             spaces: Vec::new(),
-            space_names: Names::new("io address space"),
+            space_names: Names::new("IO address space"),
             devices: Vec::new(),
-            device_names: Names::new("pci device"),
+            device_names: Names::new("PCI device"),
             vectors: HashMap::new(),
             pins: HashMap::new(),
             messages: HashMap::new(),
@@ -301,7 +307,10 @@ impl<'t, 'f> Draft<'t, 'f> {
         self.expand_device_tables();
         self.set_implied_sizes();
         self.patch_runtime();
-        self.warn_of_unused_regions();
+        // After a mistake, what uses a region may not have been understood.
+        if !self.diagnostics.any_error() {
+            self.warn_of_unused_regions();
+        }
     }
 
     fn read_machine(&mut self, nodes: &[Node<'_, '_>]) {
@@ -318,7 +327,7 @@ impl<'t, 'f> Draft<'t, 'f> {
             self.diagnostics.error(
                 memory.at,
                 format!(
-                    "a machine with {} of memory cannot be: write between 32M and 16G, in whole MiB",
+                    "memory=\"{}\" cannot be: write a size from 32M to 16G, in whole MiB",
                     memory.text
                 ),
             );

@@ -23,6 +23,21 @@ pub(super) enum Reason {
     Runtime,
 }
 
+/// Symbols that extensions set.
+const OF_EXTENSIONS: [&str; 6] = [
+    "log_ring",
+    "log_rings",
+    "pci_devices",
+    "frame_channels",
+    "frame_channel",
+    "port_owners",
+];
+
+/// Whether the builder sets this symbol itself.
+fn is_of_builder(symbol: &str) -> bool {
+    symbol.starts_with("microkit_") || OF_EXTENSIONS.contains(&symbol)
+}
+
 /// Bytes of a variable.
 const VARIABLE_SIZE: usize = 8;
 
@@ -53,7 +68,7 @@ impl Draft<'_, '_> {
         }
     }
 
-    /// Writes `bytes` over `symbol`.
+    /// Writes `bytes` over `symbol`; returns whether that is possible.
     pub(super) fn patch(
         &mut self,
         domain: usize,
@@ -61,13 +76,15 @@ impl Draft<'_, '_> {
         symbol: &str,
         bytes: Vec<u8>,
         reason: Reason,
-    ) {
-        if self.check_symbol(domain, at, symbol, bytes.len(), reason) {
+    ) -> bool {
+        let fits = self.check_symbol(domain, at, symbol, bytes.len(), reason);
+        if fits {
             self.system.protection_domains[domain].patches.push(Patch {
                 symbol: symbol.into(),
                 bytes,
             });
         }
+        fits
     }
 
     fn check_symbol(
@@ -78,6 +95,13 @@ impl Draft<'_, '_> {
         size: usize,
         reason: Reason,
     ) -> bool {
+        if is_of_builder(symbol) && matches!(reason, Reason::Variable) {
+            self.diagnostics.error(
+                at,
+                format!("the image builder sets the symbol \"{symbol}\" itself: name another"),
+            );
+            return false;
+        }
         let notes = &mut self.domains[domain];
         let name = &self.system.protection_domains[domain].name;
         if let Some(first) = notes.patched.insert(symbol.into(), at) {
@@ -116,7 +140,8 @@ impl Draft<'_, '_> {
             ),
             Lookup::Missing => match reason {
                 Reason::Variable => {
-                    let hint = suggestion(symbol, program.symbol_names());
+                    let own = program.symbol_names().filter(|name| !is_of_builder(name));
+                    let hint = suggestion(symbol, own);
                     let hint = match hint.starts_with(": did") {
                         true => hint,
                         false => format!(": declare var!({symbol}: u64 = 0) there"),
@@ -166,20 +191,19 @@ impl Draft<'_, '_> {
                 *byte = letter;
             }
             let at = self.domains[domain].at;
-            self.patch(domain, at, "microkit_name", name.to_vec(), Reason::Runtime);
-            for (symbol, mask) in [
+            let masks = [
                 ("microkit_irqs", interrupts),
                 ("microkit_notifications", notifications),
                 ("microkit_pps", calls),
                 ("microkit_ioports", io_ports),
-            ] {
-                self.patch(
-                    domain,
-                    at,
-                    symbol,
-                    u64::to_le_bytes(mask).to_vec(),
-                    Reason::Runtime,
-                );
+            ]
+            .map(|(symbol, mask)| (symbol, mask.to_le_bytes().to_vec()));
+            let name = ("microkit_name", name.to_vec());
+            for (symbol, bytes) in std::iter::once(name).chain(masks) {
+                // A program without one of them has none: said once.
+                if !self.patch(domain, at, symbol, bytes, Reason::Runtime) {
+                    break;
+                }
             }
         }
     }

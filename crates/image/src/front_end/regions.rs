@@ -213,10 +213,8 @@ impl Draft<'_, '_> {
     }
 
     fn file_error(&mut self, value: Value<'_>, sort: &str, why: &str) {
-        self.diagnostics.error(
-            value.at,
-            format!("the {sort} \"{}\" {why}", value.text.escape_debug()),
-        );
+        self.diagnostics
+            .error(value.at, format!("the {sort} \"{}\" {why}", value.text));
     }
 
     fn prefill_bootinfo(&mut self, value: Value<'_>) -> Option<Prefill> {
@@ -289,7 +287,7 @@ impl Draft<'_, '_> {
         if end > PHYSICAL_END {
             self.diagnostics.error(
                 value.at,
-                format!("the region ends at {end:#x}: it must end at or below {PHYSICAL_END:#x}"),
+                format!("the region must end at or below {PHYSICAL_END:#x}: write a lower address"),
             );
             return false;
         }

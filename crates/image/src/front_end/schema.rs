@@ -297,7 +297,7 @@ fn check_element(node: Node<'_, '_>, kind: &Kind, diagnostics: &mut Diagnostics<
                 diagnostics.error(
                     at + blank,
                     format!(
-                        "text does not belong into <{}>: put it into <!-- -->",
+                        "text does not belong into <{}>: make it a comment or remove it",
                         kind.name
                     ),
                 );
@@ -314,6 +314,10 @@ fn check_element(node: Node<'_, '_>, kind: &Kind, diagnostics: &mut Diagnostics<
             .filter(|_| kind.children.contains(&name) && child.tag_name().namespace().is_none());
         match known {
             Some(known) => check_element(child, known, diagnostics),
+            None if child.tag_name().namespace().is_some() => diagnostics.error(
+                at,
+                format!("<{name}> has a namespace, which no element here has: remove it"),
+            ),
             None => diagnostics.error(at, misplaced(name, kind)),
         }
     }

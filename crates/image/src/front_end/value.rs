@@ -39,10 +39,7 @@ pub(crate) fn children<'a, 'input>(
 
 impl<'a> Value<'a> {
     fn wrong(&self, diagnostics: &mut Diagnostics<'_>, what: &str) {
-        diagnostics.error(
-            self.at,
-            format!("{}=\"{}\" {what}", self.name, self.text.escape_debug()),
-        );
+        diagnostics.error(self.at, format!("{}=\"{}\" {what}", self.name, self.text));
     }
 
     /// The value as a number.
@@ -84,7 +81,10 @@ impl<'a> Value<'a> {
             let (first, last) = (range.start(), range.end());
             self.wrong(
                 diagnostics,
-                &format!("is out of range: write a number from {first} to {last}"),
+                &match first == last {
+                    true => format!("is out of range: write {first}"),
+                    false => format!("is out of range: write a number from {first} to {last}"),
+                },
             );
         }
         fits

@@ -21,9 +21,42 @@ use graph::{Graph, NodeKind};
 /// between.
 const LAYOUT_FONT: usize = 8;
 
+/// Name of the thread that places boxes. It may panic, which is no mistake: the
+/// next way to place them is tried. Programs may want to be silent about it.
+pub const LAYOUT_THREAD: &str = "layout";
+
 /// An SVG picture of the system.
 pub fn draw(system: &System) -> String {
     let graph = Graph::of(system);
+    if graph.nodes.is_empty() {
+        return Canvas::new().finish();
+    }
+    // The layout library gives up on some graphs with very many arrows, but not if
+    // it may place boxes less well.
+    for placement in [Placement::Best, Placement::Simple] {
+        let drawn = std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name(LAYOUT_THREAD.into())
+                .spawn_scoped(scope, || draw_graph(&graph, placement))
+                .ok()?
+                .join()
+                .ok()
+        });
+        if let Some(picture) = drawn {
+            return picture;
+        }
+    }
+    Canvas::new().finish()
+}
+
+/// How well boxes are placed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Placement {
+    Best,
+    Simple,
+}
+
+fn draw_graph(graph: &Graph, placement: Placement) -> String {
     let mut canvas = Canvas::new();
     let mut visual = VisualGraph::new(Orientation::TopToBottom);
     let look = |rounded: usize| {
@@ -67,7 +100,8 @@ pub fn draw(system: &System) -> String {
         );
         visual.add_edge(arrow, *from, *to);
     }
-    visual.do_it(false, false, false, &mut canvas);
+    let simple = placement == Placement::Simple;
+    visual.do_it(false, simple, simple, &mut canvas);
     canvas.finish()
 }
 
