@@ -14,7 +14,8 @@ use segue_shared_memory::{PrivateRegion, Region};
 /// [`Self::publish`] (and notify if it says so), and [`Self::sleep`], which
 /// either allows to sleep or asks for another turn.
 ///
-/// Frames handed in while the channel is down wait in the pool; frames that a
+/// There is no room for frames before the channel is up for the first time.
+/// Later, frames handed in while it is down wait in the pool, and frames that a
 /// server took with it are sent again in the next epoch. So a frame may go out
 /// twice, as on any network.
 #[derive(Debug)]

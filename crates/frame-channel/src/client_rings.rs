@@ -21,6 +21,9 @@ pub struct ClientRings<M> {
     receive_entries: u32,
     /// The epoch this end is part of; 0: none.
     epoch: u32,
+    /// Whether it has been part of any. Until then the server may still be
+    /// reading descriptors of this end's predecessor.
+    started: bool,
     /// Frames handed in.
     produced: u32,
     /// Frames the server has been told of.
@@ -63,6 +66,7 @@ impl<M: SharedMemory> ClientRings<M> {
             transmit_entries,
             receive_entries,
             epoch: 0,
+            started: false,
             produced: 0,
             published: 0,
             completed: 0,
@@ -141,13 +145,18 @@ impl<M: SharedMemory> ClientRings<M> {
         self.produced.wrapping_sub(self.completed)
     }
 
-    /// How many more frames the transmit ring takes.
+    /// How many more frames the transmit ring takes: none before the first
+    /// epoch.
     pub fn transmit_room(&self) -> u32 {
-        self.transmit_entries - self.unconfirmed()
+        if self.started {
+            self.transmit_entries - self.unconfirmed()
+        } else {
+            0
+        }
     }
 
     /// Hands a frame in. The server learns of it with [`Self::publish`]; if the
-    /// channel is down, once it is up.
+    /// channel is down, once it is up again.
     ///
     /// Returns whether there was room.
     pub fn push(&mut self, frame: &TransmitFrame) -> bool {
@@ -296,6 +305,7 @@ impl<M: SharedMemory> ClientRings<M> {
 
     fn join(&mut self, offered: u32) {
         self.epoch = offered;
+        self.started = true;
         self.base = self.completed;
         self.published = self.produced;
         self.received = 0;
