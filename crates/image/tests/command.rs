@@ -119,8 +119,7 @@ fn a_mistake_leaves_everything_as_it_was() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         errors(&output),
-        "system.xml:2:1: warning: nothing maps the memory region \"a\"\n\
-         system.xml:2:31: size=\"1\" is not a multiple of the page size 0x1000: write size=\"0x1000\"\n"
+        "system.xml:2:31: size=\"1\" is not a multiple of the page size 0x1000: write size=\"0x1000\"\n"
     );
     assert!(folder.read("output/image.elf") == before);
     assert_eq!(
