@@ -123,10 +123,11 @@ pub(crate) const STATUS_REGISTER: Register<STATUS::Register> = Register::at(0x00
 pub(crate) const CONTROL_EXTENDED_REGISTER: Register<CONTROL_EXTENDED::Register> =
     Register::at(0x0018);
 pub(crate) const TRANSCEIVER_REGISTER: Register<TRANSCEIVER::Register> = Register::at(0x0020);
-// 8.8: interrupts.
-pub(crate) const CAUSE_READ: Register<CAUSE::Register> = Register::at(0x1500);
-pub(crate) const CAUSE_MASK_SET: Register<CAUSE::Register> = Register::at(0x1508);
-pub(crate) const CAUSE_MASK_CLEAR: Plain = Plain(0x150c);
+// 8.8: interrupts. The first three also answer at 0x1500, 0x1508 and 0x150c, but
+// not in QEMU.
+pub(crate) const CAUSE_READ: Register<CAUSE::Register> = Register::at(0x00c0);
+pub(crate) const CAUSE_MASK_SET: Register<CAUSE::Register> = Register::at(0x00d0);
+pub(crate) const CAUSE_MASK_CLEAR: Plain = Plain(0x00d8);
 pub(crate) const INTERRUPT_MODE_REGISTER: Register<INTERRUPT_MODE::Register> = Register::at(0x1514);
 /// One bit for each MSI-X entry of the device; entry 0 is the physical function's.
 pub(crate) const INTERRUPT_MASK_SET: Plain = Plain(0x1524);
