@@ -65,10 +65,17 @@ impl Log for SingleThread<RingLogger> {
         {
             writer.write(line.finish());
             wake_console();
+        } else {
+            // A system without a console, on a kernel that prints.
+            crate::debug_println!("{}: {}{}", name(), level_text(record.level()), record.args());
         }
     }
 
     fn flush(&self) {}
+}
+
+fn name() -> &'static str {
+    crate::pd_name().unwrap_or("?")
 }
 
 fn level_text(level: Level) -> &'static str {
