@@ -139,10 +139,10 @@ impl Report {
     ) -> fmt::Result {
         writeln!(out, "{} was stopped: {}.", self.name(), self.reason())?;
         for (index, (register, value)) in REGISTERS.iter().zip(self.registers).enumerate() {
-            let separator = if index % 4 == 3 { "\n" } else { "  " };
+            let last = index + 1 == REGISTERS.len();
+            let separator = if last || index % 4 == 3 { "\n" } else { "" };
             write!(out, "  {register:>6} {value:#018x}{separator}")?;
         }
-        writeln!(out)?;
         let code_length = (self.code_length as usize).min(self.code.len());
         if code_length > 0 {
             write!(out, "  code at rip:")?;
