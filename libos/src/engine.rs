@@ -20,6 +20,7 @@ use crate::wire::{
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::net::Ipv4Addr;
 use core::num::NonZeroUsize;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{
@@ -377,7 +378,8 @@ impl phy::TxToken for Outgoing<'_, '_> {
             checksum: true,
             segment_size: self.meta.segmentation_offload_size,
         };
-        vif.transmit(ETHERNET_HEADER + length, offload, |frame| {
+        let mut last = None;
+        let result = vif.transmit(ETHERNET_HEADER + length, offload, |frame| {
             frame[..ETHERNET_HEADER].copy_from_slice(link);
             let result = f(&mut frame[ETHERNET_HEADER..]);
             // smoltcp writes no IPv4 options.
@@ -399,13 +401,48 @@ impl phy::TxToken for Outgoing<'_, '_> {
                     acknowledgement: word(tcp, 8),
                     occupies: end != sequence,
                 });
+                if offload.segment_size.is_some() && flags & FIN != 0 {
+                    tcp[13] &= !FIN;
+                    last = Some(final_segment(frame, end));
+                }
             }
             result
-        })
+        });
+        if let Some(last) = last {
+            let length = ETHERNET_HEADER + last.length();
+            vif.transmit(length, Offload::default(), |frame| {
+                frame[..ETHERNET_HEADER].copy_from_slice(link);
+                last.emit(&mut frame[ETHERNET_HEADER..], false);
+            });
+        }
+        result
     }
 
     fn set_meta(&mut self, meta: PacketMeta) {
         self.meta = meta;
+    }
+}
+
+/// The FIN of a frame that the device cuts into segments, in a segment of its own.
+///
+/// The device should put it on the last segment. QEMU's 82576 leaves it away, and
+/// the connection would wait for a retransmission to close.
+fn final_segment(frame: &[u8], end: u32) -> Control {
+    let tcp = ETHERNET_HEADER + IPV4_HEADER;
+    let [remote_port, local_port] =
+        [tcp + 2, tcp].map(|at| u16::from_be_bytes([frame[at], frame[at + 1]]));
+    Control {
+        key: FlowKey {
+            remote: Ipv4Addr::from_bits(word(frame, 30)),
+            local: Ipv4Addr::from_bits(word(frame, 26)),
+            remote_port,
+            local_port,
+        },
+        sequence: end.wrapping_sub(1),
+        acknowledgement: word(frame, tcp + 8),
+        flags: FIN | ACK,
+        window: u16::from_be_bytes([frame[tcp + 14], frame[tcp + 15]]),
+        options: None,
     }
 }
 

@@ -211,9 +211,8 @@ impl Backend for Nic {
             let sequence = u32::from_be_bytes(segment[38..42].try_into().unwrap())
                 .wrapping_add((index * usize::from(size.get())) as u32);
             segment[38..42].copy_from_slice(&sequence.to_be_bytes());
-            if index + 1 < chunks.len() {
-                segment[47] &= !9; // FIN and PSH on the last one only
-            }
+            segment[47] &= !9; // as QEMU's 82576 does: no FIN, no PSH
+
             fill_checksums(&mut segment);
             network.put(false, segment);
         }
