@@ -91,7 +91,7 @@ impl<S: Source> Symbols<S> {
     /// The function of a protection domain's program that `address` lies in.
     pub fn find(&self, domain: &str, address: u64) -> Option<Found> {
         let program = (0..self.header.programs as usize)
-            .filter_map(|index| {
+            .map_while(|index| {
                 record::<Program>(&self.source, PROGRAMS + index * size_of::<Program>())
             })
             .find(|program| name(&program.name) == domain)?;
