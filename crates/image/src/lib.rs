@@ -18,3 +18,11 @@ pub mod report;
 
 pub use front_end::{Parsed, parse};
 pub use program::Segment;
+
+/// All elements that a description may hold, each with its attributes.
+pub fn elements() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    front_end::schema::KINDS.iter().map(|kind| {
+        let attributes = kind.required.iter().chain(kind.optional);
+        (kind.name, attributes.copied().collect())
+    })
+}

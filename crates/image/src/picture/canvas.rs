@@ -92,8 +92,8 @@ impl Canvas {
         let left = self.low.x - MARGIN;
         let top = self.low.y - MARGIN;
         let legend_top = self.high.y + 2.0 * MARGIN;
-        let width = (self.high.x - left + MARGIN).max(360.0);
-        let height = legend_top - top + LEGEND.len() as f64 * 20.0 + MARGIN / 2.0;
+        let width = (self.high.x - left + MARGIN).max(460.0);
+        let height = legend_top - top + (LEGEND.len() + 1) as f64 * 20.0 + MARGIN / 2.0;
         let mut style = STYLE.to_string();
         let mut legend = String::new();
         for (index, (class, colour, meaning)) in LEGEND.iter().enumerate() {
@@ -107,6 +107,11 @@ impl Canvas {
                 y + 4.0
             );
         }
+        legend += &format!(
+            "<text x=\"{:.1}\" y=\"{:.1}\">Not drawn: init, which made all this and handles the faults of all.</text>\n",
+            left + MARGIN,
+            legend_top + LEGEND.len() as f64 * 20.0 + 4.0
+        );
         format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
              <svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
