@@ -2,6 +2,7 @@
 
 use crate::config::{CloseReason, ListenOptions};
 use crate::engine::{Resumption, Sent};
+use crate::recovery::Flight;
 use crate::wire::{ETHERNET_HEADER, FlowKey, PeerOptions, before};
 use alloc::collections::VecDeque;
 use smoltcp::time::Instant;
@@ -45,6 +46,7 @@ pub struct Connection {
     pub receive_next: u32,
     /// The peer's last window field.
     pub window: u16,
+    pub flight: Flight,
     pub peer: PeerOptions,
     pub last_activity: Instant,
     pub last_challenge: Option<Instant>,
@@ -68,9 +70,10 @@ pub struct Connection {
 impl Connection {
     /// Notes what its engine has sent. Returns whether it was sent before.
     #[inline]
-    pub fn note(&mut self, sent: &Sent) -> bool {
+    pub fn note(&mut self, sent: &Sent, now: Instant) -> bool {
         self.receive_next = sent.acknowledgement;
         if before(self.send_next, sent.end) {
+            self.flight.sent(self.send_next, sent.end, now);
             self.send_next = sent.end;
             false
         } else {

@@ -7,6 +7,7 @@
 
 use crate::config::Overflow;
 use crate::connection::{Connection, Handshake, Link, Place, TimeWait, link_back};
+use crate::recovery::Flight;
 use crate::stack::{Stack, TIME_WAIT};
 use crate::timers::Timer;
 use crate::wire::{ACK, Control, FIN, FlowKey, PeerOptions, RST, SYN, Segment, TCP_HEADER, before};
@@ -270,6 +271,7 @@ impl Stack {
             send_next: segment.acknowledgement,
             receive_next: next,
             window: segment.window,
+            flight: Flight::new(segment.acknowledgement, next, self.now),
             peer: handshake.peer,
             last_activity: self.now,
             last_challenge: None,

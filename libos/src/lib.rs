@@ -20,6 +20,7 @@ mod frame_channel;
 mod handshake;
 mod hash;
 mod others;
+mod recovery;
 mod slab;
 mod sockets;
 mod stack;

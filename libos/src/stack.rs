@@ -390,6 +390,11 @@ impl Stack {
         };
         connection.last_activity = self.now;
         connection.link[..6].copy_from_slice(&frame[6..12]);
+        let same = segment.window == connection.window;
+        let room = u32::from(u16::MAX);
+        let hole = connection
+            .flight
+            .received(segment, connection.send_next, room, same, self.now);
         if segment.flags & ACK != 0 {
             connection.window = segment.window;
             let acknowledgement = segment.acknowledgement.wrapping_sub(connection.offset);
@@ -407,7 +412,7 @@ impl Stack {
             self.now,
         );
         if let Some(sent) = sent {
-            connection.note(&sent);
+            connection.note(&sent, self.now);
         }
         if !connection.touched {
             connection.touched = true;
@@ -422,6 +427,9 @@ impl Stack {
         } else {
             CloseReason::Finished
         };
+        if hole {
+            self.retransmit(index);
+        }
         self.end_if_closed(index, reason, false);
         true
     }
@@ -559,7 +567,7 @@ impl Stack {
             );
             match sent {
                 Some(sent) => {
-                    if connection.note(&sent) {
+                    if connection.note(&sent, now) {
                         self.statistics.retransmissions += 1;
                     }
                 }
@@ -572,6 +580,13 @@ impl Stack {
         };
         // A delayed acknowledgement still has to go out; TIME_WAIT's own end is far.
         let drained = !blocked && connection.deadline.is_none_or(|at| at > now + PARK_AFTER);
+        if let Some(probe) = connection.probe_at() {
+            connection.deadline = Some(
+                connection
+                    .deadline
+                    .map_or(probe, |deadline| deadline.min(probe)),
+            );
+        }
         if let Some(until) = connection.linger_until {
             connection.deadline = Some(
                 connection
@@ -705,6 +720,7 @@ impl Stack {
             connection.abort_requested = true;
             self.apply_requests(index);
         }
+        self.probe(index);
         self.touch(index);
     }
 

@@ -29,6 +29,8 @@ pub struct Statistics {
     pub closed: u64,
     /// Segments with data sent more than once.
     pub retransmissions: u64,
+    /// Segments repeated because acknowledgements stopped coming.
+    pub probes: u64,
     /// TIME_WAIT entries recycled by a new SYN (RFC 6191).
     pub time_wait_recycled: u64,
     /// Idle connections that gave up their buffers.

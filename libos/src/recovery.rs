@@ -1,0 +1,188 @@
+//! What smoltcp's loss recovery lacks: a retransmission for each hole that a
+//! partial acknowledgement shows (RFC 6582), and a probe when acknowledgements
+//! stop coming (after RFC 8985, 7) long before its own timeout of a second.
+//!
+//! Both make the engine retransmit its oldest segment the one way it offers:
+//! by showing it three duplicate acknowledgements.
+
+use crate::connection::Connection;
+use crate::stack::Stack;
+use crate::wire::{ACK, CONTROL_ROOM, Control, Segment, before};
+use smoltcp::time::{Duration, Instant};
+
+/// Shortest wait for an acknowledgement: more than peers delay theirs.
+const SHORTEST_PROBE: Duration = Duration::from_millis(100);
+/// Probes without an answer before the engine's own timeout takes over.
+const MOST_PROBES: u8 = 3;
+
+/// What is known of a connection's sent and unacknowledged bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Flight {
+    /// The first unacknowledged sequence number.
+    pub first: u32,
+    /// Just after the highest sequence number received.
+    pub received: u32,
+    /// Acknowledgements up to here belong to a loss that was noticed.
+    recover: Option<u32>,
+    duplicates: u8,
+    probes: u8,
+    /// When bytes were last acknowledged, or first sent after all were.
+    progress: Instant,
+    /// A sequence number whose round trip is being timed, and since when.
+    sample: Option<(u32, Instant)>,
+    /// Smoothed round-trip time in microseconds; 0: not known.
+    round_trip: u64,
+}
+
+impl Flight {
+    /// Nothing sent but what ends before `send_next`, nothing received from
+    /// `receive_next` on.
+    pub fn new(send_next: u32, receive_next: u32, now: Instant) -> Self {
+        Self {
+            first: send_next,
+            received: receive_next,
+            recover: None,
+            duplicates: 0,
+            probes: 0,
+            progress: now,
+            sample: None,
+            round_trip: 0,
+        }
+    }
+
+    /// Learns from a received segment. `window` is the room for what it may hold,
+    /// `same` says that it leaves the peer's window as it was. Returns true if it
+    /// shows a hole that has to be filled now.
+    #[inline]
+    pub fn received(
+        &mut self,
+        segment: &Segment,
+        send_next: u32,
+        window: u32,
+        same: bool,
+        now: Instant,
+    ) -> bool {
+        let end = segment.sequence.wrapping_add(segment.length());
+        if end.wrapping_sub(self.received) <= window {
+            self.received = end;
+        }
+        if segment.flags & ACK == 0 {
+            return false;
+        }
+        let acknowledged = segment.acknowledgement;
+        if before(self.first, acknowledged) && !before(send_next, acknowledged) {
+            self.first = acknowledged;
+            self.progress = now;
+            self.probes = 0;
+            self.duplicates = 0;
+            if let Some((sample, since)) = self.sample
+                && !before(acknowledged, sample)
+            {
+                let took = (now - since).total_micros().max(1);
+                self.round_trip = match self.round_trip {
+                    0 => took,
+                    before => before - before / 8 + took / 8,
+                };
+                self.sample = None;
+            }
+            return match self.recover {
+                Some(recover) if before(acknowledged, recover) => true,
+                _ => {
+                    self.recover = None;
+                    false
+                }
+            };
+        }
+        if acknowledged == self.first
+            && same
+            && segment.payload == segment.end
+            && self.first != send_next
+        {
+            self.duplicates = self.duplicates.saturating_add(1);
+            if self.duplicates == 3 && self.recover.is_none() {
+                self.recover = Some(send_next);
+                self.sample = None;
+            }
+        }
+        false
+    }
+
+    /// Notes that bytes up to `end` were sent for the first time.
+    #[inline]
+    pub fn sent(&mut self, before: u32, end: u32, now: Instant) {
+        if self.first == before {
+            self.progress = now;
+        }
+        if self.sample.is_none() && self.recover.is_none() {
+            self.sample = Some((end, now));
+        }
+    }
+
+    /// When a probe is due, if bytes are in flight.
+    #[inline]
+    pub fn probe_at(&self, send_next: u32) -> Option<Instant> {
+        if self.first == send_next || self.probes >= MOST_PROBES {
+            return None;
+        }
+        let wait = Duration::from_micros(2 * self.round_trip).max(SHORTEST_PROBE);
+        Some(self.progress + wait * (1 << self.probes))
+    }
+}
+
+impl Connection {
+    /// When this connection sends a probe. A peer without room is asked by the
+    /// engine's own probes.
+    pub fn probe_at(&self) -> Option<Instant> {
+        if self.window == 0 {
+            return None;
+        }
+        self.flight.probe_at(self.send_next)
+    }
+}
+
+impl Stack {
+    /// Retransmits the oldest segment if no acknowledgement has come for too long.
+    pub(crate) fn probe(&mut self, index: u32) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        if connection.probe_at().is_some_and(|at| at <= now) {
+            let flight = &mut connection.flight;
+            flight.probes += 1;
+            flight.sample = None;
+            flight.recover = Some(connection.send_next);
+            self.statistics.probes += 1;
+            self.retransmit(index);
+        }
+    }
+
+    /// Makes a connection's engine send its oldest unacknowledged segment again.
+    pub(crate) fn retransmit(&mut self, index: u32) {
+        let Some(connection) = self.connections.get(index) else {
+            return;
+        };
+        let Some(engine) = connection.engine else {
+            return;
+        };
+        // The first one looks like a change of the window, and so starts the
+        // engine's count of duplicates anew.
+        let control = Control {
+            key: connection.key,
+            sequence: connection.flight.received,
+            acknowledgement: connection.flight.first.wrapping_sub(connection.offset),
+            flags: ACK,
+            window: connection.window ^ 1,
+            options: None,
+        };
+        let mut packet = [0; CONTROL_ROOM];
+        let packet = &mut packet[..control.length()];
+        control.emit(packet, true);
+        let (link, offset) = (connection.link, connection.offset);
+        for _ in 0..4 {
+            self.engines
+                .receive(engine, &mut self.vif, link, offset, packet, self.now);
+        }
+        self.touch(index);
+    }
+}
