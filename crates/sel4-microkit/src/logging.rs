@@ -67,7 +67,12 @@ impl Log for SingleThread<RingLogger> {
             wake_console();
         } else {
             // A system without a console, on a kernel that prints.
-            crate::debug_println!("{}: {}{}", name(), level_text(record.level()), record.args());
+            crate::debug_println!(
+                "{}: {}{}",
+                name(),
+                level_text(record.level()),
+                record.args()
+            );
         }
     }
 
@@ -111,11 +116,11 @@ pub fn panicked(information: &PanicInfo<'_>) -> ! {
             Writer::new(region).write(line);
             wake_console();
         }
-        if *kernel_printing.get() != 0 {
-            for byte in line {
-                sel4::syscall::debug_put_char(*byte);
-            }
-        }
+        debug_write(format_args!(
+            "{}: {}",
+            name(),
+            core::str::from_utf8(line).unwrap_or("?\n")
+        ));
     }
     // SAFETY: the instruction raises an exception and does nothing else.
     unsafe { core::arch::asm!("ud2", options(noreturn, nostack)) }

@@ -1,0 +1,82 @@
+//! Timer, console and crash reports, on a system of just these and a client.
+
+use std::time::Duration;
+
+use segue_qemu::Running;
+use segue_system_tests::TestMachine;
+
+/// Longer than anything here takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn boot() -> Running {
+    let machine = TestMachine::machine("timer").start();
+    machine.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn expect(machine: &Running, text: &str) -> String {
+    let line = machine.console().wait_for(text, LIMIT);
+    line.unwrap_or_else(|error| panic!("{error}")).text
+}
+
+#[test]
+fn every_timeout_comes_and_a_panic_is_reported_with_its_callers() {
+    let machine = boot();
+    for wanted in ["0", "1", "100", "1000", "20000", "100000"] {
+        expect(&machine, &format!("ticker: {wanted} us took "));
+    }
+    expect(&machine, "ticker: warning: done");
+    expect(&machine, ": as asked for");
+    expect(&machine, "ticker was stopped: ");
+    // The program's own entry is the outermost function of the backtrace.
+    expect(&machine, " _start+0x");
+    let text = machine.console().text();
+    let (before, after) = text
+        .split_once("ticker was stopped: ")
+        .expect("it was waited for");
+    assert!(
+        before.contains("ticker: panicked at "),
+        "the panic's message comes first"
+    );
+    assert!(
+        after.contains("segue_ticker::"),
+        "functions have names:\n{after}"
+    );
+    // A refused call or a signal for a cancelled timeout would have ended it earlier.
+    assert_eq!(text.matches(" us took ").count(), 6);
+}
+
+#[test]
+fn the_operator_is_answered_while_a_protection_domain_is_stopped() {
+    let mut machine = boot();
+    expect(&machine, "ticker was stopped: ");
+    expect(&machine, " _start+0x");
+    // A correction, then the command.
+    machine
+        .type_in(b"sx\x7ftatus\r")
+        .expect("the console takes input");
+    let answered = machine
+        .console()
+        .wait_for_after(before, "MiB of memory are free.", LIMIT);
+    answered.unwrap_or_else(|error| panic!("{error}"));
+    let text = machine.console().text();
+    let state = |name: &str| {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{name:<20} ")));
+        let mut words = line
+            .unwrap_or_else(|| panic!("no {name} in:\n{text}"))
+            .split_whitespace();
+        (words.nth(1), words.last())
+    };
+    assert_eq!(
+        state("ticker"),
+        (Some("stopped"), Some("1")),
+        "state and faults"
+    );
+    assert_eq!(state("timer"), (Some("running"), Some("0")));
+    assert_eq!(state("console"), (Some("running"), Some("0")));
+    machine
+        .type_in(b"nonsense\r")
+        .expect("the console takes input");
+    expect(&machine, "There is no command \"nonsense\".");
+}
