@@ -25,7 +25,7 @@ const ICMP: usize = 8;
 /// What is to be done with a received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It goes to these applications; at least one.
+    /// It goes to these applications: at least one, all up.
     Deliver(Applications),
     /// It goes nowhere.
     Drop(IngressDrop),
@@ -43,7 +43,10 @@ pub fn demultiplex(
     frame_length: usize,
 ) -> Decision {
     match decide(directory, up, header, frame_length) {
-        Ok(applications) => Decision::Deliver(applications),
+        Ok(applications) => match applications & up {
+            0 => Decision::Drop(IngressDrop::ChannelDown),
+            applications => Decision::Deliver(applications),
+        },
         // What lies beyond the header at hand may lie inside the frame.
         Err(Refusal::Short) if header.len() < frame_length.min(LONG_HEADER) => Decision::Longer,
         Err(Refusal::Short) => Decision::Drop(IngressDrop::Malformed),
@@ -257,11 +260,10 @@ fn by_port(
 
 /// The one of those that have an address that answers for all of them.
 fn responder(identity: &Identity, up: Applications) -> Result<Applications, Refusal> {
-    let candidates = identity.sharers & up;
-    if candidates == 0 {
-        return Err(IngressDrop::ChannelDown.into());
+    match identity.sharers & up {
+        0 => Err(IngressDrop::ChannelDown.into()),
+        candidates => Ok(1 << candidates.trailing_zeros()),
     }
-    Ok(1 << candidates.trailing_zeros())
 }
 
 /// The 16-bit number at `offset`, of what is `length` bytes long but may be cut.
