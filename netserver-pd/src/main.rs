@@ -158,7 +158,7 @@ impl NetworkServer {
         let server = &mut self.server;
         self.card
             .function()
-            .take_outstanding(|token| server.abandon(token));
+            .take_outstanding(|token| server.complete(token));
         // The reset makes igb-pf enable the function again, and say so.
         self.card = Card::new(new_function(self.registers, self.memory));
     }

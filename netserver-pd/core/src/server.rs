@@ -403,25 +403,21 @@ impl Server {
     }
 
     fn reclaim<N: Nic>(&mut self, nic: &mut N) {
-        nic.reclaim(|token| {
-            complete(
-                &mut self.links,
-                &mut self.headers,
-                &mut self.unpublished,
-                token,
-            )
-        });
+        nic.reclaim(|token| self.complete(token));
     }
 
-    /// Says that the network card will not read this frame again: for a card
-    /// that was stopped before it completed it.
-    pub fn abandon(&mut self, token: Token) {
-        complete(
-            &mut self.links,
-            &mut self.headers,
-            &mut self.unpublished,
-            token,
-        );
+    /// Says that the network card will not read this frame again: also for a
+    /// card that was stopped before it sent it.
+    pub fn complete(&mut self, token: Token) {
+        self.headers.release();
+        if let Some(link) = self.links.get_mut(usize::from(token.application)) {
+            link.channel.complete(token.ticket);
+            self.unpublished |= 1 << token.application;
+            if !link.channel.is_up() {
+                // It may have waited for this to be opened anew.
+                self.active |= 1 << token.application;
+            }
+        }
     }
 
     /// Tells active applications that the server is about to sleep, and looks
@@ -509,19 +505,6 @@ enum Sent {
     Full,
     /// A frame of this length was dropped.
     Dropped(EgressDrop, usize),
-}
-
-fn complete(
-    links: &mut [Link],
-    headers: &mut HeaderBuffers,
-    unpublished: &mut Applications,
-    token: Token,
-) {
-    headers.release();
-    if let Some(link) = links.get_mut(usize::from(token.application)) {
-        link.channel.complete(token.ticket);
-        *unpublished |= 1 << token.application;
-    }
 }
 
 /// The indices of the applications in a set.
