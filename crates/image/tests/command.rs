@@ -196,3 +196,19 @@ fn what_is_not_the_description_s_fault_is_told_apart() {
         "system.xml:2:3: this is not UTF-8: save the file as UTF-8\n"
     );
 }
+
+#[test]
+fn too_few_capability_slots_are_reported_at_the_machine() {
+    let folder = Folder::new("slots");
+    folder.describe(
+        "<system>\n<machine memory='2G'/>\n<memory_region name='m' size='768M'/>\n\
+         <protection_domain name='a'><program_image path='segue-timer'/>\
+         <map mr='m' vaddr='0x40000000'/></protection_domain>\n</system>",
+    );
+    let output = folder.run("output", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = errors(&output);
+    assert!(errors.starts_with("system.xml:2:1: "), "{errors}");
+    assert!(errors.contains("slots"), "{errors}");
+    assert!(!folder.0.join("output").exists());
+}

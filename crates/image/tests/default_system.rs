@@ -2,7 +2,12 @@
 
 mod support;
 
+use segue_frame_channel::config::{ClientConfig, ServerTable};
 use segue_image::model::System;
+use segue_log_ring::config::RingTable;
+use segue_pci_driver::config::DeviceTable;
+use segue_portmap_core::config::OwnerTable;
+use zerocopy::FromBytes;
 
 fn default_system() -> System {
     let text = support::DEFAULT_SYSTEM;
@@ -27,14 +32,134 @@ fn default_system() -> System {
     }
 }
 
+/// The bytes that the builder writes over a symbol.
+fn patch<'s>(system: &'s System, pd: &str, symbol: &str) -> &'s [u8] {
+    let mut domains = system.protection_domains.iter();
+    let domain = domains.find(|domain| domain.name == pd).unwrap();
+    let mut patches = domain.patches.iter();
+    let patch = patches.find(|patch| patch.symbol == symbol);
+    &patch.unwrap_or_else(|| panic!("{symbol} of {pd}")).bytes
+}
+
+/// Where a protection domain sees a region, and whether it may write it.
+fn map(system: &System, pd: &str, region: &str) -> (u64, bool) {
+    let mut domains = system.protection_domains.iter();
+    let domain = domains.find(|domain| domain.name == pd).unwrap();
+    let mut maps = domain.maps.iter();
+    let map = maps.find(|map| system.regions[map.region.0].name == region);
+    let map = map.unwrap_or_else(|| panic!("{region} in {pd}"));
+    (map.address, map.writable)
+}
+
 #[test]
-fn the_default_system_has_no_mistake() {
+fn the_default_system_is_read_the_same_each_time() {
     let system = default_system();
-    let text = format!("{system:#?}");
-    // For people: cargo test -- --nocapture
-    println!("{text}");
     assert_eq!(system.machine_memory, 256 << 20);
-    assert_eq!(text, format!("{:#?}", default_system()));
+    assert_eq!(format!("{system:#?}"), format!("{:#?}", default_system()));
+}
+
+#[test]
+fn both_ends_of_the_frame_channel_are_told_the_same() {
+    let system = default_system();
+    let bytes = patch(&system, "netserver", "frame_channels");
+    let server = ServerTable::read_from_bytes(bytes).unwrap();
+    let client = ClientConfig::read_from_bytes(patch(&system, "http", "frame_channel")).unwrap();
+    let owners = OwnerTable::read_from_bytes(patch(&system, "portmap", "port_owners")).unwrap();
+    let [application] = server.applications() else {
+        panic!("{} applications", server.count);
+    };
+    assert_eq!((application.name(), client.server()), ("http", "netserver"));
+    assert_eq!(application.mac, [0x52, 0x54, 0, 0x5e, 0x60, 0]);
+    assert_eq!(
+        (application.mac, application.ipv4),
+        (client.mac, client.ipv4)
+    );
+    assert_eq!((client.gateway, client.prefix_length), ([10, 0, 2, 2], 24));
+    assert_eq!((application.owner, client.owner), (1, 1));
+    assert_eq!((application.channel, client.channel), (60, 60));
+
+    let owner = owners.owner_of_channel(60).unwrap();
+    assert_eq!(
+        (owners.count, owner.owner, client.portmap_channel),
+        (1, 1, 59)
+    );
+
+    // Each region has one writer, and one address everywhere.
+    for (part, address, size, client_writes) in [
+        (
+            "client",
+            client.client_region,
+            client.client_region_size,
+            true,
+        ),
+        (
+            "server",
+            client.server_region,
+            client.server_region_size,
+            false,
+        ),
+        ("pool", client.pool, client.pool_size, true),
+    ] {
+        let name = format!("netserver.http.{part}");
+        assert_eq!(map(&system, "http", &name), (address, client_writes));
+        assert_eq!(map(&system, "netserver", &name), (address, !client_writes));
+        let mut regions = system.regions.iter();
+        assert_eq!(
+            regions.find(|region| region.name == name).unwrap().size,
+            size
+        );
+    }
+    assert_eq!(application.pool, client.pool);
+    let space = &system.io_address_spaces[0];
+    let pool = space.maps.iter().find(|map| map.address == client.pool);
+    assert!(!pool.unwrap().writable);
+    assert_eq!(space.function.to_string(), "00:13.0");
+}
+
+#[test]
+fn the_manager_and_the_owner_of_the_nic_know_where_everything_is() {
+    let system = default_system();
+    let bytes = patch(&system, "pcie", "pci_devices");
+    assert_eq!(bytes, patch(&system, "igb-pf", "pci_devices"));
+    let table = DeviceTable::read_from_bytes(bytes).unwrap();
+    let [nic] = table.devices().unwrap() else {
+        panic!("{} devices", table.device_count);
+    };
+    assert_eq!(
+        (nic.name(), nic.requester_id, nic.vf_count),
+        ("nic", 0x18, 7)
+    );
+    assert_eq!(
+        (nic.bars[0].address, nic.bars[0].size),
+        (0xe000_0000, 0x20000)
+    );
+    assert_eq!(nic.vf_mac(0), Some([0x52, 0x54, 0, 0x5e, 0x60, 0]));
+    let vf = table
+        .interrupts()
+        .unwrap()
+        .iter()
+        .find(|interrupt| interrupt.requester_id == 0x98)
+        .unwrap();
+    assert_eq!((vf.table_index, vf.vector), (0, 16));
+}
+
+#[test]
+fn the_console_reads_the_ring_that_each_other_writes() {
+    let system = default_system();
+    let table = RingTable::read_from_bytes(patch(&system, "console", "log_rings")).unwrap();
+    assert_eq!(table.rings().len(), system.protection_domains.len() - 1);
+    for ring in table.rings() {
+        let name = format!("log.{}", ring.name());
+        assert_eq!(map(&system, ring.name(), &name), (ring.address, true));
+        assert_eq!(map(&system, "console", &name), (ring.address, false));
+        let address = patch(&system, ring.name(), "log_ring");
+        assert_eq!(address, ring.address.to_le_bytes());
+    }
+    let to_console = system.channels.iter().filter(|channel| {
+        let [from, to] = &channel.ends;
+        Some(to.pd) == system.console && to.id == 61 && from.id == 61 && from.notify && !to.notify
+    });
+    assert_eq!(to_console.count(), table.rings().len());
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn files() -> TestFiles {
         ("port_owners", segue_portmap_core::config::OWNER_TABLE_SIZE),
         ("log_rings", size_of::<segue_log_ring::config::RingTable>()),
     ];
-    let variables = [("x", 8), ("y", 8), ("wide", 16)];
+    let variables = [("x", 8), ("y", 8), ("port_table", 8), ("wide", 16)];
     let mut all: Vec<(&str, u64)> = variables.to_vec();
     all.extend(tables.map(|(name, size)| (name, size as u64)));
     let mut old = variables.to_vec();

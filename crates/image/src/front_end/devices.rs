@@ -1,20 +1,16 @@
-//! PCI devices: where their registers go, their virtual functions, and the
-//! references to both in the rest of the description.
+//! PCI devices: where their registers go, and their virtual functions.
 
 use std::collections::HashMap;
 
 use roxmltree::Node;
 use segue_pci_driver::address::RequesterId;
-use segue_pci_driver::config::{self, BarPlacement, DeviceTable, Interrupt};
-use zerocopy::IntoBytes;
+use segue_pci_driver::config::{self, BarPlacement};
 
 use super::Draft;
 use super::layout::PAGE;
-use super::patches::Reason;
 use super::regions::memory_ranges;
 use super::value::{Value, attribute, children};
-use crate::diagnostics::{Diagnostics, suggestion};
-use crate::model::{self, IrqSource, PciFunction, PdIndex, RegionIndex};
+use crate::model::PciFunction;
 use crate::number;
 
 /// MAC addresses that an 82576 can tell apart: its receive address registers
@@ -27,43 +23,20 @@ const VIRTUAL_BAR_END: u64 = 1 << 32;
 
 /// What the passes know of a device.
 pub(super) struct DeviceNotes {
-    name: String,
-    at: usize,
-    manager: Option<usize>,
-    owner: Option<usize>,
+    pub(super) name: String,
+    pub(super) at: usize,
+    pub(super) manager: Option<usize>,
+    pub(super) owner: Option<usize>,
     /// What the drivers' table will say.
-    entry: config::Device,
+    pub(super) entry: config::Device,
     /// Whether function addresses computed from `entry` are right.
-    functions_known: bool,
+    pub(super) functions_known: bool,
     /// Where each BAR's address is stated.
-    bar_at: [usize; config::BAR_COUNT],
+    pub(super) bar_at: [usize; config::BAR_COUNT],
     /// Where each virtual BAR's address is stated.
-    vf_bar_at: [usize; config::BAR_COUNT],
+    pub(super) vf_bar_at: [usize; config::BAR_COUNT],
     /// MAC addresses in use and who has them.
-    macs: Vec<[u8; 6]>,
-}
-
-/// A register window of a device.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct BarReference {
-    /// The device.
-    device: usize,
-    /// Whose it is.
-    function: Function,
-    /// The BAR's number.
-    bar: usize,
-    /// Bytes the window has; unknown for the physical function's.
-    size: Option<u64>,
-}
-
-/// A device's function, as a reference in the description names it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Function {
-    Physical,
-    /// One virtual function.
-    Virtual(usize),
-    /// All virtual functions.
-    AllVirtual,
+    pub(super) macs: Vec<[u8; 6]>,
 }
 
 impl Draft<'_, '_> {
@@ -377,415 +350,19 @@ impl Draft<'_, '_> {
             );
         }
     }
-
-    fn function_address(&mut self, value: Value<'_>) -> Option<PciFunction> {
-        let read = number::pci_function(value.text);
-        if read.is_none() {
-            self.diagnostics.error(
-                value.at,
-                format!(
-                    "{}=\"{}\" is not a PCI function: write bus:device.function like 00:03.0",
-                    value.name, value.text
-                ),
-            );
-        }
-        read
-    }
-
-    /// The function that `value` names: `00:03.0`, `nic` or `nic.vf0`.
-    pub(super) fn function(&mut self, value: Value<'_>) -> Option<PciFunction> {
-        if let Some(function) = number::pci_function(value.text) {
-            return Some(function);
-        }
-        if self.devices.is_empty() || value.text.contains(':') {
-            return self.function_address(value);
-        }
-        let (device, rest) = self.device_reference(value)?;
-        let known = self.devices[device].functions_known;
-        let entry = self.devices[device].entry;
-        let id = match rest {
-            None => RequesterId(entry.requester_id),
-            Some(rest) => match self.function_part(value, device, rest)? {
-                Function::Physical => RequesterId(entry.requester_id),
-                Function::Virtual(index) => entry.vf_requester_id(index)?,
-                Function::AllVirtual => {
-                    self.diagnostics.error(
-                        value.at,
-                        format!(
-                            "\"{}\" names no single function: write {}.vf0 or another number",
-                            value.text, self.devices[device].name
-                        ),
-                    );
-                    return None;
-                }
-            },
-        };
-        known.then(|| model_function(id))
-    }
-
-    /// The MAC address that `value` states or names: `nic.vf0`.
-    pub(super) fn mac(&mut self, value: Value<'_>) -> Option<[u8; 6]> {
-        if value.text.contains(':') || self.devices.is_empty() {
-            return value.mac(&mut self.diagnostics);
-        }
-        let (device, rest) = self.device_reference(value)?;
-        let entry = self.devices[device].entry;
-        if let Some(rest) = rest
-            && let Function::Virtual(index) = self.function_part(value, device, rest)?
-        {
-            let mac = entry.vf_mac(index);
-            if mac.is_none() {
-                self.diagnostics.error(
-                    value.at,
-                    format!(
-                        "virtual function {index} of \"{}\" has no MAC address: add <vf index=\"{index}\" mac=\"...\"/> to its <pci_device>",
-                        self.devices[device].name
-                    ),
-                );
-            }
-            return mac;
-        }
-        self.diagnostics.error(
-            value.at,
-            format!(
-                "\"{}\" names no virtual function: write {}.vf0 or a MAC address",
-                value.text, self.devices[device].name
-            ),
-        );
-        None
-    }
-
-    /// The physical address that `value` states or names: `nic.bar0`,
-    /// `nic.vf0.bar0` or, for those of all virtual functions, `nic.vf.bar0`.
-    pub(super) fn physical_address(
-        &mut self,
-        value: Value<'_>,
-    ) -> Option<(u64, Option<BarReference>)> {
-        let starts_with_digit = value.text.starts_with(|first: char| first.is_ascii_digit());
-        if starts_with_digit || self.devices.is_empty() {
-            return value
-                .number(&mut self.diagnostics)
-                .map(|address| (address, None));
-        }
-        let (device, rest) = self.device_reference(value)?;
-        let name = self.devices[device].name.clone();
-        let rest = rest.unwrap_or_default();
-        let (function, bar) = match rest.split_once('.') {
-            Some((function, bar)) => (self.function_part(value, device, function)?, bar),
-            None => (Function::Physical, rest),
-        };
-        let number = bar
-            .strip_prefix("bar")
-            .and_then(number::number)
-            .and_then(|number| usize::try_from(number).ok())
-            .filter(|number| *number < config::BAR_COUNT);
-        let Some(bar) = number else {
-            self.diagnostics.error(
-                value.at,
-                format!(
-                    "\"{}\" names no registers: write {name}.bar0, {name}.vf0.bar0 or {name}.vf.bar0",
-                    value.text
-                ),
-            );
-            return None;
-        };
-        let notes = &self.devices[device];
-        let entry = &notes.entry;
-        let (placement, written, attribute, size) = match function {
-            Function::Physical => (Some(entry.bars[bar]), notes.bar_at[bar], "bar", None),
-            Function::Virtual(index) => (
-                entry.vf_bar(index, bar),
-                notes.vf_bar_at[bar],
-                "vf_bar",
-                Some(entry.vf_bars[bar].size),
-            ),
-            Function::AllVirtual => (
-                Some(entry.vf_bars[bar]),
-                notes.vf_bar_at[bar],
-                "vf_bar",
-                entry.vf_bars[bar]
-                    .size
-                    .checked_mul(u64::from(entry.vf_count)),
-            ),
-        };
-        match placement.filter(|placement| placement.address != 0) {
-            Some(placement) => Some((
-                placement.address,
-                Some(BarReference {
-                    device,
-                    function,
-                    bar,
-                    size,
-                }),
-            )),
-            None => {
-                // Written but wrong is reported there.
-                if written == 0 {
-                    self.diagnostics.error(
-                        value.at,
-                        format!(
-                            "it is not said where \"{}\" is: add {attribute}{bar}=\"...\" to the <pci_device> \"{name}\"",
-                            value.text
-                        ),
-                    );
-                }
-                None
-            }
-        }
-    }
-
-    /// Splits a reference into its device and the rest behind the first dot.
-    fn device_reference<'a>(&mut self, value: Value<'a>) -> Option<(usize, Option<&'a str>)> {
-        let (name, rest) = match value.text.split_once('.') {
-            Some((name, rest)) => (name, Some(rest)),
-            None => (value.text, None),
-        };
-        let found = self
-            .devices
-            .iter()
-            .position(|device| device.name == name && !name.is_empty());
-        if found.is_none() {
-            let names = self.devices.iter().map(|device| device.name.as_str());
-            let hint = suggestion(name, names);
-            self.diagnostics.error(
-                value.at,
-                format!(
-                    "{}=\"{}\" names no PCI device{hint}",
-                    value.name, value.text
-                ),
-            );
-        }
-        found.map(|index| (index, rest))
-    }
-
-    /// Reads `vf3` or `vf`.
-    fn function_part(&mut self, value: Value<'_>, device: usize, part: &str) -> Option<Function> {
-        let notes = &self.devices[device];
-        let count = usize::from(notes.entry.vf_count);
-        let number = part.strip_prefix("vf");
-        match number {
-            Some("") => return Some(Function::AllVirtual),
-            Some(digits) if digits.chars().all(|digit| digit.is_ascii_digit()) => {
-                match digits.parse::<usize>() {
-                    Ok(index) if index < count => return Some(Function::Virtual(index)),
-                    // What vfs says is wrong or missing is reported there.
-                    _ if !notes.functions_known => return None,
-                    _ => {}
-                }
-            }
-            _ => {}
-        }
-        let name = &notes.name;
-        let hint = match count {
-            0 => {
-                format!("\"{name}\" has no virtual functions, add vfs=\"...\" to its <pci_device>")
-            }
-            1 => format!("\"{name}\" has {name}.vf0"),
-            _ => format!("\"{name}\" has {name}.vf0 to {name}.vf{}", count - 1),
-        };
-        self.diagnostics.error(
-            value.at,
-            format!("\"{}\" names no function: {hint}", value.text),
-        );
-        None
-    }
-
-    /// Fills the drivers' tables: regions tell how large the registers are,
-    /// interrupts which messages the functions send.
-    pub(super) fn expand_device_tables(&mut self) {
-        self.measure_bars();
-        self.check_bar_overlaps();
-        let tables_wanted: Vec<usize> = (0..self.domains.len())
-            .filter(|&domain| {
-                self.devices
-                    .iter()
-                    .any(|device| device.manager == Some(domain) || device.owner == Some(domain))
-            })
-            .collect();
-        for domain in tables_wanted {
-            let (table, at) = self.device_table(domain);
-            if let Some((table, at)) = table.zip(at) {
-                self.patch(
-                    domain,
-                    at,
-                    "pci_devices",
-                    table.as_bytes().to_vec(),
-                    Reason::Table {
-                        element: "pci_device",
-                        declare: "pci_devices: DeviceTable = DeviceTable::EMPTY",
-                    },
-                );
-            }
-        }
-        for (position, device) in self.devices.iter().enumerate() {
-            let (Some(manager), Some(owner)) = (device.manager, device.owner) else {
-                continue;
-            };
-            let entry = &device.entry;
-            let registers = |wanted: &dyn Fn(Function) -> bool| -> Vec<RegionIndex> {
-                let regions = self.regions.iter().enumerate();
-                regions
-                    .filter(|(_, notes)| {
-                        notes.bar.is_some_and(|reference| {
-                            reference.device == position && wanted(reference.function)
-                        })
-                    })
-                    .map(|(index, _)| RegionIndex(index))
-                    .collect()
-            };
-            self.system.devices.push(model::Device {
-                name: device.name.clone(),
-                function: model_function(RequesterId(entry.requester_id)),
-                manager: PdIndex(manager),
-                owner: PdIndex(owner),
-                registers: registers(&|function| !matches!(function, Function::Virtual(_))),
-                virtual_functions: (0..usize::from(entry.vf_count))
-                    .filter_map(|index| {
-                        Some(model::VirtualFunction {
-                            function: model_function(entry.vf_requester_id(index)?),
-                            mac: entry.vf_mac(index),
-                            registers: registers(&|function| function == Function::Virtual(index)),
-                        })
-                    })
-                    .collect(),
-            });
-        }
-    }
-
-    /// The table of all devices that `domain` manages or owns.
-    fn device_table(&mut self, domain: usize) -> (Option<DeviceTable>, Option<usize>) {
-        let mut table = DeviceTable::EMPTY;
-        let mut at = None;
-        let mut fits = true;
-        for device in &self.devices {
-            if device.manager != Some(domain) && device.owner != Some(domain) {
-                continue;
-            }
-            at = at.or(Some(device.at));
-            fits &= table.add_device(device.entry);
-            for irq in self
-                .system
-                .protection_domains
-                .iter()
-                .flat_map(|domain| &domain.irqs)
-            {
-                let IrqSource::Msi { function, handle } = irq.source else {
-                    continue;
-                };
-                let id = requester_id(function);
-                if id != device.entry.requester_id && virtual_index(&device.entry, id).is_none() {
-                    continue;
-                }
-                let interrupt = Interrupt {
-                    requester_id: id,
-                    table_index: handle,
-                    vector: u32::from(irq.vector),
-                };
-                if !table.add_interrupt(interrupt) && fits {
-                    fits = false;
-                    self.diagnostics.error(
-                        device.at,
-                        format!(
-                            "the devices have more interrupts than the {} that the drivers' table holds",
-                            config::MAX_INTERRUPTS
-                        ),
-                    );
-                }
-            }
-        }
-        (fits.then_some(table), at)
-    }
-
-    /// Notes how many bytes of each BAR the regions map, and checks those whose
-    /// size is known.
-    fn measure_bars(&mut self) {
-        for (region, notes) in self.system.regions.iter().zip(&self.regions) {
-            let Some(reference) = notes.bar.filter(|_| notes.size_known) else {
-                continue;
-            };
-            match reference.size {
-                Some(size) if region.size > size => self.diagnostics.error(
-                    notes.physical_at,
-                    format!(
-                        "the region of {:#x} bytes is larger than these registers, which have {size:#x}: make it smaller",
-                        region.size
-                    ),
-                ),
-                _ => {}
-            }
-            if reference.function == Function::Physical {
-                let bar = &mut self.devices[reference.device].entry.bars[reference.bar];
-                bar.size = bar.size.max(region.size);
-            }
-        }
-    }
-
-    /// Reports registers that are placed over each other.
-    fn check_bar_overlaps(&mut self) {
-        let mut windows: Vec<(u64, u64, usize, String)> = Vec::new();
-        for device in &self.devices {
-            let count = u64::from(device.entry.vf_count);
-            let physical = device.entry.bars.iter().zip(device.bar_at);
-            let virtual_ones = device.entry.vf_bars.iter().zip(device.vf_bar_at);
-            for (bar, (placement, at)) in physical.enumerate() {
-                if placement.address != 0 {
-                    let end = placement.address + placement.size.max(PAGE);
-                    windows.push((
-                        placement.address,
-                        end,
-                        at,
-                        format!("{}.bar{bar}", device.name),
-                    ));
-                }
-            }
-            for (bar, (placement, at)) in virtual_ones.enumerate() {
-                if placement.address != 0 {
-                    let end = placement.address + placement.size * count;
-                    let name = format!("{}.vf.bar{bar}", device.name);
-                    windows.push((placement.address, end, at, name));
-                }
-            }
-        }
-        report_overlaps(&mut windows, &mut self.diagnostics);
-    }
-}
-
-fn report_overlaps(windows: &mut [(u64, u64, usize, String)], diagnostics: &mut Diagnostics<'_>) {
-    windows.sort();
-    for index in 1..windows.len() {
-        let (first, second) = (&windows[index - 1], &windows[index]);
-        if second.0 < first.1 {
-            let (later, earlier) = match first.2 < second.2 {
-                true => (second, first),
-                false => (first, second),
-            };
-            diagnostics.error(
-                later.2,
-                format!(
-                    "{} at {:#x} to {:#x} lies over {} at {:#x} to {:#x}: move one of them",
-                    later.3,
-                    later.0,
-                    later.1 - 1,
-                    earlier.3,
-                    earlier.0,
-                    earlier.1 - 1
-                ),
-            );
-        }
-    }
 }
 
 /// The number of the virtual function `id` of a device, if it is one.
-fn virtual_index(device: &config::Device, id: u16) -> Option<usize> {
+pub(super) fn virtual_index(device: &config::Device, id: u16) -> Option<usize> {
     (0..usize::from(device.vf_count))
         .find(|&index| device.vf_requester_id(index) == Some(RequesterId(id)))
 }
 
-fn requester_id(function: PciFunction) -> u16 {
+pub(super) fn requester_id(function: PciFunction) -> u16 {
     u16::from(function.bus) << 8 | u16::from(function.device) << 3 | u16::from(function.function)
 }
 
-fn model_function(id: RequesterId) -> PciFunction {
+pub(super) fn model_function(id: RequesterId) -> PciFunction {
     let address = id.address();
     PciFunction {
         bus: address.bus(),

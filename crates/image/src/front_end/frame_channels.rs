@@ -82,7 +82,8 @@ impl Draft<'_, '_> {
             let bytes = table.as_bytes().to_vec();
             self.patch(server, at, "frame_channels", bytes, reason);
         }
-        for (portmap, _, at, table) in tables.portmaps {
+        for (portmap, server, at, table) in tables.portmaps {
+            self.check_port_table(portmap, server, at);
             let reason = Reason::Table {
                 element: "frame_channel",
                 declare: "port_owners: OwnerTable = OwnerTable::EMPTY",

@@ -8,11 +8,15 @@
 
 mod channels;
 mod console;
+mod device_tables;
 mod devices;
 mod domains;
 mod frame_channels;
+mod interrupts;
 pub(crate) mod layout;
 mod patches;
+mod port_tables;
+mod references;
 mod regions;
 pub(crate) mod schema;
 mod spaces;
@@ -135,7 +139,7 @@ struct RegionNotes {
     /// Where its physical address is stated.
     physical_at: usize,
     /// The register window of a device that it lies in.
-    bar: Option<devices::BarReference>,
+    bar: Option<references::BarReference>,
 }
 
 /// What the passes know of a protection domain besides the model.
@@ -157,6 +161,16 @@ struct DomainNotes {
     io_port_ids: BTreeMap<u8, usize>,
     /// Symbols patched, and where.
     patched: HashMap<String, usize>,
+    /// Maps whose address a variable receives.
+    named_maps: Vec<NamedMap>,
+}
+
+/// A map whose address a variable receives.
+struct NamedMap {
+    symbol: String,
+    region: RegionIndex,
+    writable: bool,
+    at: usize,
 }
 
 /// What the passes know of an IO address space besides the model.
