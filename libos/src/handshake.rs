@@ -243,9 +243,18 @@ impl Stack {
             if segment.sequence == handshake.theirs {
                 self.send_synchronize(index);
             } else {
-                // The peer has started anew; it had nothing from us to lose.
-                self.drop_handshake(index);
-                self.stray_segment(frame, segment, None);
+                // Forged, or the peer has started anew: then it answers with a RST
+                // (RFC 5961, 4).
+                let control = Control {
+                    key: handshake.key,
+                    sequence: handshake.ours.wrapping_add(1),
+                    acknowledgement: next,
+                    flags: ACK,
+                    window: 0,
+                    options: None,
+                };
+                let link = handshake.link;
+                self.send_control(&link, &control);
             }
             return true;
         }

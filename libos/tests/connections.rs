@@ -254,7 +254,7 @@ fn more_busy_connections_than_buffers() {
     let handles: Vec<_> = (0..32)
         .map(|index| world.connect(SERVE, 10_000 + index))
         .collect();
-    let mut sent = vec![false; 32];
+    let mut sent = [false; 32];
     let mut received = vec![0u64; 32];
     let done = world.run(120, |world| {
         for (index, &handle) in handles.iter().enumerate() {
