@@ -20,8 +20,8 @@ use segue_libos::{
     BufferSizes, Config, ConnectionId, Event, FrameChannel, Instant, ListenOptions, Stack, Vif,
 };
 use sel4_microkit::{
-    Channel, ChannelSet, Clock, Handler, Infallible, channel, private_region, private_region_at,
-    protection_domain, region, region_at, var,
+    Channel, ChannelSet, Clock, Handler, Infallible, channel, hardware_random, private_region,
+    private_region_at, protection_domain, region, region_at, var,
 };
 
 use crate::snapshot::Machine;
@@ -94,17 +94,12 @@ fn start_network(config: &'static ClientConfig, clock: &Clock) -> Stack {
     let backend = FrameChannel::new(channel, config.server(), Box::new(move || server.notify()));
     let address = Ipv4Addr::from(config.ipv4);
     let gateway = Ipv4Addr::from(config.gateway);
-    let started = clock.now_nanoseconds();
     let settings = Config {
         hardware_address: config.mac,
         address,
         prefix_length: config.prefix_length,
         gateway: (!gateway.is_unspecified()).then_some(gateway),
-        // There is no source of randomness but the time at which we got here.
-        seed: [
-            started.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15,
-            clock.now_nanoseconds(),
-        ],
+        seed: seed(clock),
         maximum_connections: MAXIMUM_CONNECTIONS,
         buffer_memory: BUFFER_MEMORY,
         maximum_time_wait: 4096,
@@ -121,6 +116,15 @@ fn start_network(config: &'static ClientConfig, clock: &Clock) -> Stack {
         Err(error) => log::error!("cannot listen on {address}:{PORT}: {error}"),
     }
     stack
+}
+
+/// Two numbers that nobody outside can guess: sequence numbers come from them.
+fn seed(clock: &Clock) -> [u64; 2] {
+    if let (Some(first), Some(second)) = (hardware_random(), hardware_random()) {
+        return [first, second];
+    }
+    log::warn!("the processor has no random numbers: TCP's sequence numbers can be guessed");
+    [clock.now_nanoseconds(), !clock.now_nanoseconds()]
 }
 
 impl Application {
