@@ -50,6 +50,7 @@ fn the_operator_is_answered_while_a_protection_domain_is_stopped() {
     let mut machine = boot();
     expect(&machine, "ticker was stopped: ");
     expect(&machine, " _start+0x");
+    let before = machine.console().position();
     // A correction, then the command.
     machine
         .type_in(b"sx\x7ftatus\r")

@@ -76,6 +76,7 @@ mod logging;
 mod memory;
 mod message;
 mod patched;
+mod random;
 mod symbols;
 
 pub use channel::{Channel, ChannelSet, IrqAckError};
@@ -88,6 +89,7 @@ pub use message::{
     MessageInfo, MessageLabel, MessageRegisterValue, get_mr, set_mr, with_msg_bytes, with_msg_regs,
 };
 pub use patched::Patched;
+pub use random::hardware_random;
 pub use sel4_microkit_abi as abi;
 pub use sel4_microkit_macros::{private_region, protection_domain, region};
 pub use symbols::{pd_is_passive, pd_name};
