@@ -75,9 +75,9 @@ impl Handler for Ticker {
             "signal on {}",
             channels.display()
         );
-        // The kernel measures the counter's frequency once, at boot, and a busy
-        // host can make that some percent wrong.
-        assert!(passed >= wanted / 4 * 3, "{passed} us instead of {wanted}");
+        // The kernel measures the counter's frequency once, at boot; in an
+        // emulated machine on a busy host that was seen to be a third wrong.
+        assert!(passed >= wanted / 2, "{passed} us instead of {wanted}");
         log::info!("{wanted} us took {passed} us");
         self.step += 1;
         if self.step < TIMEOUTS.len() {
