@@ -136,7 +136,10 @@ fn pools_get_their_addresses_and_nothing_else() {
     assert_eq!(device.get(0x0020), 1 << 28 | 0x0420_1340);
     assert_eq!(device.get(0x1514), 0x8000_0011);
     assert_eq!(device.get(0x1740), 0x8000);
-    assert_eq!((device.get(0x00d0), device.get(0x1524), device.get(0x152c)), (0x104, 1, 1));
+    assert_eq!(
+        (device.get(0x00d0), device.get(0x1524), device.get(0x152c)),
+        (0x104, 1, 1)
+    );
     assert_eq!(device.get(0x0018) & 1 << 14, 1 << 14);
     assert_eq!(device.get(0x0400) & 0xa, 0xa);
     assert_eq!(device.get(0x0100), 1 << 1 | 1 << 15 | 1 << 26);

@@ -148,7 +148,8 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
     ///
     /// # Errors
     ///
-    /// If the function does not answer, or `configuration` or `memory` do not suit it.
+    /// If `configuration` or `memory` do not suit the function. Whether it is there at all
+    /// shows in [`VirtualFunction::start`] only, so that a program can wait for a NIC that never comes.
     pub fn new(registers: M, memory: D, configuration: Configuration) -> Result<Self, Error> {
         let layout = Layout::new(&configuration)?;
         if memory.len() < layout.end {
@@ -159,9 +160,6 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
         }
         if !memory.device_address().is_multiple_of(4096) {
             return Err(Error::MemoryUnaligned(memory.device_address()));
-        }
-        if STATUS_REGISTER.read(&registers).get() == u32::MAX {
-            return Err(Error::NotPresent);
         }
         INTERRUPT_MASK_CLEAR.write(&registers, ALL_INTERRUPTS);
         CONTROL_REGISTER.modify(&registers, CONTROL::RESET::SET);

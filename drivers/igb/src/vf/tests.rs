@@ -592,11 +592,25 @@ fn bad_setups_are_refused() {
         Some(Error::MemoryUnaligned(0x1008))
     );
     assert_eq!(error(&memory, Configuration::default()), None);
+}
+
+#[test]
+fn a_function_that_is_not_there_does_not_start() {
+    let device = SimulatedFunction::new();
     device.remove();
+    let memory = SimulatedMemory::new(0x1000, 0x10_0000);
+    let mut function = VirtualFunction::new(device, memory, Configuration::default()).unwrap();
+    assert_eq!(function.start(), Err(Error::NotPresent));
+    let fragment = Fragment {
+        device_address: 0x1000,
+        length: 60,
+    };
     assert_eq!(
-        error(&memory, Configuration::default()),
-        Some(Error::NotPresent)
+        function.transmit(&[fragment], None, 1),
+        Err((TransmitError::Full, 1))
     );
+    assert!(function.receive().is_none());
+    assert!(!function.unmask_interrupt());
 }
 
 proptest! {
