@@ -211,10 +211,13 @@ pub enum ServerCounter {
     DeviceDropped,
     /// Times the network card stopped answering and was started anew.
     DeviceRestarts,
+    /// Times received frames were left with the network card because the only
+    /// application's receive ring was full.
+    ReceivePauses,
 }
 
 impl ServerCounter {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::ReceivedFrames,
         Self::ReceivedBytes,
         Self::TransmittedFrames,
@@ -223,6 +226,7 @@ impl ServerCounter {
         Self::Wakeups,
         Self::DeviceDropped,
         Self::DeviceRestarts,
+        Self::ReceivePauses,
     ];
 }
 

@@ -62,6 +62,8 @@ pub struct Server {
     unpublished: Applications,
     /// Those to be notified before the server sleeps.
     unnotified: Applications,
+    /// The one for whose receive ring the network card has to wait, as a set.
+    awaited: Applications,
 }
 
 /// Buffers for copies of headers, used in turn: the network card completes
@@ -166,6 +168,7 @@ impl Server {
             up: 0,
             unpublished: all,
             unnotified: 0,
+            awaited: 0,
         })
     }
 
@@ -203,8 +206,11 @@ impl Server {
             if !self.may_sleep(nic) {
                 continue;
             }
-            // Completions are looked at when there is other work, too; only who
-            // waits for them needs an interrupt.
+            if self.awaited != 0 {
+                // Whoever makes room says so; until then there is nothing to be
+                // done with a received frame.
+                break;
+            }
             if !nic.unmask_interrupt(nic.outstanding() > 0) {
                 break;
             }
@@ -233,7 +239,11 @@ impl Server {
     }
 
     fn receive<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
+        self.awaited = 0;
         for _ in 0..BATCH {
+            if self.must_wait() {
+                return;
+            }
             let Some(frame) = nic.receive() else {
                 return;
             };
@@ -263,6 +273,27 @@ impl Server {
             }
             nic.release(frame);
         }
+    }
+
+    /// Whether received frames are better left with the network card: if only
+    /// one application is there and its ring is full. It then gets to run (it
+    /// would not while the server drops frames), and the sender is slowed down.
+    /// With several applications a full one must not hold up the others.
+    fn must_wait(&mut self) -> bool {
+        if !self.up.is_power_of_two() {
+            return false;
+        }
+        let index = self.up.trailing_zeros() as usize;
+        match self.links[index].channel.receive_room() {
+            Ok(0) if self.links[index].channel.is_up() => {
+                self.awaited = 1 << index;
+                self.status.add(ServerCounter::ReceivePauses, 1);
+            }
+            Ok(_) => {}
+            Err(violation) => self.cut_off(index, violation),
+        }
+        self.note_state(index);
+        self.awaited != 0
     }
 
     fn deliver<N: Nic>(
@@ -423,8 +454,10 @@ impl Server {
     /// Tells active applications that the server is about to sleep, and looks
     /// once more whether it may.
     fn may_sleep<N: Nic>(&mut self, nic: &N) -> bool {
-        for index in members(self.active) {
-            self.links[index].channel.announce_sleep(false);
+        let awaited = |index: usize| self.awaited & 1 << index != 0;
+        let looked_at = self.active | self.awaited;
+        for index in members(looked_at) {
+            self.links[index].channel.announce_sleep(awaited(index));
         }
         let Some(first) = self.links.first() else {
             return true;
@@ -433,9 +466,9 @@ impl Server {
         first.channel.fence();
         let mut news = 0;
         let mut backlog = 0;
-        for index in members(self.active) {
-            let channel = &mut self.links[index].channel;
-            if channel.has_news(false) {
+        for index in members(looked_at) {
+            let channel = &self.links[index].channel;
+            if channel.has_news(awaited(index)) {
                 news |= 1 << index;
             } else if channel.has_backlog() {
                 backlog |= 1 << index;

@@ -305,6 +305,53 @@ fn a_full_receive_ring_costs_its_owner_alone() {
 }
 
 #[test]
+fn an_only_application_slows_its_senders_down_instead_of_losing_frames() {
+    let mut world = World::new();
+    // The others are not there.
+    for index in [1, 2] {
+        world.regions[index].client.store32(0, 0, Relaxed);
+    }
+    world.run(0b110);
+    world.take_notified();
+    for number in 0..200u8 {
+        world
+            .card
+            .received
+            .push_back((udp(IN, 5000, 80, &[number; 40]), true));
+    }
+    world.run(0);
+    assert_eq!(
+        world.card.received.len(),
+        200 - 64,
+        "the card keeps what does not fit"
+    );
+    assert!(world.card.masked, "more frames are no reason to wake up");
+    let mut received = Vec::new();
+    while received.len() < 200 {
+        assert_eq!(world.take_notified(), [0]);
+        let client = &mut world.clients[0];
+        client.wake();
+        client.poll().unwrap();
+        let mut buffer = [0; 2048];
+        while let Some(frame) = client.receive(&mut buffer).unwrap() {
+            received.push(buffer[..frame.length].to_vec());
+        }
+        let woken = client.publish();
+        assert_eq!(woken, received.len() < 200, "the server waits for room");
+        assert!(client.sleep(false));
+        if woken {
+            world.run(0b001);
+        }
+    }
+    let expected: Vec<_> = (0..200u8)
+        .map(|number| udp(IN, 5000, 80, &[number; 40]))
+        .collect();
+    assert_eq!(received, expected);
+    assert_eq!(world.counter(0, Counter::ReceiveDropped), 0);
+    assert!(!world.card.masked);
+}
+
+#[test]
 fn forged_frames_are_counted_and_the_next_one_passes() {
     let mut world = World::new();
     let forged = Ends {
