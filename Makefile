@@ -6,6 +6,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
 MAKEFLAGS += --no-print-directory
+# An interrupted build must leave nothing behind that a later one trips over.
+export CARGO_INCREMENTAL := 0
 
 # The system description that `run` and `image` build.
 SYSTEM ?= system.xml
@@ -37,7 +39,8 @@ TEST_PD_CRATES := segue-kernel-holes $(notdir $(patsubst %/,segue-%,$(wildcard t
 CARGO_TARGET_DIR ?= target
 TOOLS := $(CARGO_TARGET_DIR)/debug
 PROGRAMS := build/pd/$(PD_TARGET)/pd
-TEST_SYSTEMS := $(sort $(wildcard tests/systems/*.xml))
+# `files` and `large` are made from system.xml by the target test-files.
+TEST_SYSTEMS := $(sort $(wildcard tests/systems/*.xml)) build/test-systems/files.xml build/test-systems/large.xml
 
 pd_build = RUSTFLAGS="$(PD_FLAGS)" CARGO_TARGET_DIR=build/pd \
            cargo build --locked --profile pd --target $(PD_TARGET) $(addprefix -p ,$(1))
@@ -97,7 +100,7 @@ run: image
 
 # Files that the test systems serve: too large for git, the same bytes every time.
 test-files: tools
-	@cargo run --locked -q -p segue-system-tests --bin segue-test-files -- build/test-files
+	@cargo run --locked -q -p segue-system-tests --bin segue-test-files
 
 test-images: kernels test-programs test-files
 	@echo '== images of the test systems'

@@ -17,6 +17,7 @@ pub mod paths;
 mod peer_host;
 pub mod random;
 pub mod runner;
+pub mod systems;
 
 pub use host::{Connection, Host};
 pub use impairment::{Counts, Impairment};

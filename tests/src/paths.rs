@@ -41,6 +41,14 @@ pub(crate) fn libraries() -> &'static str {
 pub fn description(system: &str) -> PathBuf {
     match system {
         "system" => root().join("system.xml"),
-        name => root().join("tests/systems").join(format!("{name}.xml")),
+        name => {
+            let file = format!("{name}.xml");
+            let derived = root().join("build/test-systems").join(&file);
+            if derived.exists() {
+                derived
+            } else {
+                root().join("tests/systems").join(file)
+            }
+        }
     }
 }

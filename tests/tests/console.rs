@@ -8,8 +8,8 @@ use segue_system_tests::TestMachine;
 /// Longer than anything here takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn boot() -> Running {
-    let machine = TestMachine::machine("timer").start();
+fn boot(system: &str) -> Running {
+    let machine = TestMachine::machine(system).start();
     machine.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -20,7 +20,7 @@ fn expect(machine: &Running, text: &str) -> String {
 
 #[test]
 fn every_timeout_comes_and_a_panic_is_reported_with_its_callers() {
-    let machine = boot();
+    let machine = boot("timer");
     for wanted in ["0", "1", "100", "1000", "20000", "100000"] {
         expect(&machine, &format!("ticker: {wanted} us took "));
     }
@@ -47,7 +47,7 @@ fn every_timeout_comes_and_a_panic_is_reported_with_its_callers() {
 
 #[test]
 fn the_operator_is_answered_while_a_protection_domain_is_stopped() {
-    let mut machine = boot();
+    let mut machine = boot("timer");
     expect(&machine, "ticker was stopped: ");
     expect(&machine, " _start+0x");
     let before = machine.console().position();
@@ -80,4 +80,28 @@ fn the_operator_is_answered_while_a_protection_domain_is_stopped() {
         .type_in(b"nonsense\r")
         .expect("the console takes input");
     expect(&machine, "There is no command \"nonsense\".");
+}
+
+#[test]
+fn a_flood_of_rubbish_hides_nothing_and_forges_nothing() {
+    let mut machine = boot("babbler");
+    // The flood costs time, but the others' lines come, and so does the operator's answer.
+    expect(&machine, "ticker: warning: done");
+    machine
+        .type_in(b"\rstatus\r")
+        .expect("the console takes input");
+    expect(&machine, "babbler              running");
+    let text = machine.console().text();
+    assert!(
+        text.contains("babbler: \\x0d\\x1b[2K\\x1b[1Aticker: all is well\\x07"),
+        "the rubbish is shown escaped"
+    );
+    for line in text.lines() {
+        let forged = line.starts_with("ticker: all is well");
+        assert!(!forged, "a line of the ticker's that it did not write");
+        // The console itself clears the prompt's line, nobody else.
+        let line = line.replace("\r\x1b[K", "").replace('\r', "");
+        assert!(!line.contains(char::is_control), "{line:?}");
+    }
+    assert!(text.contains("bytes of its log are lost)"));
 }

@@ -1,17 +1,15 @@
-//! Writes the files that the test systems serve: `segue-test-files <folder>`.
+//! Writes what the system tests need beside git: large files, and descriptions that serve them.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
+use segue_system_tests::{paths, systems};
+
 fn main() -> ExitCode {
-    let Some(folder) = std::env::args_os().nth(1) else {
-        eprintln!("usage: segue-test-files <folder>");
-        return ExitCode::FAILURE;
-    };
-    match segue_system_tests::files::write_all(folder.as_ref()) {
+    match systems::write_all(&paths::root()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("segue-test-files: {}: {error}", folder.display());
+        Err(sentence) => {
+            eprintln!("segue-test-files: {sentence}");
             ExitCode::FAILURE
         }
     }

@@ -1,0 +1,96 @@
+//! Test systems that are the default system with other files to serve.
+//!
+//! They are made from `system.xml` by replacing what differs, so that they never lag behind it.
+
+use std::fs;
+use std::path::Path;
+
+use crate::files;
+
+/// A system that is made from the default one.
+struct Derived {
+    name: &'static str,
+    /// Memory of the machine in MiB.
+    memory: u32,
+    /// The folder of test files it serves.
+    folder: &'static str,
+}
+
+const DERIVED: &[Derived] = &[
+    Derived {
+        name: "files",
+        memory: 256,
+        folder: "files",
+    },
+    Derived {
+        name: "large",
+        memory: 512,
+        folder: "large",
+    },
+];
+
+const MEMORY: &str = "<machine memory=\"256M\"/>";
+const FOLDER: &str = "apps/http/files";
+
+/// Writes test files to `build/test-files` and descriptions to `build/test-systems`.
+///
+/// # Errors
+/// A sentence: a file cannot be written, or the default system has changed its form.
+pub fn write_all(root: &Path) -> Result<(), String> {
+    let test_files = root.join("build/test-files");
+    files::write_all(&test_files).map_err(|error| format!("{}: {error}", test_files.display()))?;
+    for (folder, _) in files::FILES {
+        copy_site(&root.join(FOLDER), &test_files.join(folder))?;
+    }
+    let source = root.join("system.xml");
+    let text =
+        fs::read_to_string(&source).map_err(|error| format!("{}: {error}", source.display()))?;
+    let folder = root.join("build/test-systems");
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    for system in DERIVED {
+        let memory = format!("<machine memory=\"{}M\"/>", system.memory);
+        let files = format!("../test-files/{}", system.folder);
+        let text = replace(&replace(&text, MEMORY, &memory)?, FOLDER, &files)?;
+        write_if_changed(&folder.join(format!("{}.xml", system.name)), &text)?;
+    }
+    Ok(())
+}
+
+/// The page for people is part of every system.
+fn copy_site(from: &Path, to: &Path) -> Result<(), String> {
+    let failed = |error| format!("{}: {error}", from.display());
+    for entry in fs::read_dir(from).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        fs::copy(entry.path(), to.join(entry.file_name())).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn write_if_changed(path: &Path, text: &str) -> Result<(), String> {
+    if fs::read_to_string(path).is_ok_and(|before| before == text) {
+        return Ok(());
+    }
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Replaces the one place where `from` stands.
+fn replace(text: &str, from: &str, to: &str) -> Result<String, String> {
+    match text.matches(from).count() {
+        1 => Ok(text.replacen(from, to, 1)),
+        count => Err(format!(
+            "system.xml has `{from}` {count} times, not once: adapt tests/src/systems.rs"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_replaced_stands_once() {
+        assert_eq!(replace("a b c", "b", "d").unwrap(), "a d c");
+        assert!(replace("a b b", "b", "d").is_err());
+        assert!(replace("a", "b", "d").is_err());
+    }
+}
