@@ -98,7 +98,7 @@ pub use symbols::{pd_is_passive, pd_name};
 pub mod _private {
     //! What the macros refer to.
     pub use crate::entry::{NoHeap, run};
-    pub use crate::logging::panicked;
+    pub use crate::logging::{panicked, ring};
     pub use crate::memory::{private_region, region};
     pub use segue_shared_memory;
     pub use sel4;

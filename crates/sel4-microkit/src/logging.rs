@@ -42,7 +42,8 @@ pub(crate) fn install() {
     let _ = log::set_logger(&LOGGER);
 }
 
-fn ring() -> Option<Region> {
+/// The protection domain's log ring; public for a test that misuses it.
+pub fn ring() -> Option<Region> {
     let base = NonNull::new(*log_ring.get() as *mut u8)?;
     // SAFETY: the image builder maps a log ring there, for the program's life.
     Some(unsafe { Region::new(base, REGION_SIZE) })

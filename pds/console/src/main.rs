@@ -7,15 +7,16 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use segue_console_core::{Console, Regions};
+use segue_console_core::{Console, Pace, Regions, TICK_NANOSECONDS};
 use segue_log_ring::config::RingTable;
 use segue_status::crash::CrashReports;
 use segue_status::symbols::Symbols;
 use segue_status::system::SystemStatus;
+use segue_timer_core::protocol;
 use segue_uart_driver::{Ports, Uart};
 use sel4_microkit::{
-    Channel, ChannelSet, Handler, IoPort, IrqAckError, channel, io_port, protection_domain, region,
-    region_at, var,
+    Channel, ChannelSet, Handler, IoPort, IrqAckError, MessageInfo, abi, channel, io_port,
+    protection_domain, region, region_at, set_mr, var,
 };
 
 /// Bits a second on the serial line.
@@ -49,6 +50,11 @@ struct SerialConsole {
     uart: Uart<SerialPorts>,
     interrupt: Channel,
     console: Console,
+    /// Without a timer, output is not paced.
+    timer: Option<Channel>,
+    pace: Pace,
+    /// Whether the timer will signal.
+    ticking: bool,
 }
 
 #[protection_domain(heap_size = 0x2_0000)]
@@ -76,42 +82,77 @@ fn init() -> SerialConsole {
             "there are no symbols: backtraces will have numbers only"
         ));
     }
+    let timer = usize::try_from(*var!(timer_channel: u64 = u64::MAX)).ok();
+    let timer = timer.filter(|id| *id < abi::CHANNELS).map(Channel::new);
+    let interrupt = channel!(serial_irq);
+    let pace = Pace::new();
     let mut console = SerialConsole {
         uart,
-        interrupt: channel!(serial_irq),
+        interrupt,
         console,
+        timer,
+        pace,
+        ticking: false,
     };
-    console.serve();
+    console.write();
     console
 }
 
 impl SerialConsole {
-    /// Moves bytes both ways, as many as can be moved without waiting and as one
-    /// wake-up may.
-    fn serve(&mut self) {
+    /// Takes what the operator typed, as much as one wake-up may.
+    fn read(&mut self) {
         self.uart.acknowledge();
-        let mut taken = 0;
-        while taken < INPUT_LIMIT
-            && let Some(byte) = self.uart.read()
-        {
-            self.console.key(byte);
-            taken += 1;
+        for _ in 0..INPUT_LIMIT {
+            match self.uart.read() {
+                Some(byte) => self.console.key(byte),
+                None => return,
+            }
         }
+        self.uart.interrupt_again();
+    }
+
+    /// Collects output and hands it to the line, as much as can be handed over
+    /// without waiting, as one wake-up may, and as the pace allows.
+    fn write(&mut self) {
         let mut put = 0;
         loop {
             self.console.poll();
             let output = self.console.output();
-            let count = self.uart.write(output.waiting(OUTPUT_LIMIT));
-            output.sent(count);
-            put += count;
-            if count == 0 || put >= OUTPUT_LIMIT {
+            let mut limit = OUTPUT_LIMIT - put;
+            if self.timer.is_some() {
+                limit = limit.min(self.pace.allowed());
+            }
+            if limit == 0 || output.is_empty() {
                 break;
             }
+            let count = self.uart.write(output.waiting(limit));
+            if count == 0 {
+                break;
+            }
+            output.sent(count);
+            self.pace.sent(count);
+            put += count;
         }
+        let paused = self.timer.is_some() && self.pace.allowed() == 0;
         let waiting = !self.console.output().is_empty();
-        self.uart.set_transmit_interrupt(waiting);
-        if taken == INPUT_LIMIT || put >= OUTPUT_LIMIT {
+        self.uart.set_transmit_interrupt(waiting && !paused);
+        if put == OUTPUT_LIMIT {
             self.uart.interrupt_again();
+        }
+        if let Some(timer) = self.timer
+            && self.pace.needs_tick()
+            && !self.ticking
+        {
+            set_mr(0, TICK_NANOSECONDS);
+            let answer = timer.pp_call(MessageInfo::new(protocol::SET, 1));
+            if answer.is_refused() {
+                // Then nobody would ever allow more.
+                self.timer = None;
+                self.console
+                    .say(format_args!("the timer refuses: output is not paced"));
+            } else {
+                self.ticking = true;
+            }
         }
     }
 }
@@ -123,8 +164,13 @@ impl Handler for SerialConsole {
         if channels.contains(self.interrupt) {
             // Before serving: what happens while it is masked makes no interrupt.
             self.interrupt.irq_ack()?;
+            self.read();
         }
-        self.serve();
+        if self.timer.is_some_and(|timer| channels.contains(timer)) {
+            self.ticking = false;
+            self.pace.tick();
+        }
+        self.write();
         Ok(())
     }
 }

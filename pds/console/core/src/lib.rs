@@ -20,7 +20,9 @@ mod commands;
 mod console;
 mod editor;
 mod output;
+mod pace;
 mod source;
 
 pub use console::{Console, Regions};
 pub use output::Output;
+pub use pace::{Pace, TICK_NANOSECONDS};
