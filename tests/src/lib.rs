@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod files;
+pub mod frames;
 mod host;
 pub mod http;
 mod impairment;
@@ -23,3 +24,12 @@ pub use host::{Connection, Host};
 pub use impairment::{Counts, Impairment};
 pub use machine::{Cable, TestMachine, system_memory};
 pub use peer_host::{PeerHost, PeerStream};
+
+/// `full` in a campaign (`SEGUE_CAMPAIGN` is set), `usual` otherwise.
+pub fn campaign_or(usual: u64, full: u64) -> u64 {
+    if std::env::var_os("SEGUE_CAMPAIGN").is_some() {
+        full
+    } else {
+        usual
+    }
+}

@@ -15,6 +15,7 @@ use smoltcp::socket::tcp;
 use crate::host::STILL;
 use crate::{Counts, Impairment};
 use stack::Stack;
+pub(crate) use stack::{ADDRESS, MAC};
 
 /// How long the stack may go unattended; it is looked at on every frame anyway.
 const ATTEND: Duration = Duration::from_millis(5);

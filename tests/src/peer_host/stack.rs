@@ -13,8 +13,8 @@ use super::device::Queues;
 use crate::host::APPLICATION;
 use crate::{Counts, Impairment};
 
-pub(super) const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
-const ADDRESS: Ipv4Address = Ipv4Address::new(10, 0, 2, 2);
+pub(crate) const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
+pub(crate) const ADDRESS: Ipv4Address = Ipv4Address::new(10, 0, 2, 2);
 const RECEIVE_BUFFER: usize = 256 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 const FIRST_PORT: u16 = 49152;
