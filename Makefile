@@ -34,7 +34,7 @@ PD_FLAGS := -Cpanic=abort -Crelocation-model=static -Cforce-frame-pointers=yes \
             -Clink-arg=-Wl,-z,max-page-size=4096,--build-id=none
 PD_CRATES := segue-init segue-pcie segue-igb-pf segue-timer segue-console \
              segue-netserver segue-portmap segue-http
-TEST_PD_CRATES := segue-kernel-holes $(notdir $(patsubst %/,segue-%,$(wildcard tests/pds/*/)))
+TEST_PD_CRATES := segue-kernel-holes $(addprefix segue-,$(notdir $(patsubst %/,%,$(wildcard tests/pds/*/))))
 # Tools and tests that run here.
 CARGO_TARGET_DIR ?= target
 TOOLS := $(CARGO_TARGET_DIR)/debug
