@@ -42,7 +42,8 @@ struct NetworkServer {
     clock: Clock,
     /// Channels to the applications, by index.
     applications: [Option<Channel>; MAXIMUM_APPLICATIONS],
-    interrupt: Channel,
+    /// Interrupts for received and for transmitted frames.
+    interrupts: [Channel; 2],
     /// Says that the virtual function is enabled.
     igb_pf: Channel,
     timer: Channel,
@@ -96,7 +97,7 @@ fn init() -> NetworkServer {
         status,
         clock,
         applications,
-        interrupt: channel!(vf_irq),
+        interrupts: [channel!(vf_irq), channel!(vf_transmit_irq)],
         igb_pf: channel!(igb_pf_channel),
         timer: channel!(timer_channel),
         watching: false,
@@ -168,9 +169,11 @@ impl Handler for NetworkServer {
     type Error = IrqAckError;
 
     fn notified(&mut self, channels: ChannelSet) -> Result<(), IrqAckError> {
-        if channels.contains(self.interrupt) {
-            self.status.add(ServerCounter::Interrupts, 1);
-            self.interrupt.irq_ack()?;
+        for interrupt in self.interrupts {
+            if channels.contains(interrupt) {
+                self.status.add(ServerCounter::Interrupts, 1);
+                interrupt.irq_ack()?;
+            }
         }
         if channels.contains(self.igb_pf) && !self.card.function().is_running() {
             match self.card.function().start() {
