@@ -27,6 +27,20 @@ struct IgbPf {
     timer: Channel,
     interrupt: Channel,
     users: [Option<Channel>; VIRTUAL_FUNCTIONS],
+    resets: [Resets; VIRTUAL_FUNCTIONS],
+}
+
+/// At most one line a second says that a virtual function was reset: its user can
+/// reset it as often as it likes.
+const RESET_LINE_MICROSECONDS: u64 = 1_000_000;
+
+/// Resets of a virtual function.
+#[derive(Clone, Copy, Default)]
+struct Resets {
+    /// Since the last line about them.
+    count: u32,
+    /// When the next line may be written, in microseconds.
+    next_line: u64,
 }
 
 #[protection_domain]
@@ -55,6 +69,7 @@ fn init() -> IgbPf {
             *var!(vf7_user: u64 = u64::MAX),
         ]
         .map(|id| (id != u64::MAX).then(|| Channel::new(id as usize))),
+        resets: [Resets::default(); VIRTUAL_FUNCTIONS],
     }
 }
 
@@ -82,15 +97,13 @@ impl IgbPf {
             None => {}
         }
         for (index, user) in self.users.iter().enumerate() {
-            if outcome.reset >> index & 1 != 0 {
-                log::info!("virtual function {index} was reset by its user and is enabled again");
-            }
             if let Some(user) = user
                 && outcome.ready >> index & 1 != 0
             {
                 user.notify();
             }
         }
+        self.report_resets(outcome.reset);
         if let Some(wake_at) = outcome.wake_at {
             let pause = wake_at.saturating_sub(self.clock.now_microseconds());
             set_mr(0, pause.saturating_mul(1000));
@@ -99,6 +112,33 @@ impl IgbPf {
                 log::error!(
                     "the timer refused a timeout: changes of the link are noticed by interrupt only"
                 );
+            }
+        }
+    }
+
+    fn report_resets(&mut self, functions: u8) {
+        if functions == 0 {
+            return;
+        }
+        let now = self.clock.now_microseconds();
+        for (index, resets) in self.resets.iter_mut().enumerate() {
+            if functions >> index & 1 == 0 {
+                continue;
+            }
+            resets.count += 1;
+            if now >= resets.next_line {
+                let often = if resets.count == 1 {
+                    ""
+                } else {
+                    ", many times"
+                };
+                log::info!(
+                    "virtual function {index} was reset by its user and is enabled again{often}"
+                );
+                *resets = Resets {
+                    count: 0,
+                    next_line: now + RESET_LINE_MICROSECONDS,
+                };
             }
         }
     }
