@@ -66,6 +66,9 @@ impl MessageInfo {
 
 /// Sets word `index` of the next message.
 ///
+/// Words that are not set hold what earlier messages left there, perhaps
+/// another client's: set each word that the message's count covers.
+///
 /// # Panics
 ///
 /// If `index` is not below 120.
