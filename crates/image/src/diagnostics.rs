@@ -122,7 +122,7 @@ impl<'t> Diagnostics<'t> {
 
 /// The text without anything that would change how a terminal shows it: what is
 /// quoted may hold any character.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for character in text.chars() {
         // Quotes and backslashes may stay; `escape_debug` knows all others.

@@ -135,3 +135,86 @@ fn collect(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    /// A folder that is removed at the end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let name = format!("segue-image-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::create_dir_all(path.join("site/deep")).unwrap();
+            Folder(path)
+        }
+
+        fn write(&self, path: impl AsRef<Path>, bytes: &[u8]) {
+            std::fs::write(self.0.join(path), bytes).unwrap();
+        }
+
+        fn files(&self) -> DiskFiles {
+            DiskFiles {
+                programs: self.0.join("deep"),
+                base: self.0.clone(),
+            }
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_directory_is_read_in_the_order_of_paths() {
+        let folder = Folder::new("order");
+        folder.write("site/b", b"2");
+        folder.write("site/deep/x", b"3");
+        folder.write("site/a", b"1");
+        let found = folder.files().directory("site").unwrap();
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "deep/x"]);
+        assert_eq!(found[2].1, b"3");
+    }
+
+    #[test]
+    fn what_cannot_be_packed_is_named() {
+        let folder = Folder::new("odd");
+        folder.write("plain", b"");
+        let files = folder.files();
+        let directory = |path| files.directory(path).unwrap_err();
+        assert_eq!(directory("absent"), "is not there");
+        assert_eq!(directory("plain"), "is not a directory");
+        symlink("/etc/passwd", folder.0.join("site/deep/link")).unwrap();
+        assert_eq!(
+            directory("site"),
+            "holds deep/link, which is neither a file nor a directory"
+        );
+        std::fs::remove_file(folder.0.join("site/deep/link")).unwrap();
+        folder.write(Path::new("site").join(OsStr::from_bytes(b"\xff")), b"");
+        assert!(directory("site").starts_with("holds a name that is not UTF-8: "));
+    }
+
+    #[test]
+    fn a_program_is_looked_for_in_both_folders() {
+        let folder = Folder::new("program");
+        folder.write("site/program", b"beside");
+        let files = folder.files();
+        let (place, bytes) = files.program("site/program").unwrap();
+        assert_eq!(
+            (place, bytes),
+            (folder.0.join("site/program"), b"beside".to_vec())
+        );
+        let missing = files.program("program").unwrap_err();
+        assert!(missing.starts_with("is neither in "), "{missing}");
+        assert_eq!(files.file("site").unwrap_err(), "is a directory");
+        assert_eq!(files.file("absent").unwrap_err(), "is not there");
+    }
+}

@@ -47,7 +47,22 @@ fn files() -> TestFiles {
     one_page[64 + 56 + 16..][..8].copy_from_slice(&(support::CODE + 0x800).to_le_bytes());
     let mut no_entry = support::program(&variables);
     no_entry[24..32].copy_from_slice(&support::DATA.to_le_bytes());
+    let mut far = support::program(&variables);
+    let symbol = symbol_table(&far) + 24 * 8;
+    far[symbol + 8..][..8].copy_from_slice(&0x900_0000_u64.to_le_bytes());
+    let mut wraps = support::program(&variables);
+    wraps[64 + 56 + 16..][..8].copy_from_slice(&0xffff_ffff_ffff_f000_u64.to_le_bytes());
+    wraps[64 + 56 + 40..][..8].copy_from_slice(&0x2000_u64.to_le_bytes());
+    let silent: Vec<(&str, u64)> = support::RUNTIME
+        .into_iter()
+        .filter(|(name, _)| *name != "log_ring")
+        .collect();
     let programs = [
+        // Its variable x is where nothing is loaded.
+        ("far", far),
+        ("wraps", wraps),
+        // Without a log.
+        ("silent", support::raw_program(&silent)),
         // With everything that any case wants.
         ("app", support::program(&all)),
         // Without the tables of extensions.
@@ -73,6 +88,12 @@ fn files() -> TestFiles {
         programs: own(programs),
         files: own(others),
     }
+}
+
+/// Where the symbols of a program start: its third section.
+fn symbol_table(program: &[u8]) -> usize {
+    let word = |at: usize| u64::from_le_bytes(program[at..at + 8].try_into().unwrap()) as usize;
+    word(word(40) + 2 * 64 + 24)
 }
 
 fn own<const N: usize>(list: [(&str, Vec<u8>); N]) -> BTreeMap<String, Vec<u8>> {

@@ -232,8 +232,19 @@ fn system() -> impl Strategy<Value = String> {
     })
 }
 
+/// So many cases; `SEGUE_CASES` multiplies them for a longer search.
+fn cases(count: u32) -> ProptestConfig {
+    let factor = std::env::var("SEGUE_CASES").ok();
+    let factor = factor.and_then(|text| text.parse().ok()).unwrap_or(1);
+    ProptestConfig {
+        cases: count.saturating_mul(factor),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(600))]
 
     #[test]
     fn changed_descriptions(
@@ -277,7 +288,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn any_system_can_be_drawn(text in system()) {

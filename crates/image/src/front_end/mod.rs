@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use roxmltree::{Document, Node};
 
-use crate::diagnostics::{Diagnostic, Diagnostics, Position, Severity, suggestion};
+use crate::diagnostics::{Diagnostic, Diagnostics, Position, Severity, printable, suggestion};
 use crate::files::Files;
 use crate::model::{PciFunction, RegionIndex, System};
 use crate::program::{Program, Segment};
@@ -86,7 +86,7 @@ fn malformed(error: &roxmltree::Error) -> Diagnostic {
         roxmltree::Error::DtdDetected => {
             "document types mean nothing here: remove <!DOCTYPE ...>".into()
         }
-        _ => format!("this is not well-formed XML: {what}"),
+        _ => printable(&format!("this is not well-formed XML: {what}")),
     };
     Diagnostic {
         position: Position {

@@ -12,7 +12,7 @@ pub const CODE: u64 = 0x20_0000;
 pub const DATA: u64 = 0x20_2000;
 
 /// What every program has, put there by its runtime.
-const RUNTIME: [(&str, u64); 7] = [
+pub const RUNTIME: [(&str, u64); 7] = [
     ("microkit_name", 64),
     ("microkit_passive", 1),
     ("microkit_irqs", 8),
@@ -176,11 +176,11 @@ pub const DEFAULT_SYSTEM: &str = include_str!("../../../../system.xml");
 
 /// All variables that the default system sets in any program.
 fn default_variables() -> BTreeSet<String> {
-    let document = roxmltree::Document::parse(DEFAULT_SYSTEM).unwrap();
-    document
-        .descendants()
-        .flat_map(|node| node.attributes())
-        .filter(|attribute| attribute.name().starts_with("setvar_") || attribute.name() == "symbol")
-        .map(|attribute| attribute.value().to_string())
-        .collect()
+    // What stands before a value in quotes says what it is.
+    let parts: Vec<&str> = DEFAULT_SYSTEM.split('"').collect();
+    let named = parts.windows(2).filter(|pair| {
+        let attribute = pair[0].trim_end_matches('=').rsplit(' ').next();
+        attribute.is_some_and(|name| name.starts_with("setvar_") || name == "symbol")
+    });
+    named.map(|pair| pair[1].to_string()).collect()
 }
