@@ -26,6 +26,8 @@ use smoltcp::wire::Ipv4Cidr;
 const FRAMES_PER_POLL: usize = 256;
 /// An engine that wants to send but does not is asked again after this.
 const RETRY: Duration = Duration::from_millis(10);
+/// A congestion window that has let so many bytes go need not grow fast any more.
+const MUCH_IN_FLIGHT: u32 = 32 * 1024;
 /// Bytes of segments kept for want of an engine.
 const DELAYED_BYTES: usize = 256 * 1024;
 /// A connection may be parked when nothing happened on it for this long, several
@@ -63,7 +65,8 @@ pub struct Stack {
     /// Segments to connections that want an engine.
     delayed: VecDeque<(Vec<u8>, Segment)>,
     delayed_bytes: usize,
-    buffer: Vec<u8>,
+    /// One for the frame at hand, one for the frame before it.
+    buffers: [Vec<u8>; 2],
     pub(crate) now: Instant,
     config: Config,
     pub(crate) sequence_secret: siphasher::sip::SipHasher13,
@@ -92,7 +95,7 @@ impl Stack {
             starved: VecDeque::new(),
             delayed: VecDeque::new(),
             delayed_bytes: 0,
-            buffer: vec![0; vif.capabilities().maximum_frame.max(2048)],
+            buffers: [(); 2].map(|()| vec![0; vif.capabilities().maximum_frame.max(2048)]),
             now,
             sequence_secret: siphasher::sip::SipHasher13::new_with_keys(
                 secret.derive(5),
@@ -139,7 +142,9 @@ impl Stack {
         self.vif.begin();
         self.expire();
         self.take_delayed();
-        let mut buffer = core::mem::take(&mut self.buffer);
+        let [mut buffer, mut kept] = core::mem::take(&mut self.buffers);
+        // An acknowledgement that waits whether the next frame makes it needless.
+        let mut held: Option<(u32, Segment)> = None;
         let mut frames = 0;
         while frames < FRAMES_PER_POLL {
             let Some(received) = self.vif.receive(&mut buffer) else {
@@ -154,6 +159,29 @@ impl Stack {
                 self.config.address,
                 &mut self.statistics,
             );
+            if let Class::Tcp(segment) = &class
+                && let Some(index) = self.mere_progress(segment, held.map(|(_, held)| held))
+            {
+                if let Some((earlier, earlier_segment)) = held.replace((index, *segment)) {
+                    if earlier == index {
+                        self.statistics.merged += 1;
+                    } else {
+                        self.connection_segment(earlier, &mut kept, &earlier_segment);
+                    }
+                }
+                core::mem::swap(&mut buffer, &mut kept);
+                continue;
+            }
+            if let Some((index, acknowledgement)) = held.take() {
+                match &class {
+                    Class::Tcp(segment) if self.includes(segment, &acknowledgement) => {
+                        self.statistics.merged += 1;
+                    }
+                    _ => {
+                        self.connection_segment(index, &mut kept, &acknowledgement);
+                    }
+                }
+            }
             match class {
                 Class::Tcp(segment) => {
                     if !self.segment(frame, &segment) {
@@ -165,8 +193,62 @@ impl Stack {
                 Class::Drop => {}
             }
         }
-        self.buffer = buffer;
+        if let Some((index, segment)) = held {
+            self.connection_segment(index, &mut kept, &segment);
+        }
+        self.buffers = [buffer, kept];
         frames
+    }
+
+    /// Whether a segment says all that an acknowledgement just before it does, and
+    /// is as sure to be taken in.
+    fn includes(&self, segment: &Segment, acknowledgement: &Segment) -> bool {
+        segment.key == acknowledgement.key
+            && segment.flags & (ACK | SYN | RST) == ACK
+            && segment.sequence == acknowledgement.sequence
+            && segment.payload < segment.end
+            && !wire::before(segment.acknowledgement, acknowledgement.acknowledgement)
+            && self.in_flight_includes(segment)
+    }
+
+    fn in_flight_includes(&self, segment: &Segment) -> bool {
+        let Some(&Place::Connection(index)) = self.table.get(&segment.key) else {
+            return false;
+        };
+        self.connections
+            .get(index)
+            .is_some_and(|connection| !wire::before(connection.send_next, segment.acknowledgement))
+    }
+
+    /// The connection of a segment that does nothing but acknowledge some of what
+    /// is in flight, and more than `held` does. If another such follows, this one
+    /// need not be looked at: a peer that acknowledges each segment of a large
+    /// frame would cost more than the frame.
+    ///
+    /// The congestion window grows with each acknowledgement, so none is left out
+    /// while there is more to send than the window allows, unless that is large.
+    fn mere_progress(&self, segment: &Segment, held: Option<Segment>) -> Option<u32> {
+        if segment.flags != ACK || segment.payload != segment.end {
+            return None;
+        }
+        let Some(&Place::Connection(index)) = self.table.get(&segment.key) else {
+            return None;
+        };
+        let connection = self.connections.get(index)?;
+        let first = match held {
+            Some(held) if held.key == segment.key => held.acknowledgement,
+            _ => connection.flight.first,
+        };
+        let in_flight = connection.send_next.wrapping_sub(connection.flight.first);
+        let queued = self
+            .engines
+            .get_ref(connection.engine?)
+            .socket_ref()
+            .send_queue();
+        ((in_flight >= MUCH_IN_FLIGHT || in_flight as usize >= queued)
+            && wire::before(first, segment.acknowledgement)
+            && !wire::before(connection.send_next, segment.acknowledgement))
+        .then_some(index)
     }
 
     /// Sends what connections and sockets have to send, as far as the Vif takes it.

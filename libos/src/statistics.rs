@@ -27,6 +27,8 @@ pub struct Statistics {
     pub accepted: u64,
     /// Connections ended, in whatever way.
     pub closed: u64,
+    /// Acknowledgements that a later one made needless.
+    pub merged: u64,
     /// Segments with data sent more than once.
     pub retransmissions: u64,
     /// Segments repeated because acknowledgements stopped coming.
