@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::path::Path;
+
 use segue_frame_channel::config::{ClientConfig, ServerTable};
 use segue_image::model::System;
 use segue_log_ring::config::RingTable;
@@ -162,12 +164,19 @@ fn the_console_reads_the_ring_that_each_other_writes() {
     assert_eq!(to_console.count(), table.rings().len());
 }
 
+/// `SEGUE_BLESS=1 cargo test` draws it anew.
 #[test]
-fn the_picture_is_the_same_each_time() {
+fn the_picture_in_the_documentation_shows_the_default_system() {
     let system = default_system();
     let picture = segue_image::picture::draw(&system);
     assert_eq!(picture, segue_image::picture::draw(&system));
-    if let Ok(path) = std::env::var("SEGUE_PICTURE") {
-        std::fs::write(path, &picture).unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/system.svg");
+    if std::env::var_os("SEGUE_BLESS").is_some() {
+        std::fs::write(&path, &picture).unwrap();
     }
+    let kept = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        kept == picture,
+        "system.xml has changed: SEGUE_BLESS=1 cargo test -p segue-image draws docs/system.svg anew"
+    );
 }
