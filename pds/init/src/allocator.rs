@@ -15,7 +15,7 @@ const UNTYPEDS: usize = 330;
 const FAN_OUT: u64 = 256;
 
 /// An untyped of device memory.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct DeviceUntyped {
     slot: u64,
     start: u64,
@@ -23,6 +23,14 @@ struct DeviceUntyped {
     /// Bytes given out, from the start.
     used: u64,
 }
+
+const NO_BIN: Bin = Bin { bits: 0, used: 0 };
+const NO_DEVICE: DeviceUntyped = DeviceUntyped {
+    slot: 0,
+    start: 0,
+    bits: 0,
+    used: 0,
+};
 
 /// Hands out slots of the root CNode and the machine's untyped memory.
 pub(crate) struct Allocator {
@@ -39,37 +47,42 @@ pub(crate) struct Allocator {
 }
 
 impl Allocator {
+    /// Has nothing yet. A constant, so that it is made where it stays: it is too
+    /// large to be moved about on the stack.
+    pub(crate) const EMPTY: Self = Self {
+        next_slot: 0,
+        end_slot: 0,
+        bins: [NO_BIN; UNTYPEDS],
+        bin_slots: [0; UNTYPEDS],
+        bin_count: 0,
+        devices: [NO_DEVICE; UNTYPEDS],
+        device_count: 0,
+        records: &[],
+        record_slots: [0; limits::MEMORY],
+    };
+
     /// Takes over what the kernel left.
-    pub(crate) fn new(boot_info: &BootInfo, payload: &Payload<'static>) -> Self {
+    pub(crate) fn take_over(&mut self, boot_info: &BootInfo, payload: &Payload<'static>) {
         let slots = boot_info.empty_slots();
-        let mut allocator = Self {
-            next_slot: slots.start,
-            end_slot: slots.end,
-            bins: [Bin::default(); UNTYPEDS],
-            bin_slots: [0; UNTYPEDS],
-            bin_count: 0,
-            devices: [DeviceUntyped::default(); UNTYPEDS],
-            device_count: 0,
-            records: payload.memory,
-            record_slots: [0; limits::MEMORY],
-        };
+        self.next_slot = slots.start;
+        self.end_slot = slots.end;
+        self.records = payload.memory;
         for untyped in boot_info.untyped().take(UNTYPEDS) {
             let bits = u32::from(untyped.size_bits);
             if untyped.is_device {
-                allocator.devices[allocator.device_count] = DeviceUntyped {
+                self.devices[self.device_count] = DeviceUntyped {
                     slot: untyped.slot,
                     start: untyped.physical_address,
                     bits,
                     used: 0,
                 };
-                allocator.device_count += 1;
+                self.device_count += 1;
             } else {
-                allocator.bins[allocator.bin_count] = Bin { bits, used: 0 };
-                allocator.bin_slots[allocator.bin_count] = untyped.slot;
-                allocator.bin_count += 1;
+                self.bins[self.bin_count] = Bin { bits, used: 0 };
+                self.bin_slots[self.bin_count] = untyped.slot;
+                self.bin_count += 1;
             }
         }
-        allocator
     }
 
     /// The machine's untypeds, to try an allocation with.

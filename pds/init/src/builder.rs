@@ -13,6 +13,7 @@ use sel4::cap::Tcb;
 use sel4::{BootInfo, CapData, CapRights, ObjectType};
 
 use crate::allocator::{Allocator, Chunks};
+use crate::clock;
 use crate::failure::{Doing, Failure};
 use crate::root;
 use crate::start;
@@ -54,6 +55,22 @@ pub(crate) struct DomainSlots {
     pub(crate) root_cnode: u64,
 }
 
+impl Slots {
+    /// Nothing is made yet. A constant, so that it is made where it stays: it is
+    /// too large to be moved about on the stack.
+    pub(crate) const EMPTY: Self = Self {
+        regions: [0; limits::REGIONS],
+        runs: [0; limits::RUNS],
+        maps: [0; limits::MAPS],
+        io_maps: [0; limits::IO_MAPS],
+        io_spaces: [0; limits::IO_SPACES],
+        irqs: [0; limits::IRQS],
+        domains: [NO_DOMAIN; limits::PROTECTION_DOMAINS],
+        fault_endpoint: 0,
+        io_tables: 0,
+    };
+}
+
 const NO_DOMAIN: DomainSlots = DomainSlots {
     thread: 0,
     notification: 0,
@@ -74,11 +91,11 @@ pub(crate) struct Started {
 }
 
 /// Makes the system.
-pub(crate) struct Builder {
+pub(crate) struct Builder<'a> {
     pub(crate) payload: Payload<'static>,
-    pub(crate) allocator: Allocator,
+    pub(crate) allocator: &'a mut Allocator,
     pub(crate) window: Window,
-    pub(crate) slots: Slots,
+    pub(crate) slots: &'a mut Slots,
     /// Slot of the frame at the start of the payload.
     payload_frames: u64,
     tsc_megahertz: u32,
@@ -91,9 +108,14 @@ pub(crate) fn name(bytes: &'static [u8; 64]) -> &'static str {
     format::name(bytes)
 }
 
-impl Builder {
+impl<'a> Builder<'a> {
     /// Checks that the machine has what the system needs and takes the memory.
-    pub(crate) fn new(boot_info: &BootInfo, payload: &Payload<'static>) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        boot_info: &BootInfo,
+        payload: &Payload<'static>,
+        allocator: &'a mut Allocator,
+        slots: &'a mut Slots,
+    ) -> Result<Self, Failure> {
         if let Some(space) = payload.io_spaces.first()
             && boot_info.io_page_table_levels() == 0
         {
@@ -101,7 +123,7 @@ impl Builder {
                 space: name(&space.name),
             });
         }
-        let mut allocator = Allocator::new(boot_info, payload);
+        allocator.take_over(boot_info, payload);
         let needs = resources::needs(payload);
         if needs.slots > allocator.free_slots() {
             let available = allocator.free_slots();
@@ -132,19 +154,8 @@ impl Builder {
                 });
             }
         }
-        let mut slots = Slots {
-            regions: [0; limits::REGIONS],
-            runs: [0; limits::RUNS],
-            maps: [0; limits::MAPS],
-            io_maps: [0; limits::IO_MAPS],
-            io_spaces: [0; limits::IO_SPACES],
-            irqs: [0; limits::IRQS],
-            domains: [NO_DOMAIN; limits::PROTECTION_DOMAINS],
-            fault_endpoint: 0,
-            io_tables: 0,
-        };
         allocator.take_memory(payload)?;
-        let window = make_lasting(payload, &mut allocator, &mut slots)?;
+        let window = make_lasting(payload, allocator, slots)?;
         let pages = (start::payload_address() - start::image_address()) >> 12;
         Ok(Self {
             payload: *payload,
@@ -152,7 +163,7 @@ impl Builder {
             window,
             slots,
             payload_frames: boot_info.image_frames().start + pages,
-            tsc_megahertz: boot_info.tsc_megahertz(),
+            tsc_megahertz: clock::measure().unwrap_or(boot_info.tsc_megahertz()),
             status: None,
             crashes: None,
         })
@@ -192,7 +203,7 @@ impl Builder {
             _ => (),
         }
         let object = crate::allocator::frame_type(page_bits);
-        let frames = Chunks::new(region.memory).make(&mut self.allocator, object, 0, pages)?;
+        let frames = Chunks::new(region.memory).make(self.allocator, object, 0, pages)?;
         self.slots.regions[index] = frames as u32;
         match region.contents {
             region_contents::BYTES => {
@@ -216,10 +227,10 @@ impl Builder {
                     })?;
             }
             region_contents::SYSTEM_STATUS => {
-                self.status = Some(self.window.keep(&mut self.allocator, frames, pages)?);
+                self.status = Some(self.window.keep(self.allocator, frames, pages)?);
             }
             region_contents::CRASH_REPORTS => {
-                self.crashes = Some(self.window.keep(&mut self.allocator, frames, pages)?);
+                self.crashes = Some(self.window.keep(self.allocator, frames, pages)?);
             }
             _ => (),
         }

@@ -9,7 +9,7 @@ use crate::builder::{Builder, name};
 use crate::failure::{Doing, Failure};
 use crate::root;
 
-impl Builder {
+impl Builder<'_> {
     /// Cuts all device regions out of the device untypeds, in ascending order of
     /// their addresses, since an untyped gives memory out in that order.
     pub(crate) fn make_device_regions(&mut self) -> Result<(), Failure> {

@@ -26,7 +26,7 @@ fn rights(writable: u8) -> CapRights {
     }
 }
 
-impl Builder {
+impl Builder<'_> {
     /// Makes all objects of protection domain `index` but the capabilities in
     /// its CSpace. Every object comes from its own untypeds, largest first.
     pub(crate) fn make_domain(&mut self, index: usize) -> Result<(), Failure> {
@@ -34,20 +34,15 @@ impl Builder {
         let mut chunks = Chunks::new(domain.memory);
 
         self.make_frames(domain, &mut chunks, 21)?;
-        let cnode = chunks.make(
-            &mut self.allocator,
-            ObjectType::CNode,
-            layout::CNODE_BITS,
-            1,
-        )?;
-        let vspace = chunks.make(&mut self.allocator, ObjectType::Pml4, 0, 1)?;
+        let cnode = chunks.make(self.allocator, ObjectType::CNode, layout::CNODE_BITS, 1)?;
+        let vspace = chunks.make(self.allocator, ObjectType::Pml4, 0, 1)?;
         root::ASID_POOL
             .assign(vspace)
             .doing("an address space could not be made", name(&domain.name))?;
         self.make_paging(domain, &mut chunks, vspace)?;
         self.make_frames(domain, &mut chunks, 12)?;
         let root_cnode = chunks.make(
-            &mut self.allocator,
+            self.allocator,
             ObjectType::CNode,
             layout::ROOT_CNODE_BITS,
             1,
@@ -82,7 +77,7 @@ impl Builder {
                 self.allocator.slots(pages)?
             } else {
                 let object = crate::allocator::frame_type(u32::from(page_bits));
-                chunks.make(&mut self.allocator, object, 0, pages)?
+                chunks.make(self.allocator, object, 0, pages)?
             };
             self.slots.runs[index] = frames as u32;
         }
@@ -102,7 +97,7 @@ impl Builder {
                 paging_level::PAGE_DIRECTORY => ObjectType::PageDirectory,
                 _ => ObjectType::PageTable,
             };
-            let slot = chunks.make(&mut self.allocator, object, 0, 1)?;
+            let slot = chunks.make(self.allocator, object, 0, 1)?;
             match paging.level {
                 paging_level::PDPT => {
                     PageDirectoryPointerTable(slot).map(vspace, paging.address, attributes)

@@ -16,7 +16,7 @@ use crate::{serial_line, start};
 /// Waits for faults, for ever.
 pub(crate) fn serve(
     payload: &Payload<'static>,
-    builder: Builder,
+    builder: Builder<'_>,
     started: Started,
 ) -> Result<Infallible, Failure> {
     let mut faults = [0u32; limits::PROTECTION_DOMAINS];
@@ -61,7 +61,7 @@ pub(crate) fn serve(
 }
 
 /// Stops a protection domain and fills in what is known of it.
-fn stop(builder: &Builder, domain: &ProtectionDomain, index: usize, report: &mut Report) {
+fn stop(builder: &Builder<'_>, domain: &ProtectionDomain, index: usize, report: &mut Report) {
     let thread = Tcb(builder.slots.domains[index].thread);
     report.name = domain.name;
     report.domain = index as u32;
@@ -78,7 +78,7 @@ fn stop(builder: &Builder, domain: &ProtectionDomain, index: usize, report: &mut
 
 /// Copies bytes of a protection domain's own pages, as far as they are there
 /// without a gap, and says how many.
-fn read(builder: &Builder, domain: &ProtectionDomain, address: u64, to: &mut [u8]) -> usize {
+fn read(builder: &Builder<'_>, domain: &ProtectionDomain, address: u64, to: &mut [u8]) -> usize {
     let mut done = 0;
     while done < to.len() {
         let Some(place) = address.checked_add(done as u64) else {
@@ -112,7 +112,7 @@ fn read(builder: &Builder, domain: &ProtectionDomain, address: u64, to: &mut [u8
 }
 
 /// The run of pages that an address lies in, and its index.
-fn run_at(builder: &Builder, domain: &ProtectionDomain, address: u64) -> Option<(Run, usize)> {
+fn run_at(builder: &Builder<'_>, domain: &ProtectionDomain, address: u64) -> Option<(Run, usize)> {
     domain
         .runs
         .range()

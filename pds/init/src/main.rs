@@ -11,6 +11,7 @@
 //! - `window`: looking at frames.
 //! - `builder`: memory that is shared; `domain`: one protection domain.
 //! - `devices`: device memory, IO address spaces, interrupts.
+//! - `clock`: how fast the time stamp counter runs.
 //! - `faults`: what happens from then on.
 //! - `serial`, `failure`: sentences for people.
 #![no_std]
@@ -18,6 +19,7 @@
 
 mod allocator;
 mod builder;
+mod clock;
 mod devices;
 mod domain;
 mod failure;
@@ -28,9 +30,11 @@ mod window;
 
 use segue_system_image::Payload;
 use sel4::BootInfo;
+use sel4::cap::Page;
 
-use builder::Builder;
-use failure::Failure;
+use allocator::Allocator;
+use builder::{Builder, Slots};
+use failure::{Doing, Failure};
 
 /// Capabilities that the kernel gives the root task.
 mod root {
@@ -59,8 +63,14 @@ fn main(boot_info: &'static BootInfo) -> ! {
 }
 
 fn run(boot_info: &'static BootInfo) -> Result<core::convert::Infallible, Failure> {
+    let guard =
+        boot_info.image_frames().start + ((start::stack_guard() - start::image_address()) >> 12);
+    Page(guard)
+        .unmap()
+        .doing("the stack's guard page could not be unmapped", "init")?;
     let payload = Payload::read(start::payload())?;
-    let mut builder = Builder::new(boot_info, &payload)?;
+    let (mut allocator, mut slots) = (Allocator::EMPTY, Slots::EMPTY);
+    let mut builder = Builder::new(boot_info, &payload, &mut allocator, &mut slots)?;
     builder.build()?;
     let started = builder.start()?;
     serial_line!(

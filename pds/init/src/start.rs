@@ -5,7 +5,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use sel4::BootInfo;
 
-/// Bytes of stack. The largest thing on it is the table of slots.
+/// Bytes of stack and its guard page. The largest things on it are the tables of
+/// slots and of untypeds.
 const STACK_SIZE: usize = 256 << 10;
 
 #[repr(C, align(4096))]
@@ -70,11 +71,20 @@ pub(crate) fn image_address() -> u64 {
     payload_location[2].load(Ordering::Relaxed)
 }
 
-/// Microseconds of the time stamp counter, which counts from power-on.
-pub(crate) fn microseconds(tsc_megahertz: u32) -> u64 {
+/// The time stamp counter, which counts from power-on.
+pub(crate) fn time_stamp() -> u64 {
     // SAFETY: the kernel leaves the instruction to user programs.
-    let ticks = unsafe { core::arch::x86_64::_rdtsc() };
-    ticks / u64::from(tsc_megahertz.max(1))
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Address of the lowest page of the stack, which is to become its guard.
+pub(crate) fn stack_guard() -> u64 {
+    (&raw const INIT_STACK) as u64
+}
+
+/// Microseconds of the time stamp counter.
+pub(crate) fn microseconds(tsc_megahertz: u32) -> u64 {
+    time_stamp() / u64::from(tsc_megahertz.max(1))
 }
 
 #[panic_handler]
