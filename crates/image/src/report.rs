@@ -17,6 +17,7 @@ pub fn text(name: &str, parsed: &Parsed, summary: &ImageSummary) -> String {
     let system = &parsed.system;
     let mut report = Report {
         system,
+        symbols_bytes: summary.symbols_bytes,
         text: String::new(),
     };
     report.heading(&format!("The system that {name} describes"), '=');
@@ -40,6 +41,8 @@ pub fn text(name: &str, parsed: &Parsed, summary: &ImageSummary) -> String {
 
 struct Report<'s> {
     system: &'s System,
+    /// Size of the symbol tables, which only the back end knows.
+    symbols_bytes: u64,
     text: String,
 }
 
@@ -90,6 +93,20 @@ impl Report<'_> {
         region.map_or("?", |region| region.name.as_str())
     }
 
+    /// Bytes of a region.
+    fn size(&self, index: RegionIndex) -> u64 {
+        let Some(region) = self.system.regions.get(index.0) else {
+            return 0;
+        };
+        match region.contents {
+            Contents::Symbols => {
+                let needed = self.symbols_bytes.next_multiple_of(region.page_size);
+                region.size.max(needed)
+            }
+            _ => region.size,
+        }
+    }
+
     fn function(&self, function: PciFunction) -> String {
         for device in &self.system.devices {
             if device.function == function {
@@ -105,10 +122,10 @@ impl Report<'_> {
     }
 
     fn totals(&mut self, summary: &ImageSummary) {
-        let regions = self.system.regions.iter();
+        let regions = self.system.regions.iter().enumerate();
         let memory: u64 = regions
-            .filter(|region| region.physical_address.is_none())
-            .map(|region| region.size)
+            .filter(|(_, region)| region.physical_address.is_none())
+            .map(|(index, _)| self.size(RegionIndex(index)))
             .sum();
         let rows = [
             ("boot image", show_kibibytes(summary.image_bytes)),
@@ -277,11 +294,7 @@ impl Report<'_> {
     }
 
     fn range(&self, address: u64, region: RegionIndex) -> String {
-        let size = self
-            .system
-            .regions
-            .get(region.0)
-            .map_or(0, |region| region.size);
+        let size = self.size(region);
         let last = address.saturating_add(size.saturating_sub(1));
         format!("{address:#014x}-{last:#014x}")
     }
@@ -399,8 +412,7 @@ impl Report<'_> {
             add(segment.pages.start, size, rights, true, what);
         }
         for map in &domain.maps {
-            let region = self.system.regions.get(map.region.0);
-            let size = region.map_or(0, |region| region.size);
+            let size = self.size(map.region);
             let rights = if map.writable { "rw" } else { "r" };
             add(
                 map.address,
@@ -465,7 +477,8 @@ impl Report<'_> {
             .system
             .regions
             .iter()
-            .map(|region| {
+            .enumerate()
+            .map(|(index, region)| {
                 let place = match region.physical_address {
                     Some(address) => format!("registers at {address:#x}"),
                     None => match &region.contents {
@@ -479,7 +492,8 @@ impl Report<'_> {
                         Contents::CrashReports => "crash reports of init".into(),
                     },
                 };
-                vec![region.name.clone(), show_size(region.size), place]
+                let size = show_size(self.size(RegionIndex(index)));
+                vec![region.name.clone(), size, place]
             })
             .collect();
         self.table(&["region", "size", "holds"], &rows);

@@ -53,7 +53,13 @@ impl Draft<'_, '_> {
         let pd_name = self.domain_name(domain).to_string();
         let name = format!("log.{pd_name}");
         let spaces = [&self.domains[domain].spans, &self.domains[console].spans];
-        let address = generated_address(&spaces, size)?;
+        let Some(address) = generated_address(&spaces, size) else {
+            self.diagnostics.error(
+                at,
+                format!("no address below 2^39 is free for \"{name}\": map less there"),
+            );
+            return None;
+        };
         let region = self.generated_region(name.clone(), size, at)?;
         for (user, writable) in [(domain, true), (console, false)] {
             self.domains[user]

@@ -377,7 +377,7 @@ impl Draft<'_, '_> {
         let Some(address) = generated_address(&spaces, size) else {
             self.diagnostics.error(
                 wanted.at,
-                format!("no address below 2^39 is free for \"{name}\""),
+                format!("no address below 2^39 is free for \"{name}\": map less there"),
             );
             return None;
         };
