@@ -70,6 +70,7 @@ pub fn invocations(
         declared.push(name);
     }
     let mut label = 0;
+    let mut labels = String::new();
     for document in &documents {
         for interface in document
             .descendants()
@@ -85,6 +86,11 @@ pub fn invocations(
             {
                 if configuration.holds(method.attribute("condition").unwrap_or(""))? {
                     label += 1;
+                    let identifier = method.attribute("id").ok_or("a method has no id")?;
+                    writeln!(
+                        labels,
+                        "/// Label of `{identifier}`.\npub const {identifier}: Word = {label};"
+                    )?;
                     write_method(&method, label, &documents, &mut methods)
                         .map_err(|error| format!("{interface_name}: {error}"))?;
                 }
@@ -101,6 +107,11 @@ pub fn invocations(
             writeln!(output, "impl {name} {{\n{methods}}}")?;
         }
     }
+    writeln!(
+        output,
+        "/// The invocations' labels, under the kernel's names.\n\
+         #[allow(non_upper_case_globals)]\npub mod label {{\nuse crate::Word;\n{labels}}}"
+    )?;
     for name in structures(&documents) {
         let rust = name.trim_start_matches("seL4_");
         if rust != "UserContext" {

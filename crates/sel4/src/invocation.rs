@@ -77,3 +77,62 @@ pub mod cap {
 
     include!(concat!(env!("OUT_DIR"), "/invocations.rs"));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::cap::label::*;
+
+    /// The numbers that a running kernel obeyed (sel4.md, section 2): one
+    /// processor, no hardware debugging, no virtual machines.
+    #[test]
+    fn labels_are_those_of_the_kernel() {
+        let expected = [
+            (UntypedRetype, 1),
+            (TCBWriteRegisters, 3),
+            (TCBConfigure, 5),
+            (TCBSuspend, 10),
+            (TCBBindNotification, 12),
+            (TCBUnbindNotification, 13),
+            (CNodeRevoke, 14),
+            (CNodeMint, 18),
+            (CNodeSaveCaller, 22),
+            (IRQAckIRQ, 24),
+            (DomainSetSet, 27),
+            (X86PDPTMap, 28),
+            (X86PageDirectoryMap, 30),
+            (X86PageTableMap, 33),
+            (X86IOPageTableMap, 35),
+            (X86PageMap, 37),
+            (X86PageMapIO, 40),
+            (X86PageGetAddress, 41),
+            (X86ASIDControlMakePool, 42),
+            (X86ASIDPoolAssign, 43),
+            (X86IOPortIn8, 44),
+            (X86IOPortOut32, 49),
+            (X86IRQIssueIRQHandlerIOAPIC, 50),
+            (X86IRQIssueIRQHandlerMSI, 51),
+        ];
+        for (index, (label, number)) in expected.into_iter().enumerate() {
+            assert_eq!(label, number, "entry {index}");
+        }
+    }
+
+    #[test]
+    fn system_calls_are_those_of_the_kernel() {
+        use crate::syscall::number::*;
+        let calls = [
+            CALL,
+            REPLY_RECV,
+            SEND,
+            NB_SEND,
+            RECV,
+            REPLY,
+            YIELD,
+            NB_RECV,
+            DEBUG_PUT_CHAR,
+        ];
+        for (index, number) in calls.into_iter().enumerate() {
+            assert_eq!(number, -1 - index as i64);
+        }
+    }
+}
