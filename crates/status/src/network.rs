@@ -375,6 +375,13 @@ impl Application {
         add(&self.record, COUNTERS + counter as usize * 8, amount);
     }
 
+    /// Sets a counter. For the server.
+    #[inline]
+    pub fn set(&self, counter: Counter, value: u64) {
+        self.record
+            .store64(COUNTERS + counter as usize * 8, value, Relaxed);
+    }
+
     /// How many frames from it were dropped for this cause.
     pub fn dropped(&self, cause: EgressDrop) -> u64 {
         self.record.load64(DROPS + cause as usize * 8, Relaxed)

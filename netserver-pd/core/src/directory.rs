@@ -85,6 +85,7 @@ impl Directory {
     }
 
     /// Some application with this IPv4 address.
+    #[inline]
     pub fn with_address(&self, address: Ipv4Address) -> Option<&Identity> {
         self.identities[..self.count]
             .iter()

@@ -35,9 +35,27 @@ pub struct ChannelRegions {
     pub pool: Region,
 }
 
+/// Frames and bytes, counted in private memory and shown once a round.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    frames: u64,
+    bytes: u64,
+}
+
+impl Tally {
+    #[inline]
+    fn count(&mut self, bytes: usize) {
+        self.frames = self.frames.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(bytes as u64);
+    }
+}
+
 /// One application.
 #[derive(Debug)]
 struct Link {
+    received: Tally,
+    transmitted: Tally,
+    copied_bytes: u64,
     name: String,
     channel: ServerChannel<Region>,
     pool_address: u64,
@@ -64,6 +82,8 @@ pub struct Server {
     unnotified: Applications,
     /// The one for whose receive ring the network card has to wait, as a set.
     awaited: Applications,
+    received: Tally,
+    transmitted: Tally,
 }
 
 /// Buffers for copies of headers, used in turn: the network card completes
@@ -148,6 +168,9 @@ impl Server {
                 name,
                 channel,
                 pool_address: entry.pool,
+                received: Tally::default(),
+                transmitted: Tally::default(),
+                copied_bytes: 0,
                 status,
                 was_up: false,
             });
@@ -169,6 +192,8 @@ impl Server {
             unpublished: all,
             unnotified: 0,
             awaited: 0,
+            received: Tally::default(),
+            transmitted: Tally::default(),
         })
     }
 
@@ -221,6 +246,7 @@ impl Server {
 
     /// Looks at each active channel and at the network card once.
     fn round<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
+        let before = (self.received.frames, self.transmitted.frames);
         for index in members(self.active) {
             if let Err(violation) = self.links[index].channel.poll() {
                 self.cut_off(index, violation);
@@ -231,15 +257,40 @@ impl Server {
         self.send(nic, clock);
         nic.flush();
         self.reclaim(nic);
+        let (received, transmitted) = (self.received.frames, self.transmitted.frames);
+        self.publish();
+        if received != before.0 || transmitted != before.1 {
+            self.show_totals();
+        }
+    }
+
+    /// Tells applications what was done for them, and counts it for all to see.
+    fn publish(&mut self) {
         for index in members(core::mem::take(&mut self.unpublished)) {
-            if self.links[index].channel.publish() {
+            let link = &mut self.links[index];
+            if link.channel.publish() {
                 self.unnotified |= 1 << index;
             }
+            let status = &link.status;
+            status.set(Counter::ReceivedFrames, link.received.frames);
+            status.set(Counter::ReceivedBytes, link.received.bytes);
+            status.set(Counter::TransmittedFrames, link.transmitted.frames);
+            status.set(Counter::TransmittedBytes, link.transmitted.bytes);
+            status.set(Counter::CopiedBytes, link.copied_bytes);
         }
+    }
+
+    fn show_totals(&self) {
+        let status = &self.status;
+        status.set(ServerCounter::ReceivedFrames, self.received.frames);
+        status.set(ServerCounter::ReceivedBytes, self.received.bytes);
+        status.set(ServerCounter::TransmittedFrames, self.transmitted.frames);
+        status.set(ServerCounter::TransmittedBytes, self.transmitted.bytes);
     }
 
     fn receive<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
         self.awaited = 0;
+        let mut header = [0; LONG_HEADER];
         for _ in 0..BATCH {
             if self.must_wait() {
                 return;
@@ -248,10 +299,7 @@ impl Server {
                 return;
             };
             let description = nic.describe(&frame);
-            self.status.add(ServerCounter::ReceivedFrames, 1);
-            self.status
-                .add(ServerCounter::ReceivedBytes, description.length as u64);
-            let mut header = [0; LONG_HEADER];
+            self.received.count(description.length);
             let mut decision = Decision::Longer;
             for most in [SHORT_HEADER, LONG_HEADER] {
                 let header = &mut header[..description.length.min(most)];
@@ -285,15 +333,17 @@ impl Server {
         }
         let index = self.up.trailing_zeros() as usize;
         match self.links[index].channel.receive_room() {
+            Ok(1..) => return false,
             Ok(0) if self.links[index].channel.is_up() => {
                 self.awaited = 1 << index;
                 self.status.add(ServerCounter::ReceivePauses, 1);
+                return true;
             }
-            Ok(_) => {}
+            Ok(0) => {}
             Err(violation) => self.cut_off(index, violation),
         }
         self.note_state(index);
-        self.awaited != 0
+        false
     }
 
     fn deliver<N: Nic>(
@@ -317,9 +367,7 @@ impl Server {
             .channel
             .deliver(description, |slots, offset| nic.copy(frame, slots, offset))
         {
-            link.status.add(Counter::ReceivedFrames, 1);
-            link.status
-                .add(Counter::ReceivedBytes, description.length as u64);
+            link.received.count(description.length);
             self.unpublished |= 1 << index;
             return;
         }
@@ -384,7 +432,7 @@ impl Server {
         let length = frame.length as usize;
         let (headers, header_address) = self.headers.buffer(frame.header_length.into());
         link.channel.copy_header(&frame, headers);
-        link.status.add(Counter::CopiedBytes, headers.len() as u64);
+        link.copied_bytes = link.copied_bytes.wrapping_add(headers.len() as u64);
         let verdict = egress::verify(&self.directory, index, headers, length, frame.offload);
         let drop = |link: &mut Link, cause| {
             if let Some((_, ticket)) = link.channel.take() {
@@ -414,11 +462,9 @@ impl Server {
             Ok(()) => {
                 link.channel.take();
                 self.headers.take();
-                link.status.add(Counter::TransmittedFrames, 1);
-                link.status.add(Counter::TransmittedBytes, length as u64);
-                self.status.add(ServerCounter::TransmittedFrames, 1);
-                self.status
-                    .add(ServerCounter::TransmittedBytes, length as u64);
+                link.transmitted.count(length);
+                self.transmitted.count(length);
+                self.unpublished |= 1 << index;
                 Ok(Sent::Frame(approved.wire_length))
             }
             Err(Refusal::Full) => Ok(Sent::Full),
