@@ -56,7 +56,7 @@ pub struct Found {
 /// # Errors
 ///
 /// A sentence that says what is not as described. The device is then left
-/// without the right to make memory requests.
+/// without virtual functions and without the right to make memory requests.
 pub fn set_up<M: Mmio, W: Mmio>(
     ecam: &Ecam<M>,
     device: &Device,
@@ -75,6 +75,9 @@ pub fn set_up<M: Mmio, W: Mmio>(
             if let Some(virtual_function) = virtual_function(ecam, device, index) {
                 virtual_function.set_bus_master(false);
             }
+        }
+        if let Some(sriov) = Sriov::of(function).filter(|_| device.vf_count > 0) {
+            sriov.disable();
         }
     }
     result
@@ -111,21 +114,28 @@ fn configure<M: Mmio, W: Mmio>(
         adopted: false,
     };
 
-    if !stands(&function.bars(), &device.bars) {
+    let sriov = Sriov::of(*function);
+    if device.vf_count > 0 && sriov.is_none() {
+        return Err(error(ErrorKind::NoSriov));
+    }
+    let virtuals_stand = device.vf_count == 0
+        || sriov.is_some_and(|sriov| {
+            sriov.enabled() == device.vf_count && stands(&sriov.bars(), &device.vf_bars)
+        });
+    found.adopted = virtuals_stand && stands(&function.bars(), &device.bars);
+    if !found.adopted {
         function.change_command(0, command::MEMORY_SPACE | command::BUS_MASTER);
         found.bars = place_all(ecam, device, &function.bars(), &device.bars, 1, false)?;
     }
     function.change_command(command::MEMORY_SPACE, 0);
 
-    if device.vf_count > 0 {
-        let sriov = Sriov::of(*function).ok_or(error(ErrorKind::NoSriov))?;
+    if let Some(sriov) = sriov.filter(|_| device.vf_count > 0) {
         found.vf_device_id = sriov.vf_device_id();
-        found.adopted =
-            sriov.enabled() == device.vf_count && stands(&sriov.bars(), &device.vf_bars);
         if !found.adopted {
             found.vf_bars = switch_on(ecam, device, &sriov)?;
         }
         check_places(device, &sriov)?;
+        check_overlaps(device, &found)?;
         for index in 0..usize::from(device.vf_count) {
             set_up_virtual_function(ecam, device, index, interrupts, window)?;
         }
@@ -229,6 +239,42 @@ fn check_place<M: Mmio>(
             return Err(PlaceProblem::Taken {
                 by: identity.address,
             });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that no two BARs of the device lie on each other: those that the system
+/// description does not mention are where the firmware put them.
+fn check_overlaps(device: &Device, found: &Found) -> Result<(), Error> {
+    let own = found.bars.iter().flatten().map(|bar| (bar, 1, false));
+    let virtuals = found
+        .vf_bars
+        .iter()
+        .flatten()
+        .map(|bar| (bar, u64::from(device.vf_count), true));
+    let placed = |&(bar, _, _): &(&Bar, u64, bool)| bar.address != 0;
+    let all = own.chain(virtuals).filter(placed);
+    for (position, (bar, count, of_virtual)) in all.clone().enumerate() {
+        let end = bar.address.saturating_add(bar.size.saturating_mul(count));
+        let is_hit = |(other, other_count, _): (&Bar, u64, bool)| {
+            let other_end = other
+                .address
+                .saturating_add(other.size.saturating_mul(other_count));
+            other.address < end && bar.address < other_end
+        };
+        if all.clone().take(position).any(is_hit) {
+            return Err(Error::new(
+                device,
+                ErrorKind::BarPlace {
+                    bar: bar.number,
+                    of_virtual,
+                    address: bar.address,
+                    reason: PlaceProblem::Taken {
+                        by: device.address(),
+                    },
+                },
+            ));
         }
     }
     Ok(())

@@ -311,10 +311,22 @@ fn bars_that_do_not_fit_are_refused() {
             0,
             "a device that is not right makes no requests"
         );
+        assert_eq!(
+            space.get16(NIC, SRIOV + 8),
+            0,
+            "and has no virtual functions"
+        );
     };
     place(0xe010_2000, PlaceProblem::Unaligned);
     place(0x1_0000_0000, PlaceProblem::Above4GiB);
     place(0xffff_0000, PlaceProblem::Above4GiB);
+    // The NIC's own flash BAR, which the description does not mention.
+    place(
+        0xfebc_0000,
+        PlaceProblem::Taken {
+            by: RequesterId(NIC).address(),
+        },
+    );
     place(
         0xfebd_8000,
         PlaceProblem::Taken {
