@@ -353,10 +353,12 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
         self.receive.has_work(&self.memory) || self.transmit.has_work(&self.memory)
     }
 
-    /// Asks for an interrupt (MSI-X entry 1) when transmitted frames are
-    /// completed, or no longer. Holds from the next
-    /// [`VirtualFunction::unmask_interrupt`] on.
+    /// Asks for an interrupt (MSI-X entry 1) when transmitted frames are completed,
+    /// from the next [`VirtualFunction::unmask_interrupt`] on; or no longer, at once.
     pub fn request_transmit_interrupt(&mut self, wanted: bool) {
+        if self.transmit_interrupt && !wanted {
+            INTERRUPT_MASK_CLEAR.write(&self.registers, TRANSMIT_INTERRUPT);
+        }
         self.transmit_interrupt = wanted;
     }
 

@@ -507,6 +507,11 @@ fn interrupts_fire_when_they_are_wanted() {
     bench.function.transmit(&fragments, None, 0).unwrap();
     bench.function.flush();
     assert_eq!(bench.device.take_interrupts(), [1], "unless asked for");
+    bench.reclaimed();
+    bench.function.request_transmit_interrupt(false);
+    bench.function.transmit(&fragments, None, 0).unwrap();
+    bench.function.flush();
+    assert!(bench.device.take_interrupts().is_empty(), "and no longer");
 }
 
 #[test]
