@@ -10,10 +10,8 @@ const HEADER: usize = 16;
 /// A clock that counts from the machine's start and is the same in all
 /// protection domains. Reading it takes no system call.
 ///
-/// Its rate is what the kernel measured against the PIT at boot. On a real
-/// machine that is exact to a thousandth; under emulation on a busy host it was
-/// seen to be a third wrong. The timer protection domain's timeouts do not
-/// depend on it.
+/// Its rate is what was measured at boot. The timer protection domain's
+/// timeouts do not depend on it.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     /// Nanoseconds in a tick, times 2^32.

@@ -75,9 +75,8 @@ impl Handler for Ticker {
             "signal on {}",
             channels.display()
         );
-        // The kernel measures the counter's frequency once, at boot; in an
-        // emulated machine on a busy host that was seen to be a third wrong.
-        assert!(passed >= wanted / 2, "{passed} us instead of {wanted}");
+        // Two clocks: the counter's rate is measured at boot and may be a little off.
+        assert!(passed >= wanted - wanted / 10, "{passed} us instead of {wanted}");
         log::info!("{wanted} us took {passed} us");
         self.step += 1;
         if self.step < TIMEOUTS.len() {
