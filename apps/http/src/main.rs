@@ -183,6 +183,7 @@ impl Application {
         let counters = self.server.counters();
         self.machine.requests = (counters.answered, counters.refused);
         self.machine.connections = self.server.open();
+        self.machine.stack = self.stack.statistics();
         self.machine.now = now;
         let mut stream = Connected {
             stack: &mut self.stack,

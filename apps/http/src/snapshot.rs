@@ -4,8 +4,52 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use segue_http_core::Dynamic;
 use segue_http_core::status::{FrameChannel, ProtectionDomain, Snapshot};
-use segue_status::network::{Counter, NetworkStatus, name_text};
+use segue_libos::Statistics;
+use segue_status::network::{
+    Counter, EgressDrop, IngressDrop, NetworkStatus, ServerCounter, name_text,
+};
 use segue_status::system::SystemStatus;
+
+const SERVER_COUNTERS: [(&str, ServerCounter); 9] = [
+    ("received_frames", ServerCounter::ReceivedFrames),
+    ("received_bytes", ServerCounter::ReceivedBytes),
+    ("transmitted_frames", ServerCounter::TransmittedFrames),
+    ("transmitted_bytes", ServerCounter::TransmittedBytes),
+    ("interrupts", ServerCounter::Interrupts),
+    ("wakeups", ServerCounter::Wakeups),
+    ("device_dropped", ServerCounter::DeviceDropped),
+    ("device_restarts", ServerCounter::DeviceRestarts),
+    ("receive_pauses", ServerCounter::ReceivePauses),
+];
+
+fn stack_counts(of: &Statistics) -> [(&'static str, u64); 24] {
+    [
+        ("frames_in", of.vif.frames_in),
+        ("bytes_in", of.vif.bytes_in),
+        ("frames_out", of.vif.frames_out),
+        ("bytes_out", of.vif.bytes_out),
+        ("refused_frames", of.vif.refused),
+        ("malformed", of.malformed),
+        ("bad_checksum", of.bad_checksum),
+        ("software_checksums", of.software_checksums),
+        ("not_for_us", of.not_for_us),
+        ("tcp_fragments", of.tcp_fragments),
+        ("refused_segments", of.refused_segments),
+        ("handshakes", of.handshakes),
+        ("handshakes_lost", of.handshakes_lost),
+        ("accepted", of.accepted),
+        ("closed", of.closed),
+        ("merged_acknowledgements", of.merged),
+        ("retransmissions", of.retransmissions),
+        ("probes", of.probes),
+        ("time_wait_recycled", of.time_wait_recycled),
+        ("parked", of.parked),
+        ("resumed", of.resumed),
+        ("delayed", of.delayed),
+        ("no_buffers", of.no_buffers),
+        ("no_room", of.no_room),
+    ]
+}
 
 /// The status regions, and what the application itself counts.
 pub struct Machine {
@@ -15,6 +59,8 @@ pub struct Machine {
     pub requests: (u64, u64),
     /// Connections open.
     pub connections: usize,
+    /// What the application's stack has counted.
+    pub stack: Statistics,
     /// Microseconds since the machine was started.
     pub now: u64,
 }
@@ -27,6 +73,7 @@ impl Machine {
             network: NetworkStatus::new(network),
             requests: (0, 0),
             connections: 0,
+            stack: Statistics::default(),
             now: 0,
         }
     }
@@ -57,6 +104,16 @@ impl Machine {
                 notifications: application.counter(Counter::NotificationsSent),
                 dropped_frames: application.dropped_in_all()
                     + application.counter(Counter::ReceiveDropped),
+                state: application.state().text(),
+                copied_bytes: application.counter(Counter::CopiedBytes),
+                notifications_received: application.counter(Counter::NotificationsReceived),
+                receive_dropped: application.counter(Counter::ReceiveDropped),
+                epochs: application.counter(Counter::Epochs),
+                violations: application.counter(Counter::Violations),
+                dropped: EgressDrop::ALL
+                    .iter()
+                    .map(|&cause| (cause.text(), application.dropped(cause)))
+                    .collect(),
             })
             .collect();
         Snapshot {
@@ -67,6 +124,23 @@ impl Machine {
             requests_answered: self.requests.0,
             requests_refused: self.requests.1,
             connections: self.connections as u64,
+            server: self
+                .network
+                .iter()
+                .flat_map(|network| {
+                    SERVER_COUNTERS.map(|(name, counter)| (name, network.counter(counter)))
+                })
+                .collect(),
+            dropped: self
+                .network
+                .iter()
+                .flat_map(|network| {
+                    IngressDrop::ALL
+                        .iter()
+                        .map(|&cause| (cause.text(), network.dropped(cause)))
+                })
+                .collect(),
+            stack: stack_counts(&self.stack).into_iter().collect(),
         }
     }
 }

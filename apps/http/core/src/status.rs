@@ -1,5 +1,6 @@
 //! What the page at `/` shows, as JSON at `/status.json`.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::Serialize;
@@ -36,7 +37,24 @@ pub struct FrameChannel {
     pub notifications: u64,
     /// Frames that were dropped.
     pub dropped_frames: u64,
+    /// `up`, `down` or `cut off`.
+    pub state: &'static str,
+    /// Bytes from the application that the server copied.
+    pub copied_bytes: u64,
+    /// Notifications from the application.
+    pub notifications_received: u64,
+    /// Frames to the application that found no room.
+    pub receive_dropped: u64,
+    /// Epochs the application was joined in.
+    pub epochs: u64,
+    /// Breaches of the channel's protocol.
+    pub violations: u64,
+    /// Frames from the application that were dropped, by cause.
+    pub dropped: Counts,
 }
+
+/// Counts by name.
+pub type Counts = BTreeMap<&'static str, u64>;
 
 /// Everything at one moment.
 #[derive(Clone, Debug, Serialize)]
@@ -55,6 +73,12 @@ pub struct Snapshot {
     pub requests_refused: u64,
     /// Connections open now.
     pub connections: u64,
+    /// The network server's counts.
+    pub server: Counts,
+    /// Received frames that the network server dropped, by cause.
+    pub dropped: Counts,
+    /// The counts of this application's own network stack.
+    pub stack: Counts,
 }
 
 impl Snapshot {
