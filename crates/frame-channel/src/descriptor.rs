@@ -78,7 +78,8 @@ impl TransmitFrame {
             });
         }
         let header = frame.header_length as usize;
-        if header < ETHERNET_HEADER_LENGTH || header > MAXIMUM_HEADER_LENGTH || header > length {
+        let headers = ETHERNET_HEADER_LENGTH..=MAXIMUM_HEADER_LENGTH.min(length);
+        if !headers.contains(&header) {
             return Err(ProtocolViolation::HeaderLength {
                 header: frame.header_length,
                 frame: frame.length,

@@ -383,7 +383,7 @@ fn who_breaks_the_protocol_is_cut_off_and_nobody_else() {
         &|client| client.store32(0x40, 1000, Relaxed),
         &|client| client.store32(0x80, 65, Relaxed),
         &|client| {
-            client.store64(0x100, 60 << 32 | POOL_SIZE as u64 - 10, Relaxed);
+            client.store64(0x100, (60 << 32) | (POOL_SIZE as u64 - 10), Relaxed);
             client.store64(0x108, 54, Relaxed);
             client.store32(0x40, 1, Relaxed);
         },

@@ -10,6 +10,7 @@ use segue_portmap_core::{
 use segue_shared_memory::{Region, testing::leaked_region};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 const OWNERS: u16 = 3;
 
@@ -65,11 +66,11 @@ fn expected(model: &mut Model, owner: u16, operation: Operation, answer: Result<
     match operation {
         Operation::Bind(_, 0) => assert_eq!(answer, Err(PortError::InvalidPort)),
         Operation::Bind(protocol, port) => {
-            if model.contains_key(&(protocol, port)) {
-                assert_eq!(answer, Err(PortError::AddressInUse));
-            } else {
+            if let Entry::Vacant(entry) = model.entry((protocol, port)) {
                 assert_eq!(answer, Ok(port.into()));
-                model.insert((protocol, port), owner);
+                entry.insert(owner);
+            } else {
+                assert_eq!(answer, Err(PortError::AddressInUse));
             }
         }
         Operation::BindAny(protocol) => {
