@@ -227,7 +227,7 @@ fn each_protection_domain_gets_exactly_its_capabilities() {
         })
         .collect()
     };
-    let signal = |id: u32| layout::NOTIFICATION_BADGE | 1 << id;
+    let signal = |id: usize| layout::notification_badge(id);
     assert_eq!(
         found(0),
         [

@@ -42,38 +42,34 @@ pub mod limits {
     pub const CAPABILITIES: usize = 32768;
 }
 
-/// The layout of a protection domain's CSpace and address space, which its
-/// runtime knows too (Microkit's on x86_64).
+/// The layout of a protection domain's CSpace and address space, as its runtime
+/// knows it.
 pub mod layout {
-    /// Top of the stack; the page above is a guard.
-    pub const STACK_TOP: u64 = 0x7fff_ffff_d000;
-    /// The IPC buffer's page.
-    pub const IPC_BUFFER: u64 = 0x7fff_ffff_e000;
-    /// Slots in the CNode that capability addresses below 512 reach.
-    pub const CNODE_BITS: u32 = 9;
-    /// Slots of the CNode above it.
+    use sel4_microkit_abi::slot;
+    pub use sel4_microkit_abi::{
+        CONSOLE_CHANNEL, IPC_BUFFER_ADDRESS as IPC_BUFFER, STACK_TOP, call_badge,
+        notification_badge,
+    };
+
+    /// Slots of the CNode that capability addresses below 512 reach, as a power
+    /// of two.
+    pub const CNODE_BITS: u32 = slot::CNODE_BITS as u32;
+    /// Slots of the CNode above it, as a power of two.
     pub const ROOT_CNODE_BITS: u32 = 6;
     /// Where a protection domain waits: its endpoint or notification.
-    pub const INPUT: u16 = 1;
+    pub const INPUT: u16 = slot::INPUT as u16;
     /// Where its faults go.
-    pub const FAULT_ENDPOINT: u16 = 2;
+    pub const FAULT_ENDPOINT: u16 = slot::FAULT_ENDPOINT as u16;
     /// Its own VSpace.
-    pub const VSPACE: u16 = 3;
+    pub const VSPACE: u16 = slot::VSPACE as u16;
     /// First of the notifications it may signal, by channel id.
-    pub const NOTIFICATIONS: u16 = 10;
+    pub const NOTIFICATIONS: u16 = slot::notification(0) as u16;
     /// First of the endpoints it may call, by channel id.
-    pub const ENDPOINTS: u16 = 74;
+    pub const ENDPOINTS: u16 = slot::endpoint(0) as u16;
     /// First of its interrupt handlers, by channel id.
-    pub const IRQ_HANDLERS: u16 = 138;
+    pub const IRQ_HANDLERS: u16 = slot::interrupt(0) as u16;
     /// First of its IO port ranges, by IO port id.
-    pub const IO_PORTS: u16 = 394;
-    /// Channel and IO port ids are below this.
-    pub const IDS: u8 = 62;
-    /// Set in the badge of every notification, never in that of an endpoint,
-    /// whose badges have 28 bits on this kernel.
-    pub const NOTIFICATION_BADGE: u64 = 1 << 63;
-    /// The console's channel id for log rings and fault reports.
-    pub const CONSOLE_CHANNEL: u8 = 61;
+    pub const IO_PORTS: u16 = slot::io_port(0) as u16;
 }
 
 /// A range of records in a table.

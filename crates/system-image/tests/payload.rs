@@ -182,7 +182,7 @@ fn sample() -> Vec<u8> {
         },
     ];
     tables.irqs.push(Irq {
-        badge: layout::NOTIFICATION_BADGE | 1,
+        badge: layout::notification_badge(0),
         protection_domain: 0,
         kind: irq_kind::MSI,
         vector: 16,

@@ -292,7 +292,7 @@ impl<'a> Builder<'a> {
             return Ok(None);
         }
         let slot = self.allocator.slots(1)?;
-        let badge = layout::NOTIFICATION_BADGE | 1 << layout::CONSOLE_CHANNEL;
+        let badge = layout::notification_badge(layout::CONSOLE_CHANNEL);
         let notification = self.slots.domains[console as usize].notification;
         self.mint(slot, notification, badge)?;
         Ok(Some(slot))

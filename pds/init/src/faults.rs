@@ -5,7 +5,7 @@ use core::convert::Infallible;
 
 use segue_status::crash::{REGISTERS, Report, STACK_LENGTH};
 use segue_system_image::Payload;
-use segue_system_image::format::{NONE, ProtectionDomain, Run, limits, run_kind};
+use segue_system_image::format::{ProtectionDomain, Run, limits, run_kind};
 use sel4::CapRights;
 use sel4::cap::{Tcb, UserContext};
 
@@ -21,6 +21,8 @@ pub(crate) fn serve(
 ) -> Result<Infallible, Failure> {
     let mut faults = [0u32; limits::PROTECTION_DOMAINS];
     let mut report = Report::empty();
+    // Who makes reports readable; init says one line itself if nobody does.
+    let mut console = started.console;
     loop {
         let (information, badge) = sel4::syscall::recv(builder.slots.fault_endpoint);
         // The badge is the index of the sender, counted from one.
@@ -47,10 +49,12 @@ pub(crate) fn serve(
         if let Some(crashes) = started.crashes {
             crashes.add(&mut report);
         }
-        let by_console = payload.header.console == index as u32 || payload.header.console == NONE;
-        match started.console {
-            Some(console) if !by_console => sel4::syscall::signal(console),
-            _ => serial_line!(
+        if payload.header.console == index as u32 {
+            console = None;
+        }
+        match console {
+            Some(console) => sel4::syscall::signal(console),
+            None => serial_line!(
                 "{} was stopped: {} (at {:#x}).",
                 report.name(),
                 report.reason(),

@@ -330,7 +330,7 @@ impl Lowering<'_> {
                     capability_kind::NOTIFICATION,
                     peer,
                     rights::WRITE,
-                    layout::NOTIFICATION_BADGE | 1 << other.id,
+                    layout::notification_badge(usize::from(other.id)),
                 ));
             }
             if end.protected_calls {
@@ -339,7 +339,7 @@ impl Lowering<'_> {
                     capability_kind::ENDPOINT,
                     peer,
                     rights::WRITE | rights::GRANT,
-                    u64::from(other.id),
+                    layout::call_badge(usize::from(other.id)),
                 ));
             }
         }
@@ -457,7 +457,7 @@ fn requester(function: PciFunction) -> u16 {
 
 fn lower_irq(irq: &model::Irq, domain: u32) -> Irq {
     let mut record = Irq {
-        badge: layout::NOTIFICATION_BADGE | 1 << irq.id,
+        badge: layout::notification_badge(usize::from(irq.id)),
         protection_domain: domain,
         kind: irq_kind::IO_APIC,
         vector: irq.vector,
