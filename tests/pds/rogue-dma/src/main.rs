@@ -15,7 +15,6 @@ use core::sync::atomic::Ordering;
 
 use function::{BUFFER, FRAME, Function, Orders};
 use segue_device::DmaMemory;
-use segue_pci_driver::config::DeviceTable;
 use segue_shared_memory::Region;
 use sel4_microkit::{
     Channel, ChannelSet, Clock, Handler, Infallible, channel, protection_domain, region, var,
@@ -58,12 +57,6 @@ enum Phase {
 
 #[protection_domain]
 fn init() -> RogueDma {
-    let table = var!(pci_devices: DeviceTable = DeviceTable::EMPTY);
-    // The table goes to a device's manager and owner only; without it the address
-    // is the one in the description.
-    let mac = table
-        .devices()
-        .and_then(|devices| devices.first()?.vf_mac(1));
     let rogue = RogueDma {
         function: Function {
             registers: region!(vf_registers),
@@ -73,7 +66,9 @@ fn init() -> RogueDma {
         read_only: region!(read_only),
         clock: Clock::new(region!(tsc_frequency, 0x1000)),
         igb_pf: channel!(igb_pf_channel),
-        mac: mac.unwrap_or([0x52, 0x54, 0, 0x5e, 0x60, 1]),
+        mac: *var!(mac: [u8; 8] = [0; 8])
+            .first_chunk()
+            .expect("eight bytes hold six"),
         phase: Phase::Attempts,
     };
     for region in [&rogue.secret, &rogue.read_only] {
