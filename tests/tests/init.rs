@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use segue_image::files::DiskFiles;
-use segue_qemu::{Machine, Running};
+use segue_qemu::{Machine, Network, Running};
 use segue_system_image::Payload;
 use segue_system_tests::{Cable, TestMachine, paths};
 use zerocopy::IntoBytes;
@@ -143,6 +143,35 @@ fn calls_notifications_and_shared_memory_work_without_a_device() {
 fn without_an_iommu_nothing_starts() {
     let machine = start(TestMachine::machine("system").iommu(false));
     expect_refusal(&machine, "IO address space netserver_io needs an IOMMU");
+}
+
+#[test]
+fn without_the_nic_a_sentence_says_so() {
+    let machine = start(TestMachine::machine("system").network(Network::NoDevice));
+    expect(
+        &machine,
+        "pcie: error: no device at 00:03.0: start the machine with nic",
+    );
+    // The rest runs: the console answers.
+    expect(&machine, "http: listening on ");
+}
+
+#[test]
+fn init_reports_a_console_that_was_stopped() {
+    // The console is not told its ports, so it gives up.
+    let change = |text: String| {
+        let told = r#" setvar_id="serial_ports""#;
+        assert!(
+            text.contains(told),
+            "the description has changed: adapt this test"
+        );
+        text.replace(told, "")
+    };
+    let image = OwnImage::new("console", &build(change));
+    let mut machine = TestMachine::start(image.machine(), Cable::User);
+    machine.expect_line("console was stopped: ");
+    machine.wait_until_it_answers();
+    machine.assert_page_loads();
 }
 
 #[test]
