@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use segue_image::back_end::BootImage;
 use segue_image::files::DiskFiles;
 use segue_qemu::{Machine, Network, Running};
 use segue_system_image::Payload;
@@ -54,12 +55,17 @@ impl Drop for OwnImage {
 
 /// The image of the default system after a change of its description.
 fn build(change: impl FnOnce(String) -> String) -> Vec<u8> {
+    build_system("system", change).bytes
+}
+
+/// The image of a system after a change of its description.
+fn build_system(system: &str, change: impl FnOnce(String) -> String) -> BootImage {
     let programs = paths::root().join("build/pd/x86_64-unknown-linux-gnu/pd");
     let files = DiskFiles {
         programs: programs.clone(),
         base: paths::root(),
     };
-    let text = fs::read_to_string(paths::description("system")).expect("a description");
+    let text = fs::read_to_string(paths::description(system)).expect("a description");
     let parsed = match segue_image::parse(&change(text), &files) {
         Ok(parsed) => parsed,
         Err(mistakes) => {
@@ -70,7 +76,7 @@ fn build(change: impl FnOnce(String) -> String) -> Vec<u8> {
         }
     };
     match segue_image::back_end::build(&parsed.system, &programs.join("segue-init")) {
-        Ok(image) => image.bytes,
+        Ok(image) => image,
         Err(problems) => panic!("{problems:?}"),
     }
 }
@@ -137,6 +143,44 @@ fn calls_notifications_and_shared_memory_work_without_a_device() {
         &machine,
         "hello was stopped: it read memory at 0xdead0000, which it was not given (at 0x",
     );
+}
+
+/// The kernel's number for the kind of capability that a line of the report is
+/// about (tags in seL4's structures.bf).
+fn kind(what: &str) -> u64 {
+    let kinds = [
+        ("endpoint of ", 4),
+        ("fault endpoint", 4),
+        ("notification of ", 6),
+        ("its own VSpace", 9),
+        ("interrupt handler", 16),
+        ("IO ports", 19),
+    ];
+    let kind = kinds.iter().find(|(start, _)| what.starts_with(start));
+    kind.unwrap_or_else(|| panic!("what is {what}?")).1
+}
+
+#[test]
+fn a_protection_domain_has_exactly_the_capabilities_of_the_report() {
+    let image = build_system("prober", |text| text);
+    let report = &image.summary.protection_domains[1];
+    assert_eq!(report.name, "prober");
+    let listed: Vec<String> = report
+        .capabilities
+        .iter()
+        .map(|line| format!("prober: slot {} kind {}", line.slot, kind(&line.what)))
+        .collect();
+    assert_eq!(listed.len(), 3 + 2 + 2 + 1 + 1, "of each kind: {listed:?}");
+    let file = OwnImage::new("prober", &image.bytes);
+    let machine = start(Machine::new(paths::kernel("debug"), &file.0).memory_mib(128));
+    expect(&machine, "prober: done");
+    let lines = machine.console().lines();
+    let found: Vec<String> = lines
+        .into_iter()
+        .map(|line| line.text.trim().to_string())
+        .filter(|text| text.starts_with("prober: ") && text != "prober: done")
+        .collect();
+    assert_eq!(found, listed);
 }
 
 #[test]

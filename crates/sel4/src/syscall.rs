@@ -178,6 +178,21 @@ pub fn debug_put_char(byte: u8) {
     );
 }
 
+/// The kernel's number for the kind of capability at `address`; 0 if there is
+/// none.
+///
+/// Only a debug kernel knows this call; see [`debug_put_char`].
+#[inline]
+pub fn debug_cap_identify(address: CPtr) -> Word {
+    transfer(
+        number::DEBUG_CAP_IDENTIFY,
+        address,
+        0,
+        [0; FAST_REGISTERS],
+    )
+    .badge
+}
+
 #[inline]
 fn fast_registers() -> [Word; FAST_REGISTERS] {
     core::array::from_fn(message_register)
