@@ -300,6 +300,7 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
         if self.running {
             self.statistics.transmit_notifications +=
                 u64::from(self.transmit.publish(&self.registers, &self.memory));
+            self.receive.post(&self.memory);
             self.receive.publish(&self.registers, &self.memory);
         }
     }

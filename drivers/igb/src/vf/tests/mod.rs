@@ -452,6 +452,60 @@ fn frames_of_several_descriptors_are_dropped_and_counted() {
 }
 
 #[test]
+fn an_empty_frame_is_dropped() {
+    let mut bench = bench(16, 8);
+    let status = DRIVER_MEMORY + 0x1000 + 8;
+    bench.device.scribble(status, &3u64.to_le_bytes());
+    assert!(bench.function.receive().is_none());
+    assert_eq!(bench.function.statistics().dropped_nonsense, 1);
+}
+
+#[test]
+fn completion_of_what_the_device_was_not_given_is_not_believed() {
+    let mut bench = bench(8, 8);
+    let fragments = bench.fragments(0, &payload(60), &[]);
+    for token in 0..3 {
+        bench.function.transmit(&fragments, None, token).unwrap();
+    }
+    for slot in 0..8 {
+        let second_word = DRIVER_MEMORY + slot * 16 + 8;
+        bench.device.scribble(second_word, &u64::MAX.to_le_bytes());
+    }
+    assert!(bench.reclaimed().is_empty());
+    assert!(!bench.function.unmask_interrupt());
+}
+
+#[test]
+fn what_an_earlier_user_left_in_the_registers_does_no_harm() {
+    let device = SimulatedFunction::new();
+    for queue in [0x2800, 0x3800] {
+        for register in [0x00, 0x04, 0x08, 0x10, 0x18, 0x38, 0x3c] {
+            device.write32(queue + register, 0x51);
+        }
+    }
+    let memory = SimulatedMemory::new(DRIVER_MEMORY, 0x10_0000);
+    device.map(&memory, true);
+    let mut function =
+        VirtualFunction::new(device.clone(), memory.clone(), Configuration::default()).unwrap();
+    function.start().unwrap();
+    assert!(device.deliver(&payload(60)));
+    let received = function.receive().unwrap();
+    function.release(received);
+    let fragment = Fragment {
+        device_address: DRIVER_MEMORY + 0x8_2000,
+        length: 60,
+    };
+    function.transmit(&[fragment], None, 1).unwrap();
+    function.flush();
+    let mut tokens = Vec::new();
+    function.reclaim(|token| tokens.push(token));
+    assert_eq!(tokens, [1]);
+    assert_eq!((device.register(0x3838), device.register(0x383c)), (0, 0));
+    assert!(device.take_blocked().is_empty());
+    assert!(device.complaints().is_empty(), "{:?}", device.complaints());
+}
+
+#[test]
 fn bad_checksums_are_told() {
     let mut bench = bench(16, 8);
     let mut frame = packet(InternetProtocol::V4, Transport::Udp, 0, &payload(30));
@@ -559,7 +613,21 @@ fn a_restart_forgets_the_past() {
     while bench.device.deliver(&payload(60)) {
         delivered += 1;
     }
-    assert_eq!(delivered, 7, "the old buffer is not posted twice");
+    assert_eq!(delivered, 7);
+    let mut held = Vec::new();
+    while let Some(received) = bench.function.receive() {
+        held.push(received);
+        bench.function.flush();
+        bench.device.deliver(&payload(60));
+    }
+    let offsets: std::collections::BTreeSet<usize> = held.iter().map(Received::offset).collect();
+    assert_eq!(
+        (held.len(), offsets.len()),
+        (8, 8),
+        "each buffer is handed out once"
+    );
+    held.into_iter()
+        .for_each(|received| bench.function.release(received));
     bench.function.transmit(&fragments, None, 2).unwrap();
     bench.function.flush();
     assert_eq!(bench.reclaimed(), [2]);
