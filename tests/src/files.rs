@@ -15,10 +15,16 @@ pub const FILES: &[(&str, &[(&str, usize)])] = &[
             ("8k.bin", 8 << 10),
             ("128k.bin", 128 << 10),
             ("1m.bin", 1 << 20),
-            ("16m.bin", 16 << 20),
         ],
     ),
-    ("large", &[("1k.bin", 1 << 10), ("64m.bin", 64 << 20)]),
+    (
+        "large",
+        &[
+            ("1k.bin", 1 << 10),
+            ("16m.bin", 16 << 20),
+            ("64m.bin", 64 << 20),
+        ],
+    ),
 ];
 
 /// The contents of the file `name`; each name has contents of its own.

@@ -161,9 +161,8 @@ fn slow_clients_hold_nobody_up_and_are_shown_out() {
     }
     let mut deaf: Vec<Client<Connection>> = (0..10).map(|_| machine.client()).collect();
     for client in &mut deaf {
-        client
-            .send(request("GET", "/16m.bin", "").as_bytes())
-            .unwrap();
+        let much = request("GET", "/1m.bin", "").repeat(20);
+        client.send(much.as_bytes()).unwrap();
     }
     let _silent: Vec<Client<Connection>> = (0..30).map(|_| machine.client()).collect();
     for _ in 0..50 {

@@ -60,7 +60,7 @@ fn a_file_of_64_mib_arrives_whole() {
 #[test]
 fn a_file_of_16_mib_survives_a_lossy_cable() {
     let seed = seed();
-    let machine = TestMachine::boot("files", Cable::Peer(seed));
+    let machine = TestMachine::boot("large", Cable::Peer(seed));
     let peer = machine.host().peer().expect("the cable leads to a peer");
     let mut random = Random::new(seed);
     peer.impair(
