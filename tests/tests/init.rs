@@ -183,6 +183,34 @@ fn a_protection_domain_has_exactly_the_capabilities_of_the_report() {
     assert_eq!(found, listed);
 }
 
+/// What the builder lets pass must fit the machine: its idea of what is left
+/// must not exceed what `init` finds left, nor fall far behind it.
+#[test]
+fn the_builder_knows_how_much_memory_there_is() {
+    for memory in [64, 256, 3072, 6144] {
+        let described = format!(r#"<machine memory="{memory}M"/>"#);
+        let change = |text: String| {
+            assert!(text.contains(r#"<machine memory="128M"/>"#));
+            text.replace(r#"<machine memory="128M"/>"#, &described)
+        };
+        let image = build_system("hello", change);
+        let left = (image.summary.memory_available - image.summary.memory_needed) >> 20;
+        let file = OwnImage::new(&format!("memory-{memory}"), &image.bytes);
+        let machine = start(Machine::new(paths::kernel("debug"), &file.0).memory_mib(memory));
+        expect(&machine, " MiB of memory are free.");
+        let text = machine.console().text();
+        let found: u64 = text
+            .split_once("protection domains run; ")
+            .and_then(|(_, rest)| rest.split_once(" MiB"))
+            .and_then(|(number, _)| number.parse().ok())
+            .unwrap_or_else(|| panic!("no number:\n{text}"));
+        assert!(
+            left <= found && found <= left + 16,
+            "{memory} MiB: {left} told, {found} found"
+        );
+    }
+}
+
 #[test]
 fn without_an_iommu_nothing_starts() {
     let machine = start(TestMachine::machine("system").iommu(false));
