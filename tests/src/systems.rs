@@ -14,6 +14,8 @@ struct Derived {
     memory: u32,
     /// The folder of test files it serves.
     folder: &'static str,
+    /// What else is in it, just before its end.
+    more: &'static str,
 }
 
 const DERIVED: &[Derived] = &[
@@ -21,16 +23,35 @@ const DERIVED: &[Derived] = &[
         name: "files",
         memory: 256,
         folder: "files",
+        more: "",
     },
     Derived {
         name: "large",
         memory: 512,
         folder: "large",
+        more: "",
+    },
+    Derived {
+        name: "rogue-application",
+        memory: 256,
+        folder: "files",
+        more: ROGUE_APPLICATION,
     },
 ];
 
+/// A second application behind the address of the first.
+const ROGUE_APPLICATION: &str = r#"
+    <protection_domain name="rogue-application" priority="100">
+        <program_image path="segue-rogue-application"/>
+    </protection_domain>
+    <frame_channel server="netserver" client="rogue-application" portmap="portmap" io_address_space="netserver_io"
+                   pool_size="0x40000" transmit_entries="64" receive_entries="64"
+                   mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2"/>
+"#;
+
 const MEMORY: &str = "<machine memory=\"256M\"/>";
 const FOLDER: &str = "apps/http/files";
+const END: &str = "</system>";
 
 /// Writes test files to `build/test-files` and descriptions to `build/test-systems`.
 ///
@@ -51,6 +72,7 @@ pub fn write_all(root: &Path) -> Result<(), String> {
         let memory = format!("<machine memory=\"{}M\"/>", system.memory);
         let files = format!("../test-files/{}", system.folder);
         let text = replace(&replace(&text, MEMORY, &memory)?, FOLDER, &files)?;
+        let text = replace(&text, END, &format!("{}{END}", system.more))?;
         write_if_changed(&folder.join(format!("{}.xml", system.name)), &text)?;
     }
     Ok(())
