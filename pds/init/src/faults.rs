@@ -3,7 +3,7 @@
 
 use core::convert::Infallible;
 
-use segue_status::crash::{REGISTERS, Report, STACK_LENGTH};
+use segue_status::crash::{REGISTERS, Report};
 use segue_system_image::Payload;
 use segue_system_image::format::{ProtectionDomain, Run, limits, run_kind};
 use sel4::CapRights;
@@ -77,7 +77,6 @@ fn stop(builder: &Builder<'_>, domain: &ProtectionDomain, index: usize, report: 
     report.code_length = read(builder, domain, context.rip, &mut report.code) as u32;
     report.stack_address = context.rsp;
     report.stack_length = read(builder, domain, context.rsp, &mut report.stack) as u32;
-    const { assert!(STACK_LENGTH <= 4096) };
 }
 
 /// Copies bytes of a protection domain's own pages, as far as they are there
