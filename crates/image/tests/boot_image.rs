@@ -373,6 +373,19 @@ fn an_init_without_a_place_for_the_payload_is_refused() {
 }
 
 #[test]
+fn an_init_that_can_be_moved_is_refused() {
+    let folder = Folder::new("moved");
+    let system = system(&folder);
+    let mut file = raw_program(&[("payload_location", 24)]);
+    file[16] = 3; // ET_DYN
+    let problems = messages(back_end::build(&system, &folder.put("init", &file)).unwrap_err());
+    assert!(
+        problems[0].contains("is not linked for a fixed address"),
+        "{problems:?}"
+    );
+}
+
+#[test]
 fn what_does_not_fit_the_machine_is_refused() {
     let folder = Folder::new("capacity");
     let mut system = system(&folder);

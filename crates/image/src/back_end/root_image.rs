@@ -21,6 +21,8 @@ const PF_R: u32 = 4;
 
 /// Makes the ELF file; an error is the end of a sentence about `init`.
 pub(super) fn write(init: &[u8], payload: &[u8]) -> Result<Vec<u8>, String> {
+    // The same demands as on a protection domain's program.
+    crate::program::Program::read(init)?;
     let mut program = Program::read(init)?;
     let end = program
         .segments
