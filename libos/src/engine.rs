@@ -214,20 +214,21 @@ impl Engines {
     }
 
     /// Goes round all engines in use, once, from where it stopped last time,
-    /// until `idle` says that one can be taken from its connection.
-    pub fn find_idle(
+    /// until `wanted` says that one can be taken from its connection. Returns the
+    /// connection.
+    pub fn find(
         &mut self,
         sizes: BufferSizes,
-        mut idle: impl FnMut(usize, &tcp::Socket<'static>) -> bool,
-    ) -> Option<usize> {
+        mut wanted: impl FnMut(u32, &tcp::Socket<'static>) -> bool,
+    ) -> Option<u32> {
         for _ in 0..self.pool.len() {
             self.hand = (self.hand + 1) % self.pool.len();
             let engine = &self.pool[self.hand];
             if let Some(user) = engine.user
                 && engine.sizes == sizes
-                && idle(user, engine.socket_ref())
+                && wanted(user as u32, engine.socket_ref())
             {
-                return Some(user);
+                return Some(user as u32);
             }
         }
         None

@@ -8,7 +8,7 @@
 use crate::config::Overflow;
 use crate::connection::{Connection, Handshake, Link, Place, TimeWait, link_back};
 use crate::recovery::Flight;
-use crate::stack::{Stack, TIME_WAIT};
+use crate::stack::Stack;
 use crate::timers::Timer;
 use crate::wire::{ACK, Control, FIN, FlowKey, PeerOptions, RST, SYN, Segment, TCP_HEADER, before};
 use core::hash::Hasher;
@@ -16,6 +16,11 @@ use smoltcp::time::Duration;
 
 /// Time to the first repetition of a SYN of ours; it doubles with each (RFC 6298, 2).
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// How long a closed connection's name is kept: smoltcp's constant for it.
+const TIME_WAIT: Duration = Duration::from_secs(10);
+/// At most one challenge ACK to a connection in this time (RFC 5961, 7).
+const CHALLENGE_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Stack {
     /// A segment to no connection. `last` is our last sequence number of an
@@ -311,6 +316,32 @@ impl Stack {
         self.statistics.accepted += 1;
         self.enqueue(new);
         self.connection_segment(new, frame, segment)
+    }
+
+    /// Answers a SYN on a live connection (RFC 5961, 4): if the peer has
+    /// forgotten the connection, it answers with a RST that ends it.
+    pub(crate) fn challenge(&mut self, index: u32) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        if connection
+            .last_challenge
+            .is_some_and(|last| now < last + CHALLENGE_INTERVAL)
+        {
+            return;
+        }
+        connection.last_challenge = Some(now);
+        let control = Control {
+            key: connection.key,
+            sequence: connection.send_next,
+            acknowledgement: connection.receive_next,
+            flags: ACK,
+            window: 0,
+            options: None,
+        };
+        let link = connection.link;
+        self.send_control(&link, &control);
     }
 
     /// Keeps a closed connection's name (RFC 9293, 3.6.1).

@@ -15,10 +15,12 @@ extern crate alloc;
 
 mod config;
 mod connection;
+mod ending;
 mod engine;
 mod frame_channel;
 mod handshake;
 mod hash;
+mod lending;
 mod others;
 mod recovery;
 mod slab;

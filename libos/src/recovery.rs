@@ -118,6 +118,11 @@ impl Flight {
         }
     }
 
+    /// Since when the peer has taken nothing of what was sent to it, if it was.
+    pub fn stalled_since(&self) -> Instant {
+        self.progress
+    }
+
     /// When a probe is due, if bytes are in flight.
     #[inline]
     pub fn probe_at(&self, send_next: u32) -> Option<Instant> {

@@ -234,7 +234,7 @@ impl Stack {
         }
         connection.abort_requested = true;
         if connection.engine.is_none() {
-            self.reset_parked(id.index, CloseReason::Aborted);
+            self.reset(id.index, CloseReason::Aborted);
         } else {
             self.apply_requests(id.index);
             self.touch(id.index);

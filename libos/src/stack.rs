@@ -7,6 +7,7 @@ use crate::config::{
 use crate::connection::{Connection, Handshake, Link, Listener, Place, TimeWait};
 use crate::engine::Engines;
 use crate::hash::{FlowMap, Secret, Seed};
+use crate::lending::PARK_AFTER;
 use crate::others::Others;
 use crate::slab::Slab;
 use crate::statistics::Statistics;
@@ -28,15 +29,6 @@ const FRAMES_PER_POLL: usize = 256;
 const RETRY: Duration = Duration::from_millis(10);
 /// A congestion window that has let so many bytes go need not grow fast any more.
 const MUCH_IN_FLIGHT: u32 = 32 * 1024;
-/// Bytes of segments kept for want of an engine.
-const DELAYED_BYTES: usize = 256 * 1024;
-/// A connection may be parked when nothing happened on it for this long, several
-/// times the longest delay of an acknowledgement.
-const PARK_AFTER: Duration = Duration::from_millis(50);
-/// How long a closed connection's name is kept: smoltcp's constant for it.
-pub(crate) const TIME_WAIT: Duration = Duration::from_secs(10);
-/// At most one challenge ACK to a connection in this time (RFC 5961, 7).
-const CHALLENGE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A TCP/IP stack over one [`Vif`].
 ///
@@ -63,8 +55,8 @@ pub struct Stack {
     /// Connections that want an engine, in the order they came.
     pub(crate) starved: VecDeque<u32>,
     /// Segments to connections that want an engine.
-    delayed: VecDeque<(Vec<u8>, Segment)>,
-    delayed_bytes: usize,
+    pub(crate) delayed: VecDeque<(Vec<u8>, Segment)>,
+    pub(crate) delayed_bytes: usize,
     /// One for the frame at hand, one for the frame before it.
     buffers: [Vec<u8>; 2],
     pub(crate) now: Instant,
@@ -397,7 +389,7 @@ impl Stack {
     }
 
     /// Takes in a segment. Returns false if it needs an engine and there is none.
-    fn segment(&mut self, frame: &mut [u8], segment: &Segment) -> bool {
+    pub(crate) fn segment(&mut self, frame: &mut [u8], segment: &Segment) -> bool {
         match self.table.get(&segment.key).copied() {
             Some(Place::Connection(index)) => {
                 return self.connection_segment(index, frame, segment);
@@ -407,48 +399,6 @@ impl Stack {
             None => self.stray_segment(frame, segment, None),
         }
         true
-    }
-
-    /// Keeps a segment until there is an engine for it. The peer would repeat it,
-    /// but only after a second or more.
-    fn delay(&mut self, frame: &[u8], segment: Segment) {
-        if self.delayed_bytes + segment.end > DELAYED_BYTES {
-            self.statistics.no_buffers += 1;
-            return;
-        }
-        self.statistics.delayed += 1;
-        self.delayed_bytes += segment.end;
-        self.delayed
-            .push_back((frame[..segment.end].to_vec(), segment));
-    }
-
-    /// Takes in segments that were kept, as far as there are engines for them, and
-    /// lets a starved connection try again.
-    fn take_delayed(&mut self) {
-        while let Some((mut frame, segment)) = self.delayed.pop_front() {
-            if !self.segment(&mut frame, &segment) {
-                self.delayed.push_front((frame, segment));
-                break;
-            }
-            self.delayed_bytes -= frame.len();
-        }
-        while let Some(&index) = self.starved.front() {
-            if !self.resume(index)
-                && self
-                    .connections
-                    .get(index)
-                    .is_some_and(|connection| connection.ended.is_none())
-            {
-                break;
-            }
-            self.starved.pop_front();
-            if let Some(connection) = self.connections.get_mut(index) {
-                connection.starved = false;
-            }
-            self.apply_requests(index);
-            self.enqueue(index);
-            self.touch(index);
-        }
     }
 
     pub(crate) fn connection_segment(
@@ -514,98 +464,6 @@ impl Stack {
         }
         self.end_if_closed(index, reason, false);
         true
-    }
-
-    /// Answers a SYN on a live connection (RFC 5961, 4): if the peer has
-    /// forgotten the connection, it answers with a RST that ends it.
-    fn challenge(&mut self, index: u32) {
-        let now = self.now;
-        let Some(connection) = self.connections.get_mut(index) else {
-            return;
-        };
-        if connection
-            .last_challenge
-            .is_some_and(|last| now < last + CHALLENGE_INTERVAL)
-        {
-            return;
-        }
-        connection.last_challenge = Some(now);
-        let control = Control {
-            key: connection.key,
-            sequence: connection.send_next,
-            acknowledgement: connection.receive_next,
-            flags: ACK,
-            window: 0,
-            options: None,
-        };
-        let link = connection.link;
-        self.send_control(&link, &control);
-    }
-
-    /// Gives a connection an engine, if it has none. Returns false if it stays
-    /// without.
-    pub(crate) fn resume(&mut self, index: u32) -> bool {
-        let Some(connection) = self.connections.get(index) else {
-            return false;
-        };
-        if connection.engine.is_some() {
-            return true;
-        }
-        if connection.ended.is_some() {
-            return false;
-        }
-        let Some(Some(listener)) = self.listeners.get(connection.listener as usize) else {
-            return false;
-        };
-        let options = listener.options;
-        let mut engine = self.engines.take(options.buffers, index as usize);
-        if engine.is_none() {
-            let (now, connections) = (self.now, &self.connections);
-            let idle = self.engines.find_idle(options.buffers, |user, socket| {
-                connections
-                    .get(user as u32)
-                    .is_some_and(|connection| may_park(connection, socket, now))
-            });
-            let Some(victim) = idle else { return false };
-            self.park(victim as u32);
-            engine = self.engines.take(options.buffers, index as usize);
-        }
-        let Some(engine) = engine else { return false };
-        let Some(connection) = self.connections.get_mut(index) else {
-            return false;
-        };
-        connection.offset = self
-            .engines
-            .establish(engine, &connection.resumption(), self.now);
-        connection.engine = Some(engine);
-        let socket = self.engines.get(engine).socket();
-        socket.set_timeout(options.timeout);
-        socket.set_keep_alive(options.keep_alive);
-        self.statistics.resumed += 1;
-        true
-    }
-
-    fn park(&mut self, index: u32) {
-        let Some(connection) = self.connections.get_mut(index) else {
-            return;
-        };
-        let Some(engine) = connection.engine.take() else {
-            return;
-        };
-        self.engines.release(engine);
-        self.statistics.parked += 1;
-        let Some(Some(listener)) = self.listeners.get(connection.listener as usize) else {
-            return;
-        };
-        connection.deadline = listener
-            .options
-            .timeout
-            .map(|timeout| connection.last_activity + timeout);
-        connection.armed = self.timers.arm(
-            Timer::Connection(index),
-            connection.armed,
-            connection.deadline,
-        );
     }
 
     /// Sends what a connection has to send. Returns whether it has to be called
@@ -694,136 +552,6 @@ impl Stack {
         blocked
     }
 
-    /// Does to the engine what the application asked for while there was none.
-    pub(crate) fn apply_requests(&mut self, index: u32) {
-        let Some(connection) = self.connections.get_mut(index) else {
-            return;
-        };
-        let Some(engine) = connection.engine else {
-            return;
-        };
-        let socket = self.engines.get(engine).socket();
-        if connection.abort_requested {
-            socket.abort();
-        } else if connection.close_requested {
-            socket.close();
-        }
-    }
-
-    /// Ends a connection whose engine is done with it. `drained` says that the
-    /// engine has nothing more to send for now.
-    fn end_if_closed(&mut self, index: u32, reason: CloseReason, drained: bool) {
-        let Some(connection) = self.connections.get_mut(index) else {
-            return;
-        };
-        let Some(engine) = connection.engine else {
-            return;
-        };
-        if connection.close_requested {
-            // Nobody reads any more. What still comes in is acknowledged and
-            // dropped, so that the peer gets to see our last bytes and our FIN.
-            let socket = self.engines.get(engine).socket();
-            while socket.can_recv() {
-                if socket.recv(|bytes| (bytes.len(), ())).is_err() {
-                    break;
-                }
-            }
-        }
-        let socket = self.engines.get_ref(engine).socket_ref();
-        match socket.state() {
-            tcp::State::Closed if socket.remote_endpoint().is_none() => self.end(index, reason),
-            tcp::State::TimeWait if drained => {
-                let remains = TimeWait {
-                    key: connection.key,
-                    send_next: connection.send_next,
-                    receive_next: connection.receive_next,
-                    wanted: None,
-                };
-                self.end(index, CloseReason::Finished);
-                self.remember(remains);
-            }
-            _ => {}
-        }
-    }
-
-    /// Ends a connection; the application is told.
-    pub(crate) fn end(&mut self, index: u32, reason: CloseReason) {
-        let Some(connection) = self.connections.get_mut(index) else {
-            return;
-        };
-        self.timers
-            .disarm(Timer::Connection(index), connection.armed.take());
-        connection.ended = Some(reason);
-        self.table.remove(&connection.key);
-        if let Some(engine) = connection.engine.take() {
-            self.engines.release(engine);
-        }
-        self.enqueue(index);
-    }
-
-    /// Deals with what is due.
-    fn expire(&mut self) {
-        let now = self.now;
-        while let Some(timer) = self.timers.next_due(now) {
-            match timer {
-                Timer::Connection(index) => self.connection_due(index),
-                Timer::Handshake(index) => self.handshake_due(index),
-            }
-        }
-        while let Some(&(at, index, generation)) = self.time_wait_order.front() {
-            if at > now && !self.time_waits.is_full() {
-                break;
-            }
-            self.time_wait_order.pop_front();
-            if self.time_waits.generation(index) == generation {
-                self.forget(index);
-            }
-        }
-    }
-
-    fn connection_due(&mut self, index: u32) {
-        let now = self.now;
-        let Some(connection) = self.connections.get_mut(index) else {
-            return;
-        };
-        connection.armed = None;
-        if connection.deadline.is_none_or(|deadline| deadline > now) {
-            connection.armed = self
-                .timers
-                .arm(Timer::Connection(index), None, connection.deadline);
-            return;
-        }
-        if connection.engine.is_none() {
-            self.reset_parked(index, CloseReason::TimedOut);
-            return;
-        }
-        if connection.linger_until.is_some_and(|until| until <= now) {
-            connection.linger_until = None;
-            connection.abort_requested = true;
-            self.apply_requests(index);
-        }
-        self.probe(index);
-        self.touch(index);
-    }
-
-    /// Ends a parked connection with a RST.
-    pub(crate) fn reset_parked(&mut self, index: u32, reason: CloseReason) {
-        let Some(connection) = self.connections.get(index) else {
-            return;
-        };
-        let control = Control {
-            key: connection.key,
-            sequence: connection.send_next,
-            acknowledgement: connection.receive_next,
-            flags: RST | ACK,
-            window: 0,
-            options: None,
-        };
-        let link = connection.link;
-        self.send_control(&link, &control);
-        self.end(index, reason);
-    }
-
     pub(crate) fn listener_options(&self, listener: u32) -> Option<&ListenOptions> {
         Some(&self.listeners.get(listener as usize)?.as_ref()?.options)
     }
@@ -844,17 +572,4 @@ pub(crate) fn is_end(state: tcp::State) -> bool {
         state,
         tcp::State::CloseWait | tcp::State::LastAck | tcp::State::Closing | tcp::State::TimeWait
     )
-}
-
-/// Whether a connection can do without its engine: nothing is under way in
-/// either direction, and what was received has been acknowledged.
-fn may_park(connection: &Connection, socket: &tcp::Socket<'static>, now: Instant) -> bool {
-    socket.state() == tcp::State::Established
-        && socket.send_queue() == 0
-        && socket.recv_queue() == 0
-        && socket.keep_alive().is_none()
-        && !connection.touched
-        && !connection.close_requested
-        && !connection.abort_requested
-        && connection.last_activity + PARK_AFTER < now
 }

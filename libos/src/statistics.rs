@@ -39,6 +39,8 @@ pub struct Statistics {
     pub parked: u64,
     /// Connections that got buffers again.
     pub resumed: u64,
+    /// Connections reset because engines were short and their peers took nothing.
+    pub stuck: u64,
     /// Segments that had to wait for buffers.
     pub delayed: u64,
     /// Segments dropped because too many waited for buffers.

@@ -277,6 +277,35 @@ fn more_busy_connections_than_buffers() {
 }
 
 #[test]
+fn peers_that_take_nothing_do_not_hold_the_buffers() {
+    let buffers = BufferSizes {
+        receive: 4096,
+        send: 8192,
+    };
+    let buffer_memory = 8 * (buffers.receive + buffers.send);
+    let mut world = World::new(Settings {
+        buffers,
+        buffer_memory,
+        ..Settings::default()
+    });
+    // Each asks for more than its own buffer holds, and never reads.
+    for index in 0..8 {
+        let handle = world.connect(SERVE, 10_000 + index);
+        assert!(world.run(5, |world| world.client(handle).may_send()));
+        world
+            .client(handle)
+            .send_slice(&1_000_000u64.to_le_bytes())
+            .unwrap();
+    }
+    world.run(2, |_| false);
+    let handle = world.connect(SERVE, 50_000);
+    assert!(world.run(5, |world| world.client(handle).may_send()));
+    request(&mut world, handle, 20_000);
+    assert!(world.now() < Instant::from_secs(20), "{}", world.now());
+    assert_eq!(world.stack.statistics().stuck, 1);
+}
+
+#[test]
 fn a_flood_of_synchronize_segments_is_bounded() {
     let mut world = World::new(Settings::default());
     let memory = world.stack.buffer_memory();

@@ -22,7 +22,7 @@ const SERVER_COUNTERS: [(&str, ServerCounter); 9] = [
     ("receive_pauses", ServerCounter::ReceivePauses),
 ];
 
-fn stack_counts(of: &Statistics) -> [(&'static str, u64); 24] {
+fn stack_counts(of: &Statistics) -> [(&'static str, u64); 25] {
     [
         ("frames_in", of.vif.frames_in),
         ("bytes_in", of.vif.bytes_in),
@@ -45,6 +45,7 @@ fn stack_counts(of: &Statistics) -> [(&'static str, u64); 24] {
         ("time_wait_recycled", of.time_wait_recycled),
         ("parked", of.parked),
         ("resumed", of.resumed),
+        ("stuck", of.stuck),
         ("delayed", of.delayed),
         ("no_buffers", of.no_buffers),
         ("no_room", of.no_room),
