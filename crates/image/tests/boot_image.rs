@@ -386,6 +386,21 @@ fn an_init_that_can_be_moved_is_refused() {
 }
 
 #[test]
+fn a_segment_without_bounds_is_refused() {
+    let folder = Folder::new("bounds");
+    let mut system = system(&folder);
+    let mut file = raw_program(&[("word", 8), ("size", 8)]);
+    // Size in memory of the second program header: the data.
+    file[64 + 56 + 40..][..8].copy_from_slice(&(1u64 << 45).to_le_bytes());
+    system.protection_domains[1].program = folder.put("huge", &file);
+    let problems = messages(back_end::build(&system, &folder.init()).unwrap_err());
+    assert!(
+        problems[0].contains("client") && problems[0].contains("has a segment of 0x200000000000"),
+        "{problems:?}"
+    );
+}
+
+#[test]
 fn what_does_not_fit_the_machine_is_refused() {
     let folder = Folder::new("capacity");
     let mut system = system(&folder);

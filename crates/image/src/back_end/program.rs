@@ -10,6 +10,10 @@ use segue_system_image::format::{Run, run_kind, run_role};
 
 const PAGE: u64 = 0x1000;
 const LARGE_PAGE: u64 = 0x20_0000;
+/// Most bytes of a segment, and where its end must be below: more is a mistake,
+/// and would take the builder's own memory to find out.
+const SIZE_LIMIT: u64 = 1 << 30;
+const ADDRESS_LIMIT: u64 = 1 << 46;
 
 /// A segment as the file has it.
 #[derive(Clone, Debug)]
@@ -54,11 +58,18 @@ impl Program {
                 .data(endian, file.data())
                 .map_err(|()| "has a segment that lies behind its end".to_string())?;
             let size = header.p_memsz(endian);
-            if content.len() as u64 > size || header.p_vaddr(endian).checked_add(size).is_none() {
+            if content.len() as u64 > size {
                 return Err("has a segment that is larger in the file than in memory".into());
             }
+            let address = header.p_vaddr(endian);
+            if size > SIZE_LIMIT || address > ADDRESS_LIMIT - SIZE_LIMIT {
+                return Err(format!(
+                    "has a segment of {size:#x} bytes at {address:#x}: at most {SIZE_LIMIT:#x} \
+                     bytes below {ADDRESS_LIMIT:#x} can be loaded"
+                ));
+            }
             segments.push(Segment {
-                address: header.p_vaddr(endian),
+                address,
                 bytes: content.to_vec(),
                 size,
                 writable: header.p_flags(endian).contains(elf::PF_W),
