@@ -12,6 +12,7 @@ pub mod frames;
 mod host;
 pub mod http;
 mod impairment;
+pub mod instructions;
 pub mod load;
 mod machine;
 pub mod paths;

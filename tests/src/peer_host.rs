@@ -50,6 +50,11 @@ impl PeerHost {
         Self { shared }
     }
 
+    /// Whether new connections acknowledge at once what comes, rather than wait for company.
+    pub fn acknowledge_at_once(&self, on: bool) {
+        self.shared.stack().acknowledge_at_once(on);
+    }
+
     /// From now on the cable loses, doubles and reorders frames: (to the machine, from it).
     pub fn impair(&self, to_machine: Impairment, from_machine: Impairment) {
         self.shared.stack().impair(to_machine, from_machine);
@@ -133,6 +138,7 @@ impl PeerHost {
         Ok(PeerStream {
             host: self.clone(),
             handle,
+            forgotten: false,
         })
     }
 
@@ -174,6 +180,7 @@ fn attend(shared: &Shared, mut receiver: FrameReceiver) {
 pub struct PeerStream {
     host: PeerHost,
     handle: SocketHandle,
+    forgotten: bool,
 }
 
 impl PeerStream {
@@ -189,6 +196,15 @@ impl PeerStream {
         let mut stack = self.host.shared.stack();
         stack.socket(self.handle).abort();
         stack.poll();
+    }
+
+    /// Leaves the connection as it is for the machine, without a trace on this side: it costs this
+    /// host nothing any more, and whatever the machine sends on it is answered with a reset.
+    pub fn forget(mut self) {
+        let mut stack = self.host.shared.stack();
+        stack.remove(self.handle);
+        drop(stack);
+        self.forgotten = true;
     }
 
     /// Closes, and waits until the machine has closed too; its last bytes are thrown away.
@@ -280,6 +296,9 @@ impl Write for PeerStream {
 
 impl Drop for PeerStream {
     fn drop(&mut self) {
+        if self.forgotten {
+            return;
+        }
         let mut stack = self.host.shared.stack();
         stack.socket(self.handle).close();
         stack.leave(self.handle);

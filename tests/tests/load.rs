@@ -39,8 +39,9 @@ fn twenty_thousand_requests_over_64_kept_connections() {
 #[test]
 fn load_over_the_network_that_needs_no_rights() {
     let machine = TestMachine::boot("files", Cable::User);
+    // QEMU's listener has a backlog of one: many connections at once wait for each other outside.
     let load = Load {
-        connections: 64,
+        connections: 8,
         requests: 2_000,
         files: vec!["1k.bin", "8k.bin"],
     };

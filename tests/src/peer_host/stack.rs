@@ -32,6 +32,7 @@ pub(super) struct Stack {
     /// Sockets that nobody holds any more, closing.
     leaving: Vec<SocketHandle>,
     port: u16,
+    acknowledge_at_once: bool,
     started: Instant,
     ended: bool,
 }
@@ -58,6 +59,7 @@ impl Stack {
             recorded: None,
             leaving: Vec::new(),
             port: FIRST_PORT,
+            acknowledge_at_once: false,
             started: Instant::now(),
             ended: false,
         }
@@ -84,6 +86,10 @@ impl Stack {
         self.recorded.as_mut()?.pop_front()
     }
 
+    pub(super) fn acknowledge_at_once(&mut self, on: bool) {
+        self.acknowledge_at_once = on;
+    }
+
     pub(super) fn next_port(&mut self) -> u16 {
         let port = self.port;
         self.port = port.checked_add(1).unwrap_or(FIRST_PORT);
@@ -95,6 +101,9 @@ impl Stack {
         let mut socket = tcp::Socket::new(buffer(RECEIVE_BUFFER), buffer(SEND_BUFFER));
         socket.set_nagle_enabled(false);
         socket.set_congestion_control(tcp::CongestionControl::Reno);
+        if self.acknowledge_at_once {
+            socket.set_ack_delay(None);
+        }
         // What is left of an earlier connection from the same port must not answer for this one.
         self.forget(local)?;
         socket
@@ -132,6 +141,11 @@ impl Stack {
     /// The socket's owner has gone; it goes too once it is closed.
     pub(super) fn leave(&mut self, handle: SocketHandle) {
         self.leaving.push(handle);
+    }
+
+    /// Removes a socket without a word to the other side.
+    pub(super) fn remove(&mut self, handle: SocketHandle) {
+        self.sockets.remove(handle);
     }
 
     /// Removes sockets that have done their work.

@@ -1,0 +1,86 @@
+//! Counting guest instructions with the QEMU plugin.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use segue_qemu::Machine;
+
+/// Executed guest instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Instructions {
+    /// Outside the kernel.
+    pub user: u64,
+    /// In the kernel.
+    pub kernel: u64,
+}
+
+impl Instructions {
+    /// All of them.
+    pub fn total(self) -> u64 {
+        self.user + self.kernel
+    }
+
+    /// Those executed since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            user: self.user - earlier.user,
+            kernel: self.kernel - earlier.kernel,
+        }
+    }
+}
+
+/// The plugin of one machine.
+pub struct Counter {
+    // Holds the socket, and goes away with it.
+    _folder: tempfile::TempDir,
+    socket: PathBuf,
+    connection: Option<BufReader<UnixStream>>,
+}
+
+impl Counter {
+    /// Adds the plugin to `machine`.
+    pub fn add(machine: Machine) -> (Machine, Self) {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let socket = folder.path().join("plugin");
+        let argument = format!("socket={}", socket.display());
+        let machine = machine.plugin(&library(), &argument);
+        let counter = Self {
+            _folder: folder,
+            socket,
+            connection: None,
+        };
+        (machine, counter)
+    }
+
+    /// The counts since power-on. The machine must have been started.
+    pub fn read(&mut self) -> Instructions {
+        let socket = &self.socket;
+        let connection = self.connection.get_or_insert_with(|| {
+            let stream = UnixStream::connect(socket);
+            BufReader::new(stream.unwrap_or_else(|error| panic!("the QEMU plugin: {error}")))
+        });
+        let mut line = String::new();
+        connection
+            .get_mut()
+            .write_all(b"\n")
+            .and_then(|()| connection.read_line(&mut line))
+            .expect("the plugin answers while QEMU runs");
+        let mut numbers = line.split_whitespace().map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(user)), Some(Ok(kernel))) => Instructions { user, kernel },
+            _ => panic!("the QEMU plugin answered {line:?}"),
+        }
+    }
+}
+
+/// The plugin, which lies where this program's own build put it.
+fn library() -> PathBuf {
+    let program = std::env::current_exe().expect("a program knows its path");
+    let found = program
+        .ancestors()
+        .map(|folder| folder.join("libsegue_qemu_plugin.so"))
+        .find(|file| file.is_file());
+    found.expect("`make tools` builds the QEMU plugin beside the tests")
+}
