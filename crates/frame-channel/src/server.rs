@@ -20,8 +20,8 @@ enum State {
     CutOff,
 }
 
-/// A transmit frame that was taken and is to be completed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A transmit frame that was taken and is to be completed. The default is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ticket {
     epoch: u32,
     index: u32,

@@ -8,7 +8,8 @@ use crate::directory::{Applications, Directory, Identity};
 use segue_portmap_core::Protocol;
 use segue_status::network::IngressDrop;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Address, Ipv4Packet,
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
+    EthernetRepr, IpProtocol, Ipv4Address, Ipv4Packet,
 };
 
 /// How much of a frame decides in nearly all cases.
@@ -27,6 +28,9 @@ const ICMP: usize = 8;
 pub enum Decision {
     /// It goes to these applications: at least one, all up.
     Deliver(Applications),
+    /// It is an ARP request for an address that several applications share: the
+    /// server answers, so that none of them can keep the others from being found.
+    AnswerArp,
     /// It goes nowhere.
     Drop(IngressDrop),
     /// It takes [`LONG_HEADER`] bytes of it to decide.
@@ -50,12 +54,14 @@ pub fn demultiplex(
         // What lies beyond the header at hand may lie inside the frame.
         Err(Refusal::Short) if header.len() < frame_length.min(LONG_HEADER) => Decision::Longer,
         Err(Refusal::Short) => Decision::Drop(IngressDrop::Malformed),
+        Err(Refusal::Answer) => Decision::AnswerArp,
         Err(Refusal::Drop(cause)) => Decision::Drop(cause),
     }
 }
 
 enum Refusal {
     Short,
+    Answer,
     Drop(IngressDrop),
 }
 
@@ -77,15 +83,20 @@ fn decide(
     let ethernet = EthernetFrame::new_unchecked(header);
     match ethernet.ethertype() {
         EthernetProtocol::Ipv4 => ipv4(directory, up, header, frame_length),
-        EthernetProtocol::Arp => arp(directory, up, &header[ETHERNET..]),
+        EthernetProtocol::Arp => arp(directory, up, &ethernet, &header[ETHERNET..]),
         EthernetProtocol::Ipv6 => Err(IngressDrop::Ipv6.into()),
         EthernetProtocol::Unknown(_) => Err(IngressDrop::EtherType.into()),
     }
 }
 
-/// A request goes to one of those that have the address, which answers for
-/// all; a reply goes to all of them, since each has neighbours of its own.
-fn arp(directory: &Directory, up: Applications, packet: &[u8]) -> Result<Applications, Refusal> {
+/// The server answers for those who share an address; a reply goes to all of
+/// them, since each has neighbours of its own.
+fn arp(
+    directory: &Directory,
+    up: Applications,
+    ethernet: &EthernetFrame<&[u8]>,
+    packet: &[u8],
+) -> Result<Applications, Refusal> {
     if packet.len() < ARP || packet[..6] != [0, 1, 8, 0, 6, 4] {
         return Err(IngressDrop::Malformed.into());
     }
@@ -96,7 +107,17 @@ fn arp(directory: &Directory, up: Applications, packet: &[u8]) -> Result<Applica
         return Err(IngressDrop::ArpNotOurs.into());
     };
     match arp.operation() {
-        ArpOperation::Request => responder(identity, up),
+        ArpOperation::Request if identity.is_alone() => Ok(identity.sharers),
+        ArpOperation::Request => {
+            // Checks that there is somebody to be found.
+            responder(identity, up)?;
+            // Whoever asks is asked for by its own address, which is one host's.
+            let asker = EthernetAddress::from_bytes(arp.source_hardware_addr());
+            if !asker.is_unicast() || asker != ethernet.src_addr() {
+                return Err(IngressDrop::Malformed.into());
+            }
+            Err(Refusal::Answer)
+        }
         ArpOperation::Reply => Ok(identity.sharers),
         ArpOperation::Unknown(_) => Err(IngressDrop::Malformed.into()),
     }
@@ -280,4 +301,36 @@ fn short(length: usize, needed: usize) -> Refusal {
     } else {
         Refusal::Short
     }
+}
+
+/// The answer to the ARP request in `frame`, for which [`demultiplex`] decided
+/// [`Decision::AnswerArp`], at the start of `answer`. Returns its length.
+pub fn answer_arp(directory: &Directory, frame: &[u8], answer: &mut [u8]) -> Option<usize> {
+    let request = ArpPacket::new_checked(frame.get(ETHERNET..)?).ok()?;
+    let Ok(ArpRepr::EthernetIpv4 {
+        source_hardware_addr,
+        source_protocol_addr,
+        target_protocol_addr,
+        ..
+    }) = ArpRepr::parse(&request)
+    else {
+        return None;
+    };
+    let identity = directory.with_address(target_protocol_addr)?;
+    let ethernet = EthernetRepr {
+        src_addr: identity.mac,
+        dst_addr: source_hardware_addr,
+        ethertype: EthernetProtocol::Arp,
+    };
+    let arp = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Reply,
+        source_hardware_addr: identity.mac,
+        source_protocol_addr: identity.ipv4,
+        target_hardware_addr: source_hardware_addr,
+        target_protocol_addr: source_protocol_addr,
+    };
+    let answer = answer.get_mut(..ETHERNET + ARP)?;
+    ethernet.emit(&mut EthernetFrame::new_unchecked(&mut *answer));
+    arp.emit(&mut ArpPacket::new_unchecked(&mut answer[ETHERNET..]));
+    Some(answer.len())
 }

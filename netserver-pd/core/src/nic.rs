@@ -8,7 +8,7 @@ use segue_shared_memory::Region;
 /// Which frame a completion is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// The application that sent it.
+    /// The application that sent it; beyond all of them for the server's own.
     pub application: u8,
     /// Its place in that application's channel.
     pub ticket: Ticket,

@@ -10,6 +10,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use segue_frame_channel::config::{ServerEntry, ServerTable};
 use segue_frame_channel::layout::MAXIMUM_HEADER_LENGTH;
+use segue_frame_channel::server::Ticket;
 use segue_frame_channel::{ProtocolViolation, ReceivedFrame, ServerChannel};
 use segue_portmap_core::PortReader;
 use segue_shared_memory::{PrivateRegion, Region};
@@ -316,10 +317,39 @@ impl Server {
                         self.deliver(nic, &frame, description, index, clock);
                     }
                 }
+                Decision::AnswerArp => self.answer_arp(nic, &header[..SHORT_HEADER]),
                 Decision::Drop(cause) => self.status.drop_frame(cause),
                 Decision::Longer => self.status.drop_frame(IngressDrop::Malformed),
             }
             nic.release(frame);
+        }
+    }
+
+    /// Answers an ARP request for an address that is shared. Who asks gets no
+    /// answer if the card is full, and asks again.
+    fn answer_arp<N: Nic>(&mut self, nic: &mut N, request: &[u8]) {
+        if !nic.has_room() || self.headers.is_full() {
+            return;
+        }
+        let (buffer, header_address) = self.headers.buffer(MAXIMUM_HEADER_LENGTH);
+        let Some(length) = ingress::answer_arp(&self.directory, request, buffer) else {
+            return self.status.drop_frame(IngressDrop::Malformed);
+        };
+        let answer = VerifiedFrame {
+            headers: &mut buffer[..length],
+            header_address,
+            payload_address: 0,
+            payload_length: 0,
+            offload: None,
+        };
+        // No application is told when it has been sent.
+        let token = Token {
+            application: u8::MAX,
+            ticket: Ticket::default(),
+        };
+        if nic.transmit(answer, token).is_ok() {
+            self.headers.take();
+            self.transmitted.count(length);
         }
     }
 

@@ -3,7 +3,7 @@
 mod support;
 
 use proptest::prelude::*;
-use segue_netserver_core::ingress::{Decision, LONG_HEADER, SHORT_HEADER, demultiplex};
+use segue_netserver_core::ingress::{Decision, LONG_HEADER, SHORT_HEADER, answer_arp, demultiplex};
 use segue_status::network::IngressDrop;
 use smoltcp::wire::{
     ArpOperation, EthernetAddress, EthernetProtocol, IpProtocol, Ipv4Address, TcpControl,
@@ -85,14 +85,29 @@ fn who_is_alone_gets_everything_for_its_address() {
 }
 
 #[test]
-fn one_of_the_sharers_answers_for_all() {
-    assert_eq!(receive(&arp(IN, ArpOperation::Request)), FIRST);
-    assert_eq!(whose(2, 0b110, &arp(IN, ArpOperation::Request)), SECOND);
-    assert_eq!(
-        whose(2, 0b100, &arp(IN, ArpOperation::Request)),
-        dropped(IngressDrop::ChannelDown)
-    );
+fn the_server_answers_arp_for_those_who_share() {
+    let request = arp(IN, ArpOperation::Request);
+    assert_eq!(receive(&request), Decision::AnswerArp);
+    assert_eq!(whose(2, 0b110, &request), Decision::AnswerArp);
+    assert_eq!(whose(2, 0b100, &request), dropped(IngressDrop::ChannelDown));
+    let answer = Ends {
+        source_mac: SHARED_MAC,
+        destination_mac: PEER_MAC,
+        source: SHARED,
+        destination: PEER,
+    };
+    let mut buffer = [0xff; 64];
+    let length = answer_arp(&directory(2), &request, &mut buffer).unwrap();
+    assert_eq!(buffer[..length], arp(answer, ArpOperation::Reply));
+    // Nobody is made to send to everybody.
+    for mac in [EthernetAddress::BROADCAST, OWN_MAC] {
+        let mut forged = request.clone();
+        forged[22..28].copy_from_slice(&mac.0);
+        assert_eq!(receive(&forged), dropped(IngressDrop::Malformed));
+    }
+    // One of them answers echo requests.
     assert_eq!(receive(&echo(IN, true, 1)), FIRST);
+    assert_eq!(whose(2, 0b110, &echo(IN, true, 1)), SECOND);
     // Each has neighbours of its own.
     assert_eq!(
         receive(&arp(IN, ArpOperation::Reply)),
@@ -247,6 +262,7 @@ proptest! {
                 prop_assert!(applications != 0 && applications & !up == 0);
             }
             Decision::Drop(_) => {}
+            Decision::AnswerArp => prop_assert!(frame[12..14] == [8, 6] && up & 0b11 != 0),
             Decision::Longer => prop_assert!(false, "undecided with {} bytes", LONG_HEADER),
         }
     }

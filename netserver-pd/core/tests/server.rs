@@ -9,7 +9,7 @@ use segue_netserver_core::server::{ChannelRegions, Server};
 use segue_shared_memory::Region;
 use segue_shared_memory::testing::{leaked_private_region, leaked_region};
 use segue_status::network::{ChannelState, Counter, EgressDrop, IngressDrop, NetworkStatus};
-use smoltcp::wire::{Ipv4Address, TcpControl};
+use smoltcp::wire::{ArpOperation, Ipv4Address, TcpControl};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
@@ -58,9 +58,11 @@ impl Nic for Card {
         let (headers, payload) = bytes.split_at_mut(frame.headers.len());
         self.headers
             .read((frame.header_address - HEADERS) as usize, headers);
-        let pool = ((frame.payload_address - POOLS) >> 32) as usize;
-        let offset = (frame.payload_address - POOLS) as u32 as usize;
-        self.pools[pool].read(offset, payload);
+        if !payload.is_empty() {
+            let pool = ((frame.payload_address - POOLS) >> 32) as usize;
+            let offset = (frame.payload_address - POOLS) as u32 as usize;
+            self.pools[pool].read(offset, payload);
+        }
         self.queued.push((token, bytes));
         Ok(())
     }
@@ -279,6 +281,28 @@ fn received_frames_find_their_owners_with_one_notification_each() {
     world.run(0);
     assert_eq!(world.take_notified(), []);
     assert_eq!(world.receive(0).len(), 1);
+}
+
+#[test]
+fn arp_requests_for_a_shared_address_are_answered_by_the_server() {
+    let mut world = World::new();
+    world.card.room = 100;
+    for round in 1..=70 {
+        world
+            .card
+            .received
+            .push_back((arp(IN, ArpOperation::Request), false));
+        world.run(0);
+        assert_eq!(world.card.sent.len(), round, "buffers are used again");
+    }
+    assert!(
+        world
+            .card
+            .sent
+            .iter()
+            .all(|frame| *frame == arp(OUT, ArpOperation::Reply))
+    );
+    assert_eq!(world.take_notified(), []);
 }
 
 #[test]
