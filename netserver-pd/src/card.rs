@@ -36,6 +36,12 @@ impl Card {
         Self { function }
     }
 
+    /// Received frames that the driver has dropped: damaged or too long.
+    pub fn dropped(&self) -> u64 {
+        let statistics = self.function.statistics();
+        statistics.dropped_long + statistics.dropped_damaged + statistics.dropped_nonsense
+    }
+
     /// The driver.
     pub fn function(&mut self) -> &mut VirtualFunction<Region, Region, Token> {
         &mut self.function

@@ -127,6 +127,8 @@ impl NetworkServer {
                 }
             },
         );
+        self.status
+            .set(ServerCounter::DeviceDropped, self.card.dropped());
         if self.card.outstanding() > 0 && !self.watching {
             self.watch();
         }
