@@ -68,3 +68,25 @@ impl<T> Slab<T> {
         self.slots.get_mut(index as usize)?.1.as_mut()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_that_is_used_again_has_another_generation() {
+        let mut slab = Slab::new(2);
+        let first = slab.insert('a').unwrap();
+        let generation = slab.generation(first);
+        slab.insert('b').unwrap();
+        assert!(slab.is_full());
+        assert_eq!(slab.insert('c'), None);
+        assert_eq!(slab.remove(first), Some('a'));
+        assert_eq!(slab.remove(first), None);
+        assert_eq!(slab.get(first), None);
+        assert_eq!(slab.insert('c'), Some(first));
+        assert_ne!(slab.generation(first), generation);
+        assert_eq!((slab.len(), slab.get(first)), (2, Some(&'c')));
+        assert_eq!(slab.get(77), None);
+    }
+}

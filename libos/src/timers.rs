@@ -67,3 +67,53 @@ impl Timers {
         self.set.first().map(|&(at, _)| at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Against a table of what was wanted: nothing comes up late, nothing twice.
+        #[test]
+        fn timers_come_up_when_they_should(
+            steps in proptest::collection::vec((0u32..8, 0i64..100, any::<bool>()), 1..200),
+        ) {
+            let mut timers = Timers::default();
+            let mut wanted = [None; 8];
+            let mut armed = [None; 8];
+            let mut now = 0;
+            for (index, after, forget) in steps {
+                let at = index as usize;
+                let timer = Timer::Connection(index);
+                if forget {
+                    timers.disarm(timer, armed[at].take());
+                    wanted[at] = None;
+                } else {
+                    wanted[at] = Some(Instant::from_micros(now + after));
+                    armed[at] = timers.arm(timer, armed[at], wanted[at]);
+                    prop_assert!(armed[at] <= wanted[at]);
+                }
+                now += 3;
+                let time = Instant::from_micros(now);
+                while let Some(due) = timers.next_due(time) {
+                    let Timer::Connection(due) = due else {
+                        unreachable!("there are only connections here")
+                    };
+                    let due = due as usize;
+                    prop_assert!(armed[due].take().is_some_and(|at| at <= time));
+                    if wanted[due].is_some_and(|at| at > time) {
+                        armed[due] = timers.arm(Timer::Connection(due as u32), None, wanted[due]);
+                    } else {
+                        wanted[due] = None;
+                    }
+                }
+                for at in wanted.into_iter().flatten() {
+                    prop_assert!(at > time, "a timer is late");
+                    prop_assert!(timers.earliest().is_some_and(|first| first <= at));
+                }
+            }
+        }
+    }
+}

@@ -369,3 +369,142 @@ impl Control {
 pub fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use proptest::prelude::*;
+
+    const US: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 15];
+
+    fn control() -> Control {
+        Control {
+            key: FlowKey {
+                remote: Ipv4Addr::new(192, 0, 2, 1),
+                local: US,
+                remote_port: 40_000,
+                local_port: 80,
+            },
+            sequence: 0xdead_beef,
+            acknowledgement: 0x1234_5678,
+            flags: SYN,
+            window: 4711,
+            options: Some(PeerOptions {
+                maximum_segment: 1460,
+                window_scale: Some(7),
+                selective: true,
+            }),
+        }
+    }
+
+    fn frame(control: &Control) -> std::vec::Vec<u8> {
+        let mut frame = std::vec![0; ETHERNET_HEADER + control.length()];
+        frame[..6].copy_from_slice(&MAC);
+        frame[12] = 8;
+        control.emit(&mut frame[ETHERNET_HEADER..], true);
+        frame
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let control = control();
+        let frame = frame(&control);
+        let mut statistics = Statistics::default();
+        let Class::Tcp(segment) = classify(&frame, false, &MAC, US, &mut statistics) else {
+            panic!("{statistics:?}");
+        };
+        assert_eq!(segment.key, control.key);
+        assert_eq!((segment.sequence, segment.flags), (control.sequence, SYN));
+        assert_eq!(segment.window, 4711);
+        assert_eq!(segment.length(), 1);
+        let options = PeerOptions::parse(&frame[segment.tcp + TCP_HEADER..segment.payload]);
+        assert_eq!(Some(options), control.options);
+    }
+
+    #[test]
+    fn each_changed_bit_is_noticed() {
+        let whole = frame(&control());
+        for bit in ETHERNET_HEADER * 8..whole.len() * 8 {
+            let mut frame = whole.clone();
+            frame[bit / 8] ^= 1 << (bit % 8);
+            let mut statistics = Statistics::default();
+            let class = classify(&frame, false, &MAC, US, &mut statistics);
+            assert!(!matches!(class, Class::Tcp(_)), "bit {bit} of {frame:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_the_device_has_verified_is_not_summed() {
+        let mut frame = frame(&control());
+        frame[50] ^= 0xff;
+        let mut statistics = Statistics::default();
+        let class = classify(&frame, true, &MAC, US, &mut statistics);
+        assert!(matches!(class, Class::Tcp(_)));
+        assert_eq!(statistics.software_checksums, 0);
+    }
+
+    #[test]
+    fn options_may_be_cut_off_or_wrong() {
+        let plain = PeerOptions {
+            maximum_segment: 536,
+            window_scale: None,
+            selective: false,
+        };
+        for options in [
+            &[][..],
+            &[2],
+            &[2, 4],
+            &[2, 4, 5],
+            &[2, 0, 5, 180],
+            &[3, 2],
+            &[0, 2, 4, 5, 180],
+            &[2, 4, 0, 0],
+        ] {
+            assert_eq!(PeerOptions::parse(options), plain, "{options:?}");
+        }
+        let large = PeerOptions::parse(&[1, 3, 3, 200, 99, 3, 0, 4, 2]);
+        assert_eq!(large.window_scale, Some(14));
+        assert!(large.selective);
+    }
+
+    #[test]
+    fn the_order_of_sequence_numbers_wraps() {
+        assert!(before(u32::MAX, 0));
+        assert!(before(5, 6));
+        assert!(!before(6, 6));
+        assert!(!before(0, u32::MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_sorted(
+            bytes in proptest::collection::vec(any::<u8>(), 0..120),
+            verified in any::<bool>(),
+        ) {
+            let mut statistics = Statistics::default();
+            if let Class::Tcp(segment) = classify(&bytes, verified, &MAC, US, &mut statistics) {
+                prop_assert!(segment.tcp + TCP_HEADER <= segment.payload);
+                prop_assert!(segment.payload <= segment.end && segment.end <= bytes.len());
+            }
+        }
+
+        #[test]
+        fn any_options_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let options = PeerOptions::parse(&bytes);
+            prop_assert!(options.maximum_segment > 0);
+            prop_assert!(options.window_scale.is_none_or(|scale| scale <= 14));
+        }
+
+        #[test]
+        fn a_checksum_does_not_depend_on_how_it_is_summed(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let slow = bytes.chunks(2).fold(0u64, |sum, pair| {
+                sum + (u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0)))
+            });
+            prop_assert_eq!(fold(sum(0, &bytes)), fold(slow));
+        }
+    }
+}
