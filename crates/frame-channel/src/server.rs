@@ -38,6 +38,8 @@ pub struct ServerChannel<M> {
     pool: M,
     transmit_entries: u32,
     receive_entries: u32,
+    /// Where receive slot 0 starts in the server's region.
+    slots: usize,
     state: State,
     epoch: u32,
     /// The application's epoch word when this epoch was offered, and the epoch
@@ -93,6 +95,7 @@ impl<M: SharedMemory> ServerChannel<M> {
             pool,
             transmit_entries,
             receive_entries,
+            slots: receive_slots_offset(receive_entries),
             state: State::Closing,
             epoch,
             stale: [0; 2],
@@ -298,10 +301,7 @@ impl<M: SharedMemory> ServerChannel<M> {
             return false;
         }
         let index = (self.produced & (self.receive_entries - 1)) as usize;
-        copy(
-            &self.server,
-            receive_slots_offset(self.receive_entries) + index * RECEIVE_SLOT_SIZE,
-        );
+        copy(&self.server, self.slots + index * RECEIVE_SLOT_SIZE);
         self.server.store64(
             DESCRIPTORS + index * RECEIVE_DESCRIPTOR_SIZE,
             frame.encode(),
