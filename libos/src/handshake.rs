@@ -276,6 +276,7 @@ impl Stack {
         if segment.sequence.wrapping_sub(next) as usize > options.buffers.receive {
             return true;
         }
+        let probed = options.keep_alive.is_some();
         let connection = Connection {
             key: handshake.key,
             link: link_back(frame),
@@ -307,14 +308,16 @@ impl Stack {
             self.statistics.no_room += 1;
             return true;
         };
-        if !self.resume(new) {
-            self.connections.remove(new);
-            return false;
-        }
         self.remove_handshake(index);
         self.table.insert(segment.key, Place::Connection(new));
         self.statistics.accepted += 1;
         self.enqueue(new);
+        // It gets buffers when there is something to put in, or at once if it is to
+        // be probed while it is idle.
+        self.rest(new);
+        if segment.payload == segment.end && segment.flags & FIN == 0 && !probed {
+            return true;
+        }
         self.connection_segment(new, frame, segment)
     }
 

@@ -105,13 +105,19 @@ impl Stack {
         };
         self.engines.release(engine);
         self.statistics.parked += 1;
+        self.rest(index);
+    }
+
+    /// Arms the timer of a connection without an engine.
+    pub(crate) fn rest(&mut self, index: u32) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
         let Some(Some(listener)) = self.listeners.get(connection.listener as usize) else {
             return;
         };
-        connection.deadline = listener
-            .options
-            .timeout
-            .map(|timeout| connection.last_activity + timeout);
+        let timeout = listener.options.timeout;
+        connection.deadline = timeout.map(|timeout| connection.last_activity + timeout);
         connection.armed = self.timers.arm(
             Timer::Connection(index),
             connection.armed,

@@ -9,9 +9,9 @@ pub struct Statistics {
     pub vif: Counters,
     /// Frames dropped for their lengths or fields.
     pub malformed: u64,
-    /// TCP segments dropped for their checksum.
+    /// Packets dropped for a checksum.
     pub bad_checksum: u64,
-    /// TCP segments whose checksum was verified in software.
+    /// TCP segments and UDP datagrams whose checksum was verified in software.
     pub software_checksums: u64,
     /// TCP segments to another address.
     pub not_for_us: u64,

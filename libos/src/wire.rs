@@ -22,6 +22,7 @@ pub const RST: u8 = 4;
 /// TCP's ACK flag.
 pub const ACK: u8 = 16;
 
+const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
 
@@ -128,6 +129,14 @@ pub fn classify(
         }
         return Class::Other;
     }
+    if protocol == PROTOCOL_ICMP {
+        // No device verifies these.
+        if fold(sum(0, &ip[header..])) != 0xffff {
+            statistics.bad_checksum += 1;
+            return Class::Drop;
+        }
+        return Class::Other;
+    }
     if protocol != PROTOCOL_TCP && protocol != PROTOCOL_UDP {
         return Class::Other;
     }
@@ -138,8 +147,22 @@ pub fn classify(
             statistics.malformed += 1;
             return Class::Drop;
         }
-        // smoltcp checks the checksums of what is not TCP.
-        return Class::Udp(half(ip, header + 2));
+        let udp = &ip[header..];
+        let length = usize::from(half(udp, 4));
+        if length < 8 || length > udp.len() {
+            statistics.malformed += 1;
+            return Class::Drop;
+        }
+        // A checksum of 0 says that there is none (RFC 768).
+        if !verified && half(udp, 6) != 0 {
+            statistics.software_checksums += 1;
+            let start = pseudo_header(source, destination, PROTOCOL_UDP, length);
+            if fold(sum(0, &ip[..header])) != 0xffff || fold(sum(start, &udp[..length])) != 0xffff {
+                statistics.bad_checksum += 1;
+                return Class::Drop;
+            }
+        }
+        return Class::Udp(half(udp, 2));
     }
     if destination != local || frame[..6] != *hardware {
         statistics.not_for_us += 1;

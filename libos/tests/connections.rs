@@ -240,6 +240,39 @@ fn a_thousand_idle_connections_share_few_buffers() {
 }
 
 #[test]
+fn a_burst_of_silent_connections_is_accepted() {
+    let buffers = BufferSizes {
+        receive: 4096,
+        send: 16_384,
+    };
+    let buffer_memory = 16 * (buffers.receive + buffers.send);
+    let mut world = World::new(Settings {
+        buffers,
+        buffer_memory,
+        ..Settings::default()
+    });
+    let mut handles = vec![];
+    for index in 0..600 {
+        handles.push(world.connect(SERVE, 10_000 + index));
+        if index % 50 == 49 {
+            assert!(world.run(1, |world| {
+                handles
+                    .iter()
+                    .all(|&handle| world.sockets.get::<tcp::Socket>(handle).may_send())
+            }));
+        }
+    }
+    assert!(world.run(1, |world| world.stack.open_connections() == 600));
+    assert_eq!(world.stack.statistics().handshakes_lost, 0);
+    // None of them needs buffers yet.
+    assert_eq!(world.stack.buffer_memory(), 0);
+    for &handle in &handles {
+        request(&mut world, handle, 5000);
+    }
+    assert!(world.now() < Instant::from_secs(60));
+}
+
+#[test]
 fn more_busy_connections_than_buffers() {
     let buffers = BufferSizes {
         receive: 4096,

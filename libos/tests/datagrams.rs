@@ -92,6 +92,7 @@ fn echo_requests_are_answered() {
     // One with a wrong checksum is not, though the NIC said nothing of it.
     icmp[10] ^= 1;
     assert!(answers(&mut world, vec![ipv4(1, 2, 0, &icmp)]).is_empty());
+    assert_eq!(world.stack.statistics().bad_checksum, 1);
 }
 
 #[test]
@@ -177,4 +178,17 @@ fn fragments_of_tcp_are_dropped_and_counted() {
     let answer = answers(&mut world, vec![ipv4(6, 9, 0x2000, &[0; 64])]);
     assert!(answer.is_empty());
     assert_eq!(world.stack.statistics().tcp_fragments, 1);
+}
+
+#[test]
+fn wrong_datagrams_are_counted() {
+    let mut world = World::new(Settings::default());
+    let mut long = udp(999, 7, b"hello");
+    long[5] += 1;
+    assert!(answers(&mut world, vec![ipv4(17, 1, 0, &long)]).is_empty());
+    assert_eq!(world.stack.statistics().malformed, 1);
+    let mut wrong = udp(999, 7, b"hello");
+    wrong[9] ^= 1;
+    assert!(answers(&mut world, vec![ipv4(17, 1, 0, &wrong)]).is_empty());
+    assert_eq!(world.stack.statistics().bad_checksum, 1);
 }
