@@ -56,6 +56,16 @@ impl Counter {
 
     /// The counts since power-on. The machine must have been started.
     pub fn read(&mut self) -> Instructions {
+        let [user, kernel, _] = self.numbers();
+        Instructions { user, kernel }
+    }
+
+    /// Instructions that were executed before the first one of the kernel's.
+    pub fn firmware(&mut self) -> u64 {
+        self.numbers()[2]
+    }
+
+    fn numbers(&mut self) -> [u64; 3] {
         let socket = &self.socket;
         let connection = self.connection.get_or_insert_with(|| {
             let stream = UnixStream::connect(socket);
@@ -67,9 +77,9 @@ impl Counter {
             .write_all(b"\n")
             .and_then(|()| connection.read_line(&mut line))
             .expect("the plugin answers while QEMU runs");
-        let mut numbers = line.split_whitespace().map(str::parse);
-        match (numbers.next(), numbers.next()) {
-            (Some(Ok(user)), Some(Ok(kernel))) => Instructions { user, kernel },
+        let numbers: Result<Vec<u64>, _> = line.split_whitespace().map(str::parse).collect();
+        match numbers.as_deref() {
+            Ok(&[user, kernel, firmware]) => [user, kernel, firmware],
             _ => panic!("the QEMU plugin answered {line:?}"),
         }
     }

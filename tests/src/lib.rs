@@ -7,6 +7,7 @@
 //! Waits are bounded, but nothing here asserts how long something took.
 #![forbid(unsafe_code)]
 
+pub mod figures;
 pub mod files;
 pub mod frames;
 mod host;

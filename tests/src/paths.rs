@@ -31,9 +31,12 @@ pub(crate) fn cargo() -> String {
 pub(crate) fn libraries() -> &'static str {
     static LIBRARIES: OnceLock<String> = OnceLock::new();
     LIBRARIES.get_or_init(|| {
-        let output = Command::new("rustc").args(["--print", "sysroot"]).output();
-        let sysroot = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        format!("{}/lib", sysroot.unwrap_or_default().trim())
+        let printed = |what| {
+            let output = Command::new("rustc").args(["--print", what]).output();
+            let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            text.unwrap_or_default().trim().to_owned()
+        };
+        format!("{}:{}/lib", printed("target-libdir"), printed("sysroot"))
     })
 }
 

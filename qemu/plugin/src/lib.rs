@@ -1,8 +1,9 @@
 //! A QEMU plugin that counts executed guest instructions, user and kernel apart.
 //!
 //! `-plugin libsegue_qemu_plugin.so,socket=PATH`: whoever connects to the Unix socket PATH and
-//! sends a line gets a line `<user> <kernel>` with the totals since power-on. An instruction is the
-//! kernel's if bit 63 of its address is set; the firmware counts as user.
+//! sends a line gets a line `<user> <kernel> <firmware>`: the totals since power-on, and how many
+//! were executed before the kernel's first. An instruction is the kernel's if bit 63 of its address
+//! is set; the firmware and the kernel's first steps at low addresses count as user.
 //!
 //! Counting is done per translation block, by inline code on a counter of each processor, so a
 //! block that an exception leaves early counts whole.
@@ -22,6 +23,8 @@ use api::Counter;
 struct Counters {
     user: Counter,
     kernel: Counter,
+    /// What `user` was when the first block of the kernel was translated.
+    firmware: OnceLock<u64>,
 }
 
 static COUNTERS: OnceLock<Counters> = OnceLock::new();
@@ -71,6 +74,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     COUNTERS.get_or_init(|| Counters {
         user: Counter::new(),
         kernel: Counter::new(),
+        firmware: OnceLock::new(),
     });
     api::on_translation(id, translated);
     thread::spawn(move || {
@@ -85,6 +89,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
 extern "C" fn translated(_id: u64, block: api::Block) {
     if let Some(counters) = COUNTERS.get() {
         let counter = if block.address() >> 63 == 1 {
+            counters.firmware.get_or_init(|| counters.user.sum());
             &counters.kernel
         } else {
             &counters.user
@@ -98,7 +103,9 @@ fn answer(client: UnixStream) -> std::io::Result<()> {
     for line in BufReader::new(client).lines() {
         line?;
         if let Some(counters) = COUNTERS.get() {
-            writeln!(writer, "{} {}", counters.user.sum(), counters.kernel.sum())?;
+            let (user, kernel) = (counters.user.sum(), counters.kernel.sum());
+            let firmware = counters.firmware.get().unwrap_or(&user);
+            writeln!(writer, "{user} {kernel} {firmware}")?;
         }
     }
     Ok(())

@@ -1,0 +1,23 @@
+//! Measures the figures of `docs/figures.json` and writes them. Needs root for the tap device.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use segue_system_tests::figures;
+
+fn main() -> ExitCode {
+    let figures = figures::measure();
+    for figure in &figures {
+        println!("{} = {} {}", figure.name, figure.value, figure.unit);
+    }
+    match figures::write(&figures) {
+        Ok(()) => {
+            println!("docs/figures.json and docs/figures.md are written.");
+            ExitCode::SUCCESS
+        }
+        Err(sentence) => {
+            eprintln!("segue-figures: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
