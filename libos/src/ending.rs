@@ -4,7 +4,7 @@ use crate::config::CloseReason;
 use crate::connection::TimeWait;
 use crate::stack::Stack;
 use crate::timers::Timer;
-use crate::wire::{ACK, Control, RST};
+use crate::wire::{ACK, Control, RST, Segment};
 use smoltcp::socket::tcp;
 
 impl Stack {
@@ -102,6 +102,24 @@ impl Stack {
         }
         self.probe(index);
         self.touch(index);
+    }
+
+    /// Takes in a RST to a connection without an engine, which needs none for it.
+    /// Returns false if the connection has one.
+    pub(crate) fn reset_at_rest(&mut self, index: u32, segment: &Segment) -> bool {
+        let Some(connection) = self.connections.get(index) else {
+            return true;
+        };
+        if connection.engine.is_some() {
+            return false;
+        }
+        // RFC 5961, 3: only the exact number counts; near ones are asked about.
+        match segment.sequence.wrapping_sub(connection.receive_next) {
+            0 => self.end(index, CloseReason::Reset),
+            1..=65_535 => self.challenge(index),
+            _ => {}
+        }
+        true
     }
 
     /// Ends a connection at once, with a RST.

@@ -411,6 +411,9 @@ impl Stack {
             self.challenge(index);
             return true;
         }
+        if segment.flags & RST != 0 && self.reset_at_rest(index, segment) {
+            return true;
+        }
         if !self.resume(index) {
             return false;
         }

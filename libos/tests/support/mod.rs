@@ -2,6 +2,8 @@
 //! duplicate and reorder; all in virtual time.
 #![allow(dead_code)]
 
+pub mod forged;
+
 use segue_libos::*;
 use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
@@ -578,4 +580,31 @@ impl World {
             }
         }
     }
+}
+
+/// Asks for so many bytes (see [`SERVE`]) and looks at each.
+pub fn request(world: &mut World, handle: SocketHandle, number: u64) {
+    world
+        .client(handle)
+        .send_slice(&number.to_le_bytes())
+        .unwrap();
+    let length = number & !CLOSE;
+    let mut at = 0;
+    assert!(world.run(30, |world| {
+        let socket = world.client(handle);
+        while socket.can_recv() {
+            at += socket
+                .recv(|bytes| {
+                    assert!(
+                        bytes
+                            .iter()
+                            .zip(at..)
+                            .all(|(&byte, at)| byte == pattern(at))
+                    );
+                    (bytes.len(), bytes.len() as u64)
+                })
+                .unwrap();
+        }
+        at == length
+    }));
 }

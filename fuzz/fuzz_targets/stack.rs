@@ -1,0 +1,307 @@
+//! The library OS' stack against peers that know their connections' numbers.
+//!
+//! The input is a script of eight bytes a step: a segment whose sequence and
+//! acknowledgement numbers are chosen near those that the stack expects, some
+//! time, and what the application does. Whatever a peer sends, its bytes carry
+//! their place in the stream, so that the application can tell if it gets others.
+#![no_main]
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+
+use libfuzzer_sys::fuzz_target;
+use segue_libos::{
+    Backend, BufferSizes, Capabilities, Config, ConnectionId, Event, EveryPort, Instant,
+    ListenOptions, Offload, Received, Stack, Vif,
+};
+
+const SERVER: [u8; 4] = [10, 0, 2, 15];
+const CLIENT: [u8; 4] = [10, 0, 2, 2];
+const SERVER_MAC: [u8; 6] = [0x52, 0x54, 0, 0x5e, 0x60, 0];
+const PEERS: usize = 6;
+const BACKLOG: usize = 3;
+const BUFFERS: BufferSizes = BufferSizes {
+    receive: 2048,
+    send: 4096,
+};
+/// Buffers for three connections only.
+const BUFFER_MEMORY: usize = 3 * (2048 + 4096);
+/// TCP's flags.
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+
+#[derive(Default)]
+struct Wire {
+    frame: Option<Vec<u8>>,
+    sent: Vec<Vec<u8>>,
+}
+
+struct Link(Rc<RefCell<Wire>>);
+
+impl Backend for Link {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            maximum_frame: 1514,
+            segmentation: Some(65_549),
+            checksum: true,
+        }
+    }
+    fn receive(&mut self, buffer: &mut [u8]) -> Option<Received> {
+        let frame = self.0.borrow_mut().frame.take()?;
+        buffer[..frame.len()].copy_from_slice(&frame);
+        Some(Received {
+            length: frame.len(),
+            verified: true,
+        })
+    }
+    fn can_transmit(&mut self, _: usize) -> bool {
+        true
+    }
+    fn transmit(&mut self, length: usize, _: Offload, fill: &mut dyn FnMut(&mut [u8])) -> bool {
+        let mut frame = vec![0; length];
+        fill(&mut frame);
+        self.0.borrow_mut().sent.push(frame);
+        true
+    }
+    fn commit(&mut self) {}
+}
+
+/// The byte at a sequence number.
+fn byte(sequence: u32) -> u8 {
+    (sequence.wrapping_mul(0x9e37_79b9) >> 24) as u8
+}
+
+/// What a peer knows from the stack's last segment to it.
+#[derive(Clone, Copy, Default)]
+struct Peer {
+    /// The sequence number that the stack expects.
+    wanted: u32,
+    /// The sequence number after the stack's last byte.
+    end: u32,
+    /// Where the stream to the stack starts.
+    start: u32,
+    /// It has said that its stream ends, and what it sends then is nobody's concern.
+    finished: bool,
+}
+
+fn segment(
+    peer: usize,
+    sequence: u32,
+    acknowledgement: u32,
+    flags: u8,
+    window: u16,
+    payload: usize,
+) -> Vec<u8> {
+    let options: &[u8] = if flags & SYN != 0 {
+        &[2, 4, 5, 0xb4, 1, 3, 3, 7, 1, 1, 4, 2]
+    } else {
+        &[]
+    };
+    let first = sequence.wrapping_add(u32::from(flags & SYN != 0));
+    let payload: Vec<u8> = (0..payload as u32)
+        .map(|at| byte(first.wrapping_add(at)))
+        .collect();
+    let total = 40 + options.len() + payload.len();
+    let mut frame = [&SERVER_MAC[..], &[2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0]].concat();
+    frame.extend_from_slice(&(total as u16).to_be_bytes());
+    frame.extend_from_slice(&[0, 0, 0, 0, 64, 6, 0, 0]);
+    frame.extend_from_slice(&CLIENT);
+    frame.extend_from_slice(&SERVER);
+    frame.extend_from_slice(&(1000 + peer as u16).to_be_bytes());
+    frame.extend_from_slice(&80u16.to_be_bytes());
+    frame.extend_from_slice(&sequence.to_be_bytes());
+    frame.extend_from_slice(&acknowledgement.to_be_bytes());
+    frame.extend_from_slice(&[(5 + options.len() as u8 / 4) << 4, flags]);
+    frame.extend_from_slice(&window.to_be_bytes());
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(options);
+    frame.extend_from_slice(&payload);
+    frame
+}
+
+#[derive(Default)]
+struct Application {
+    /// The sequence number of the byte that each connection gives next.
+    open: HashMap<ConnectionId, (usize, u32)>,
+}
+
+impl Application {
+    fn run(&mut self, stack: &mut Stack, peers: &[Peer; PEERS], action: u8) {
+        while let Some(event) = stack.next_event() {
+            match event {
+                Event::Accepted {
+                    connection, peer, ..
+                } => {
+                    let peer = usize::from(peer.port() - 1000);
+                    let before = self.open.insert(connection, (peer, peers[peer].start));
+                    assert!(before.is_none(), "accepted twice");
+                }
+                Event::Ready { .. } | Event::Datagram { .. } => {}
+                Event::Closed { connection, .. } => {
+                    assert!(
+                        self.open.remove(&connection).is_some(),
+                        "closed, never accepted"
+                    );
+                }
+            }
+        }
+        for (&id, (peer, next)) in &mut self.open {
+            if usize::from(action >> 3) % (PEERS + 1) != *peer {
+                continue;
+            }
+            match action & 7 {
+                0..=2 => {
+                    let mut buffer = [0; 700];
+                    let count = stack.receive(id, &mut buffer);
+                    for &got in buffer[..count].iter().filter(|_| !peers[*peer].finished) {
+                        assert_eq!(got, byte(*next), "a byte that was not sent there");
+                        *next = next.wrapping_add(1);
+                    }
+                }
+                3 => {
+                    stack.send(id, &[0x55; 3000]);
+                }
+                4 => {
+                    stack.send(id, &[0xaa; 100]);
+                }
+                5 => stack.close(id),
+                6 => stack.abort(id),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// What the peers learn from what the stack has sent.
+fn learn(peers: &mut [Peer; PEERS], sent: Vec<Vec<u8>>) {
+    for frame in sent {
+        if frame[23] != 6 || frame[12..14] != [8, 0] {
+            continue;
+        }
+        let Some(peer) = peers.get_mut(usize::from(
+            u16::from_be_bytes([frame[36], frame[37]]) - 1000,
+        )) else {
+            continue;
+        };
+        let flags = frame[47];
+        if flags & RST != 0 {
+            continue;
+        }
+        let payload = frame.len() - 34 - usize::from(frame[46] >> 4) * 4;
+        peer.wanted = word(&frame, 42);
+        peer.end = word(&frame, 38)
+            .wrapping_add(payload as u32)
+            .wrapping_add(u32::from(flags & (SYN | FIN) != 0));
+        if flags & SYN != 0 {
+            // A repeated one says nothing new.
+            peer.finished &= peer.start == peer.wanted;
+            peer.start = peer.wanted;
+        }
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let wire = Rc::new(RefCell::new(Wire::default()));
+    let config = Config {
+        hardware_address: SERVER_MAC,
+        address: Ipv4Addr::from(SERVER),
+        prefix_length: 24,
+        gateway: None,
+        seed: [1, 2],
+        maximum_connections: PEERS - 1,
+        buffer_memory: BUFFER_MEMORY,
+        maximum_time_wait: 2,
+    };
+    let mut time = 1_000_000;
+    let vif = Vif::new(Box::new(Link(wire.clone())));
+    let mut stack = Stack::new(config, vif, Instant::from_micros(time));
+    let options = ListenOptions {
+        backlog: BACKLOG,
+        buffers: BUFFERS,
+        ..ListenOptions::default()
+    };
+    stack
+        .listen(80, options, &mut EveryPort::default())
+        .expect("the port is free");
+    let mut peers = [Peer::default(); PEERS];
+    let mut application = Application::default();
+    for step in data.chunks_exact(8).take(300) {
+        let &[
+            who,
+            flags,
+            sequence,
+            acknowledgement,
+            window,
+            length,
+            wait,
+            action,
+        ] = step
+        else {
+            unreachable!("chunks of eight");
+        };
+        let number = usize::from(who) % PEERS;
+        let peer = peers[number];
+        // Mostly exact, often near, sometimes far.
+        let near = |delta: u8| match delta {
+            0..=127 => 0,
+            128..=250 => (i32::from(delta) - 190) as u32,
+            _ => u32::from(delta) << 24,
+        };
+        let frame = segment(
+            number,
+            peer.wanted.wrapping_add(near(sequence)),
+            peer.end.wrapping_add(near(acknowledgement)),
+            flags & 0x3f,
+            u16::from(window) << 5,
+            usize::from(length) * 5,
+        );
+        if who < 250 {
+            peers[number].finished |= flags & FIN != 0;
+            wire.borrow_mut().frame = Some(frame);
+        }
+        time += i64::from(wait).pow(3) * 4;
+        let now = Instant::from_micros(time);
+        stack.poll(now);
+        // The bytes' place must be known before they are read.
+        let sent = std::mem::take(&mut wire.borrow_mut().sent);
+        learn(&mut peers, sent);
+        application.run(&mut stack, &peers, action);
+        stack.flush(now);
+        let sent = std::mem::take(&mut wire.borrow_mut().sent);
+        assert!(sent.len() < 1000, "the stack does not stop to send");
+        learn(&mut peers, sent);
+        assert!(stack.open_connections() < PEERS);
+        assert!(stack.open_handshakes() <= BACKLOG);
+        assert!(stack.time_wait_entries() <= 2);
+        assert!(stack.buffer_memory() <= BUFFER_MEMORY);
+        if let Some(next) = stack.next_deadline() {
+            assert!(
+                next <= now + segue_libos::Duration::from_secs(130),
+                "a deadline too far"
+            );
+        }
+    }
+    // Left alone, everything comes to its end.
+    for _ in 0..2000 {
+        let Some(next) = stack.next_deadline() else {
+            break;
+        };
+        let now = next.max(Instant::from_micros(time + 1));
+        time = now.total_micros();
+        stack.poll(now);
+        application.run(&mut stack, &peers, 7);
+        stack.flush(now);
+        wire.borrow_mut().sent.clear();
+    }
+    application.run(&mut stack, &peers, 7);
+    assert_eq!(stack.next_deadline(), None, "a timer that never ends");
+    assert_eq!(stack.open_connections(), 0, "a connection that never ends");
+    assert_eq!(stack.open_handshakes(), 0);
+});

@@ -1,0 +1,243 @@
+//! Peers that mean no good, or have forgotten what they said.
+
+mod support;
+
+use segue_libos::*;
+use support::forged::*;
+use support::*;
+
+#[test]
+fn a_flood_of_synchronize_segments_is_bounded() {
+    let mut world = World::new(Settings::default());
+    let memory = world.stack.buffer_memory();
+    for index in 0..20_000u32 {
+        let mut forged = Forged::new((index % 60_000 + 1000) as u16, SERVE, SYN);
+        forged.sequence = index;
+        world.network.borrow_mut().inject(forged.frame());
+        if index % 100 == 0 {
+            world.serve();
+        }
+    }
+    world.serve();
+    assert_eq!(
+        world.stack.open_handshakes(),
+        ListenOptions::default().backlog
+    );
+    assert_eq!(world.stack.buffer_memory(), memory);
+    // A real client gets through meanwhile.
+    let handle = world.connect(SERVE, 777);
+    assert!(world.run(5, |world| world.client(handle).may_send()));
+    request(&mut world, handle, 5000);
+    // And the rest is forgotten.
+    assert!(world.run(60, |world| world.stack.open_handshakes() == 0));
+}
+
+#[test]
+fn overflow_as_it_is_set() {
+    for (overflow, flags) in [(Overflow::Drop, None), (Overflow::Reset, Some(RST | ACK))] {
+        let listen = ListenOptions {
+            backlog: 4,
+            overflow,
+            ..ListenOptions::default()
+        };
+        let mut world = World::new(Settings {
+            listen,
+            ..Settings::default()
+        });
+        for port in 1..=4 {
+            assert_eq!(
+                inject(&mut world, Forged::new(port, SERVE, SYN).frame()).len(),
+                1
+            );
+        }
+        let answer = inject(&mut world, Forged::new(5, SERVE, SYN).frame());
+        assert_eq!(answer.first().map(|answer| answer.0), flags);
+        assert_eq!(world.stack.open_handshakes(), 4);
+    }
+}
+
+#[test]
+fn strays_are_refused() {
+    let mut world = World::new(Settings::default());
+    let answer = inject(&mut world, Forged::new(5, 9999, SYN).frame());
+    assert_eq!(answer, [(RST | ACK, 0, 1001, 5)]);
+    let mut forged = Forged::new(5, SERVE, ACK);
+    forged.acknowledgement = 77;
+    assert_eq!(inject(&mut world, forged.frame()), [(RST, 77, 0, 5)]);
+    assert_eq!(inject(&mut world, Forged::new(5, 9999, RST).frame()), []);
+    // Acknowledging a SYN that was never sent.
+    inject(&mut world, Forged::new(6, SERVE, SYN).frame());
+    let mut forged = Forged::new(6, SERVE, ACK);
+    forged.sequence = 1001;
+    forged.acknowledgement = 12345;
+    assert_eq!(inject(&mut world, forged.frame()), [(RST, 12345, 0, 6)]);
+    assert_eq!(world.stack.open_connections(), 0);
+}
+
+#[test]
+fn a_repeated_synchronize_does_not_hurt() {
+    let mut world = World::new(Settings::default());
+    let first = inject(&mut world, Forged::new(9, SERVE, SYN).frame());
+    let again = inject(&mut world, Forged::new(9, SERVE, SYN).frame());
+    assert_eq!(first, again);
+    let mut forged = Forged::new(9, SERVE, ACK);
+    forged.sequence = 1001;
+    forged.acknowledgement = first[0].1 + 1;
+    inject(&mut world, forged.frame());
+    assert_eq!(world.stack.open_connections(), 1);
+    // A late copy is answered with where the connection stands, and it lives on.
+    let late = inject(&mut world, Forged::new(9, SERVE, SYN).frame());
+    assert_eq!(late, [(ACK, first[0].1 + 1, 1001, 9)]);
+    assert_eq!(world.stack.open_connections(), 1);
+}
+
+#[test]
+fn a_peer_that_forgot_the_connection_can_make_a_new_one() {
+    let mut world = World::new(Settings::default());
+    let (_, theirs) = forge_connection(&mut world, 9);
+    let mut forged = Forged::new(9, SERVE, SYN);
+    forged.sequence = 5_000_000;
+    let challenge = inject(&mut world, forged.frame());
+    assert_eq!(challenge, [(ACK, theirs, 1001, 9)]);
+    let mut reset = Forged::new(9, SERVE, RST);
+    reset.sequence = 1001;
+    inject(&mut world, reset.frame());
+    assert_eq!(world.stack.open_connections(), 0);
+    assert_eq!(world.application.closed, [CloseReason::Reset]);
+    let answer = inject(&mut world, forged.frame());
+    assert_eq!((answer[0].0, answer[0].2), (SYN | ACK, 5_000_001));
+}
+
+#[test]
+fn only_the_exact_reset_ends_a_connection_at_rest() {
+    let mut world = World::new(Settings::default());
+    let (ours, theirs) = forge_connection(&mut world, 9);
+    let mut reset = Forged::new(9, SERVE, RST);
+    reset.sequence = ours.wrapping_sub(1);
+    assert_eq!(inject(&mut world, reset.frame()), []);
+    reset.sequence = ours + 1;
+    assert_eq!(inject(&mut world, reset.frame()), [(ACK, theirs, ours, 9)]);
+    assert_eq!(world.stack.open_connections(), 1);
+    reset.sequence = ours;
+    assert_eq!(inject(&mut world, reset.frame()), []);
+    assert_eq!(world.application.closed, [CloseReason::Reset]);
+    assert_eq!(world.stack.statistics().resumed, 0);
+}
+
+#[test]
+fn a_dead_peer_is_noticed() {
+    let listen = ListenOptions {
+        timeout: Some(Duration::from_secs(20)),
+        ..ListenOptions::default()
+    };
+    let mut world = World::new(Settings {
+        listen,
+        ..Settings::default()
+    });
+    forge_connection(&mut world, 9);
+    forge_connection(&mut world, 10);
+    // One waits for an answer to data, the other for nothing.
+    let mut forged = Forged::new(9, SERVE, ACK);
+    let (ours, theirs) = forge_connection(&mut world, 11);
+    forged.from_port = 11;
+    forged.sequence = ours;
+    forged.acknowledgement = theirs;
+    forged.payload = 1000u64.to_le_bytes().to_vec();
+    inject(&mut world, forged.frame());
+    assert!(world.run(60, |world| world.stack.open_connections() == 0));
+    assert_eq!(world.application.closed, [CloseReason::TimedOut; 3]);
+    assert_eq!(world.stack.next_deadline(), None);
+}
+
+#[test]
+fn a_peer_that_never_closes_is_left_after_a_while() {
+    let mut world = World::new(Settings::default());
+    let (ours, theirs) = forge_connection(&mut world, 9);
+    let mut forged = Forged::new(9, SERVE, ACK);
+    forged.sequence = ours;
+    forged.acknowledgement = theirs;
+    forged.payload = (10 | CLOSE).to_le_bytes().to_vec();
+    inject(&mut world, forged.frame());
+    // It acknowledges the answer and the FIN, and says nothing more.
+    let mut forged = Forged::new(9, SERVE, ACK);
+    forged.sequence = ours + 8;
+    forged.acknowledgement = theirs + 11;
+    inject(&mut world, forged.frame());
+    assert_eq!(world.stack.open_connections(), 1);
+    assert!(world.run(60, |world| world.stack.open_connections() == 0));
+}
+
+#[test]
+fn the_ends_of_data_are_not_resent_for_ever_in_time_wait() {
+    let mut world = World::new(Settings::default());
+    let (ours, theirs) = forge_connection(&mut world, 9);
+    let mut forged = Forged::new(9, SERVE, ACK);
+    forged.sequence = ours;
+    forged.acknowledgement = theirs;
+    forged.payload = (10 | CLOSE).to_le_bytes().to_vec();
+    inject(&mut world, forged.frame());
+    let mut forged = Forged::new(9, SERVE, ACK | FIN);
+    forged.sequence = ours + 8;
+    forged.acknowledgement = theirs + 11;
+    inject(&mut world, forged.frame());
+    world.serve();
+    assert_eq!(
+        (
+            world.stack.open_connections(),
+            world.stack.time_wait_entries()
+        ),
+        (0, 1)
+    );
+    // A repeated FIN is acknowledged, an acknowledgement is not.
+    assert_eq!(
+        inject(&mut world, forged.frame()),
+        [(ACK, theirs + 11, ours + 9, 9)]
+    );
+    forged.flags = ACK;
+    forged.sequence += 1;
+    assert_eq!(inject(&mut world, forged.frame()), []);
+    // Neither a RST nor an old SYN gets past it.
+    let mut old = Forged::new(9, SERVE, RST);
+    old.sequence = ours + 9;
+    assert_eq!(inject(&mut world, old.frame()), []);
+    assert_eq!(world.stack.time_wait_entries(), 1);
+    let old = Forged::new(9, SERVE, SYN);
+    assert_eq!(
+        inject(&mut world, old.frame()),
+        [(ACK, theirs + 11, ours + 9, 9)]
+    );
+    assert_eq!(world.stack.time_wait_entries(), 1);
+    // A new one does, and our numbers go on from where they were.
+    let mut new = Forged::new(9, SERVE, SYN);
+    new.sequence = ours + 100;
+    let answer = inject(&mut world, new.frame());
+    assert_eq!((answer[0].0, answer[0].2), (SYN | ACK, ours + 101));
+    assert!((answer[0].1.wrapping_sub(theirs + 11) as i32) > 0);
+}
+
+#[test]
+fn a_peer_with_random_sequence_numbers_may_come_back() {
+    let mut world = World::new(Settings::default());
+    let (ours, theirs) = forge_connection(&mut world, 9);
+    let mut forged = Forged::new(9, SERVE, ACK);
+    forged.sequence = ours;
+    forged.acknowledgement = theirs;
+    forged.payload = (10 | CLOSE).to_le_bytes().to_vec();
+    inject(&mut world, forged.frame());
+    let mut forged = Forged::new(9, SERVE, ACK | FIN);
+    forged.sequence = ours + 8;
+    forged.acknowledgement = theirs + 11;
+    inject(&mut world, forged.frame());
+    // A SYN from before the connection is answered with where that stood; the
+    // peer, which knows nothing of it, says so; and then its SYN counts.
+    let mut syn = Forged::new(9, SERVE, SYN);
+    syn.sequence = 10;
+    assert_eq!(
+        inject(&mut world, syn.frame()),
+        [(ACK, theirs + 11, ours + 9, 9)]
+    );
+    let mut reset = Forged::new(9, SERVE, RST);
+    reset.sequence = ours + 9;
+    let answer = inject(&mut world, reset.frame());
+    assert_eq!((answer[0].0, answer[0].2), (SYN | ACK, 11));
+}
