@@ -18,6 +18,10 @@ pub(crate) const PARK_AFTER: Duration = Duration::from_millis(50);
 /// this long loses its connection.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
+/// When engines are short, a peer that does not close its side either loses its
+/// connection after this.
+const UNCLOSED_AFTER: Duration = Duration::from_secs(1);
+
 impl Stack {
     /// Keeps a segment until there is an engine for it. The peer would repeat it,
     /// but only after a second or more.
@@ -128,6 +132,10 @@ impl Stack {
     /// Takes an engine of these sizes from a connection that can do without it, or,
     /// if there is none, from one whose peer takes nothing any more.
     fn relieve(&mut self, sizes: BufferSizes) -> bool {
+        // All engines were looked at already, and nothing has changed since.
+        if self.relieve_failed == Some(self.now) {
+            return false;
+        }
         let (now, connections) = (self.now, &self.connections);
         let idle = self.engines.find(sizes, |user, socket| {
             connections
@@ -148,6 +156,7 @@ impl Stack {
             self.reset(index, CloseReason::TimedOut);
             return true;
         }
+        self.relieve_failed = Some(now);
         false
     }
 
@@ -181,7 +190,17 @@ fn may_park(connection: &Connection, socket: &tcp::Socket<'static>, now: Instant
         && connection.last_activity + PARK_AFTER < now
 }
 
-/// Whether a peer has taken nothing for too long of what is sent to it.
+/// Whether a connection's engine may be taken from it though it is not idle: its
+/// peer has taken nothing for too long of what is sent to it, or does not close a
+/// connection that we have closed.
 fn is_stuck(connection: &Connection, socket: &tcp::Socket<'static>, now: Instant) -> bool {
-    socket.send_queue() > 0 && connection.flight.stalled_since() + STUCK_AFTER < now
+    if connection.touched {
+        return false;
+    }
+    let flight = &connection.flight;
+    if socket.send_queue() > 0 {
+        let waits = flight.first != connection.send_next || connection.window == 0;
+        return waits && flight.stalled_since() + STUCK_AFTER < now;
+    }
+    connection.close_requested && connection.last_activity + UNCLOSED_AFTER < now
 }

@@ -57,6 +57,8 @@ pub struct Stack {
     /// Segments to connections that want an engine.
     pub(crate) delayed: VecDeque<(Vec<u8>, Segment)>,
     pub(crate) delayed_bytes: usize,
+    /// When no engine could be taken from anyone.
+    pub(crate) relieve_failed: Option<Instant>,
     /// One for the frame at hand, one for the frame before it.
     buffers: [Vec<u8>; 2],
     pub(crate) now: Instant,
@@ -87,6 +89,7 @@ impl Stack {
             starved: VecDeque::new(),
             delayed: VecDeque::new(),
             delayed_bytes: 0,
+            relieve_failed: None,
             buffers: [(); 2].map(|()| vec![0; vif.capabilities().maximum_frame.max(2048)]),
             now,
             sequence_secret: siphasher::sip::SipHasher13::new_with_keys(

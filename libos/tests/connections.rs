@@ -143,6 +143,59 @@ fn a_burst_of_silent_connections_is_accepted() {
 }
 
 #[test]
+fn what_was_just_queued_is_not_taken_for_stuck() {
+    let buffers = BufferSizes {
+        receive: 4096,
+        send: 8192,
+    };
+    let buffer_memory = 8 * (buffers.receive + buffers.send);
+    let mut world = World::new(Settings {
+        buffers,
+        buffer_memory,
+        ..Settings::default()
+    });
+    let handles: Vec<_> = (0..32)
+        .map(|index| world.connect(SERVE, 10_000 + index))
+        .collect();
+    assert!(world.run(5, |world| world.stack.open_connections() == 32));
+    world.run(20, |_| false);
+    // The server speaks first, to all of them at once.
+    let mut waiting = world.application.open();
+    assert!(world.run(20, |world| {
+        waiting.retain(|&id| world.stack.send(id, b"hello") == 0);
+        handles
+            .iter()
+            .all(|&handle| world.sockets.get::<tcp::Socket>(handle).recv_queue() == 5)
+    }));
+    assert_eq!(world.stack.open_connections(), 32);
+    assert_eq!(world.stack.statistics().stuck, 0);
+}
+
+#[test]
+fn peers_that_do_not_close_do_not_hold_the_buffers() {
+    let buffers = BufferSizes {
+        receive: 4096,
+        send: 8192,
+    };
+    let buffer_memory = 8 * (buffers.receive + buffers.send);
+    let mut world = World::new(Settings {
+        buffers,
+        buffer_memory,
+        ..Settings::default()
+    });
+    for index in 0..8 {
+        let handle = world.connect(SERVE, 10_000 + index);
+        assert!(world.run(5, |world| world.client(handle).may_send()));
+        request(&mut world, handle, 1000 | CLOSE);
+    }
+    world.run(2, |_| false);
+    let handle = world.connect(SERVE, 50_000);
+    assert!(world.run(5, |world| world.client(handle).may_send()));
+    request(&mut world, handle, 20_000);
+    assert!(world.now() < Instant::from_secs(10), "{}", world.now());
+}
+
+#[test]
 fn more_busy_connections_than_buffers() {
     let buffers = BufferSizes {
         receive: 4096,

@@ -31,7 +31,9 @@ use crate::timer::Timeout;
 /// The port of HTTP.
 const PORT: u16 = 80;
 /// Connections at once, idle ones included.
-const MAXIMUM_CONNECTIONS: usize = 2048;
+const MAXIMUM_CONNECTIONS: usize = 1280;
+/// Largest request head.
+const HEAD: usize = 8 * 1024;
 /// Buffers of a connection that is not idle.
 const BUFFERS: BufferSizes = BufferSizes {
     receive: 8 * 1024,
@@ -40,6 +42,14 @@ const BUFFERS: BufferSizes = BufferSizes {
 /// Buffers for so many connections that are not idle.
 const BUSY_CONNECTIONS: usize = 128;
 const BUFFER_MEMORY: usize = BUSY_CONNECTIONS * (BUFFERS.receive + BUFFERS.send);
+const MAXIMUM_TIME_WAIT: usize = 4096;
+/// What everything else takes, generously: tables, segments that wait, the index
+/// of the files, a page in the making.
+const OTHER_MEMORY: usize = 2 << 20;
+/// Enough when every client holds all that it can, so that none can take the
+/// memory away.
+const HEAP_SIZE: usize =
+    BUFFER_MEMORY + MAXIMUM_CONNECTIONS * (HEAD + 1024) + MAXIMUM_TIME_WAIT * 256 + OTHER_MEMORY;
 
 struct Application {
     stack: Stack,
@@ -51,7 +61,7 @@ struct Application {
     timeout: Timeout,
 }
 
-#[protection_domain(heap_size = 0xe0_0000)]
+#[protection_domain(heap_size = HEAP_SIZE)]
 fn init() -> Application {
     let clock = Clock::new(region!(tsc_frequency));
     let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
@@ -62,9 +72,13 @@ fn init() -> Application {
         Ok(site) => site,
         Err(error) => panic!("the files packed into the image cannot be read: {error}"),
     };
+    let limits = Limits {
+        head_bytes: HEAD,
+        ..Limits::default()
+    };
     let mut application = Application {
         stack,
-        server: Server::new(site, Limits::default()),
+        server: Server::new(site, limits),
         connections: alloc::vec::Vec::new(),
         machine: Machine::new(region!(system_status), region!(network_status)),
         clock,
@@ -102,7 +116,7 @@ fn start_network(config: &'static ClientConfig, clock: &Clock) -> Stack {
         seed: seed(clock),
         maximum_connections: MAXIMUM_CONNECTIONS,
         buffer_memory: BUFFER_MEMORY,
-        maximum_time_wait: 4096,
+        maximum_time_wait: MAXIMUM_TIME_WAIT,
     };
     let now = Instant::from_micros(clock.now_microseconds() as i64);
     let mut stack = Stack::new(settings, Vif::new(Box::new(backend)), now);

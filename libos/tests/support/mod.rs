@@ -547,9 +547,8 @@ impl World {
         }
     }
 
-    /// Goes on to the next time at which something happens. Returns false if that
-    /// is never.
-    fn advance(&mut self) -> bool {
+    /// Goes on to the next time at which something happens, at most to `end`.
+    fn advance(&mut self, end: i64) {
         let now = self.now();
         let client = self
             .client
@@ -557,12 +556,9 @@ impl World {
             .map(|at| at.total_micros());
         let server = self.stack.next_deadline().map(|at| at.total_micros());
         let arrival = self.network.borrow().next_arrival();
-        let Some(next) = [client, server, arrival].into_iter().flatten().min() else {
-            return false;
-        };
+        let next = [client, server, arrival].into_iter().flatten().min();
         let mut network = self.network.borrow_mut();
-        network.now = next.max(network.now + 1);
-        true
+        network.now = next.map_or(end, |next| next.max(network.now + 1).min(end));
     }
 
     /// Lets time pass until a condition holds, at most for so long. A condition
@@ -575,9 +571,10 @@ impl World {
                 return true;
             }
             self.settle();
-            if self.network.borrow().now >= end || !self.advance() {
-                return until(self);
+            if self.network.borrow().now >= end {
+                return false;
             }
+            self.advance(end);
         }
     }
 }

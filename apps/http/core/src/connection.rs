@@ -292,6 +292,8 @@ fn collect(pending: &mut Vec<u8>, bytes: &[u8], limits: &Limits) -> (usize, Opti
         }
     }
     let piece = &bytes[..bytes.len().min(limits.head_bytes.saturating_sub(before))];
+    // What a client that stops in the middle can hold is known: no more than this.
+    pending.reserve_exact(limits.head_bytes.saturating_sub(before));
     pending.extend_from_slice(piece);
     if let Some(end) = request::head_end(pending, before) {
         return (
