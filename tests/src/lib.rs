@@ -7,6 +7,7 @@
 //! Waits are bounded, but nothing here asserts how long something took.
 #![forbid(unsafe_code)]
 
+pub mod campaign;
 pub mod figures;
 pub mod files;
 pub mod frames;
@@ -20,18 +21,10 @@ pub mod paths;
 mod peer_host;
 pub mod random;
 pub mod runner;
+pub mod scenarios;
 pub mod systems;
 
 pub use host::{Connection, Host};
 pub use impairment::{Counts, Impairment};
 pub use machine::{Cable, TestMachine, system_memory};
 pub use peer_host::{PeerHost, PeerStream};
-
-/// `full` in a campaign (`SEGUE_CAMPAIGN` is set), `usual` otherwise.
-pub fn campaign_or(usual: u64, full: u64) -> u64 {
-    if std::env::var_os("SEGUE_CAMPAIGN").is_some() {
-        full
-    } else {
-        usual
-    }
-}

@@ -2,27 +2,15 @@
 
 use std::time::Duration;
 
-use segue_system_tests::random::{Random, seed};
-use segue_system_tests::{Cable, TestMachine, campaign_or, frames};
+use segue_system_tests::random::seed;
+use segue_system_tests::scenarios::{self, dropped};
+use segue_system_tests::{Cable, TestMachine, frames};
 
 /// An answer that has not come by then does not come.
 const ANSWER: Duration = Duration::from_secs(20);
 
 fn boot(seed: u64) -> TestMachine {
     TestMachine::boot("files", Cable::Peer(seed))
-}
-
-/// Frames that were dropped, by the network server or by the application's stack.
-fn dropped(machine: &TestMachine) -> u64 {
-    let status = machine.status();
-    let causes = status["dropped"].as_object();
-    let causes = causes.unwrap_or_else(|| panic!("no causes of drops in {status}"));
-    let by_server: u64 = causes.values().filter_map(serde_json::Value::as_u64).sum();
-    let by_stack = ["bad_checksum", "malformed", "not_for_us", "tcp_fragments"].map(|cause| {
-        let count = status["stack"][cause].as_u64();
-        count.unwrap_or_else(|| panic!("no stack.{cause} in {status}"))
-    });
-    by_server + by_stack.iter().sum::<u64>()
 }
 
 #[test]
@@ -84,22 +72,5 @@ fn wrong_frames_are_counted_and_dropped() {
 
 #[test]
 fn random_frames_do_no_harm() {
-    let seed = seed();
-    let machine = boot(seed);
-    let peer = machine.host().peer().expect("the cable leads to a peer");
-    let before = dropped(&machine);
-    let mut random = Random::new(seed);
-    let total = campaign_or(100_000, 1_000_000);
-    for number in 0..total {
-        peer.inject(&frames::random_frame(&mut random)).unwrap();
-        if number % 5_000 == 0 {
-            machine.assert_page_loads();
-        }
-    }
-    machine.assert_page_loads();
-    assert!(
-        dropped(&machine) > before + total / 10,
-        "most of them are wrong"
-    );
-    assert!(!machine.console().text().contains("was stopped"));
+    scenarios::random_frames(100_000, seed());
 }

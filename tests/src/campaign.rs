@@ -1,0 +1,210 @@
+//! Campaigns: the scenarios of the tests at counts that take an hour.
+//!
+//! Results are kept in `docs/campaign.json` after every step, with the commit they hold for, so an
+//! interrupted campaign goes on where it was. `docs/campaign.md` is made from it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::panic;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::{paths, random, scenarios};
+
+/// One step.
+struct Step {
+    name: &'static str,
+    about: &'static str,
+    /// How often, or for how long (seconds, when fuzzing).
+    count: u64,
+    run: fn(u64, u64),
+}
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "load",
+        about: "requests over 64 kept connections, every body compared, none failed",
+        count: 1_000_000,
+        run: |count, _| scenarios::load(count),
+    },
+    Step {
+        name: "boots",
+        about: "boots until the page was there",
+        count: 100,
+        run: |count, _| scenarios::boots(count),
+    },
+    Step {
+        name: "large_files",
+        about: "files of 64 MiB, SHA-256 compared, each from a fresh boot",
+        count: 20,
+        run: |count, _| (0..count).for_each(|_| scenarios::large_file()),
+    },
+    Step {
+        name: "lossy_cable",
+        about: "files of 16 MiB while 1 % of the frames each were lost, doubled, reordered",
+        count: 50,
+        run: |count, seed| (0..count).for_each(|number| scenarios::lossy_cable(seed + number)),
+    },
+    Step {
+        name: "connections",
+        about: "connections in a row from the same ten client ports",
+        count: 20_000,
+        run: scenarios::connections_from_the_same_ports,
+    },
+    Step {
+        name: "random_frames",
+        about: "frames wrong in random ways; the page loaded after every 5,000",
+        count: 3_000_000,
+        run: scenarios::random_frames,
+    },
+    Step {
+        name: "fuzz",
+        about: "seconds of coverage-guided fuzzing for each target, no finding",
+        count: 300,
+        run: |seconds, _| fuzz(seconds),
+    },
+];
+
+/// Runs the steps that have no result for the present commit.
+///
+/// # Errors
+/// A sentence; what was done until then is kept.
+pub fn run() -> Result<(), String> {
+    let commit = commit()?;
+    let mut results = read();
+    for step in STEPS {
+        let done = results.iter().any(|result| {
+            result["name"] == step.name && result["commit"] == commit && result["passed"] == true
+        });
+        if done {
+            println!("== {}: done for commit {commit}", step.name);
+            continue;
+        }
+        let seed = random::seed();
+        println!("== {}: {} {}", step.name, step.count, step.about);
+        let passed = panic::catch_unwind(|| (step.run)(step.count, seed)).is_ok();
+        results.retain(|result| result["name"] != step.name);
+        results.push(json!({
+            "name": step.name,
+            "about": step.about,
+            "commit": commit,
+            "seed": seed,
+            "count": step.count,
+            "passed": passed,
+        }));
+        write(&results)?;
+        if !passed {
+            return Err(format!(
+                "{} failed with seed {seed}; SEGUE_SEED={seed} repeats it.",
+                step.name
+            ));
+        }
+    }
+    println!("The campaign is complete; docs/campaign.md has the results.");
+    Ok(())
+}
+
+fn fuzz(seconds: u64) {
+    let script = paths::root().join("fuzz/run");
+    let listed = Command::new(&script).arg("--build").output();
+    let listed = listed.expect("fuzz/run starts");
+    assert!(listed.status.success(), "the fuzz targets do not compile");
+    for target in String::from_utf8_lossy(&listed.stdout).lines() {
+        println!("fuzzing {target}");
+        let status = Command::new(&script)
+            .args([target, &seconds.to_string()])
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "{target}");
+    }
+}
+
+/// The present commit; with changes that are not committed the results would hold for nothing.
+fn commit() -> Result<String, String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .args(arguments)
+            .current_dir(paths::root())
+            .output()
+            .map_err(|error| format!("git: {error}"))?;
+        Ok::<_, String>(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    // The results themselves are among the files.
+    let changes = git(&[
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        ":!docs",
+    ])?;
+    if changes.is_empty() {
+        // Commits that change documents only leave the results valid.
+        git(&["log", "-1", "--format=%h", "--abbrev=12", "--", ":!docs"])
+    } else {
+        Err(format!(
+            "a campaign's results belong to a commit, and there are changes outside of docs/:\n{changes}"
+        ))
+    }
+}
+
+fn read() -> Vec<Value> {
+    let text = fs::read_to_string(paths::root().join("docs/campaign.json"));
+    text.ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
+}
+
+fn write(results: &[Value]) -> Result<(), String> {
+    let folder = paths::root().join("docs");
+    let text = serde_json::to_string_pretty(results).map_err(|error| error.to_string())?;
+    for (name, text) in [
+        ("campaign.json", text + "\n"),
+        ("campaign.md", page(results)),
+    ] {
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn page(results: &[Value]) -> String {
+    let mut page = String::from(
+        "# Campaign\n\nGenerated by `make campaign`: the scenarios of the system tests at larger \
+         counts.\n`SEGUE_SEED=<seed>` repeats a step.\n\n\
+         | step | count | what | result | seed | commit |\n| --- | ---: | --- | --- | --- | --- |\n",
+    );
+    for result in results {
+        let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
+        let passed = result["passed"] == true;
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            page,
+            "| {} | {} | {} | {} | {} | {} |",
+            text("name"),
+            result["count"],
+            text("about"),
+            if passed { "passed" } else { "failed" },
+            result["seed"],
+            text("commit"),
+        );
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_shows_every_result() {
+        let results = [
+            json!({"name": "load", "about": "x", "commit": "abc", "seed": 7,
+                              "count": 3, "passed": true}),
+        ];
+        let page = page(&results);
+        assert!(
+            page.ends_with("| load | 3 | x | passed | 7 | abc |\n"),
+            "{page}"
+        );
+    }
+}
