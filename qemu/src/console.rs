@@ -55,7 +55,8 @@ impl Console {
         }
     }
 
-    /// Collects what `stream` gives, each line after `prefix`; prints it too if `echo`.
+    /// Collects what `stream` gives, each line after `prefix`; prints it too if `echo`, at once, so
+    /// that a prompt is seen before its line ends.
     pub(crate) fn collect(
         &mut self,
         mut stream: impl Read + Send + 'static,
@@ -75,11 +76,14 @@ impl Console {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                     Err(_) => break,
                 };
+                if echo {
+                    show(prefix, &buffer[..count], line.is_empty());
+                }
                 let at = started.elapsed();
                 let mut contents = lock(&shared.0);
                 for &byte in &buffer[..count] {
                     if byte == b'\n' {
-                        push(&mut contents, &mut line, prefix, at, echo);
+                        push(&mut contents, &mut line, prefix, at);
                     } else if byte != b'\r' {
                         line.push(byte);
                     }
@@ -92,7 +96,7 @@ impl Console {
             }
             let mut contents = lock(&shared.0);
             if !line.is_empty() {
-                push(&mut contents, &mut line, prefix, started.elapsed(), echo);
+                push(&mut contents, &mut line, prefix, started.elapsed());
             }
             if prefix.is_empty() {
                 contents.partial.clear();
@@ -192,14 +196,27 @@ impl Console {
     }
 }
 
-fn push(contents: &mut Contents, line: &mut Vec<u8>, prefix: &str, at: Duration, echo: bool) {
+/// Prints bytes as they are, and `prefix` before each line that begins in them.
+fn show(prefix: &str, bytes: &[u8], mut at_start: bool) {
+    use std::io::Write;
+    let mut output = std::io::stdout().lock();
+    let mut print = || -> std::io::Result<()> {
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if at_start {
+                output.write_all(prefix.as_bytes())?;
+            }
+            output.write_all(line)?;
+            at_start = line.ends_with(b"\n");
+        }
+        output.flush()
+    };
+    // Whoever reads our output may have gone away; the machine goes on.
+    let _ = print();
+}
+
+fn push(contents: &mut Contents, line: &mut Vec<u8>, prefix: &str, at: Duration) {
     let text = format!("{prefix}{}", String::from_utf8_lossy(line));
     line.clear();
-    if echo {
-        use std::io::Write;
-        // Whoever reads our output may have gone away; the machine goes on.
-        let _ = writeln!(std::io::stdout(), "{text}");
-    }
     contents.lines.push(Line { at, text });
 }
 

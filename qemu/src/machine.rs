@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -190,7 +191,9 @@ impl Machine {
             .args(self.command_line(directory.path()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stderr(Stdio::piped())
+            // Ctrl-C is for this process, which then ends QEMU.
+            .process_group(0);
         command
             .fd_mappings(descriptors)
             .map_err(|error| Error::cannot_start("QEMU's sockets", error))?;
@@ -384,15 +387,17 @@ impl Running {
     /// Types into the serial line.
     ///
     /// # Errors
-    /// If QEMU has ended.
+    /// If QEMU has ended, or somebody else has the keyboard.
     pub fn type_in(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        let input = self
-            .child
-            .stdin
-            .as_mut()
-            .expect("standard input is piped until the end");
+        let input = self.child.stdin.as_mut();
+        let input = input.ok_or_else(|| std::io::Error::other("the keyboard was taken"))?;
         input.write_all(bytes)?;
         input.flush()
+    }
+
+    /// The serial line's keyboard, once, for a thread that types.
+    pub fn take_keyboard(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     /// Whether QEMU has ended, and how.

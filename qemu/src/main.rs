@@ -1,6 +1,8 @@
 //! `segue-qemu run`: boots an image and shows its console until it is stopped.
 #![forbid(unsafe_code)]
 
+mod keyboard;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -113,8 +115,10 @@ fn execute(run: &Run) -> Result<ExitCode, Error> {
     }
     let mut running = machine.start()?;
     announce(run, &running);
+    let terminal = running.take_keyboard().and_then(keyboard::connect);
     let code = wait(run, &mut running, &stop)?;
     running.stop();
+    drop(terminal);
     if !run.trace.is_empty()
         && let Ok(lines) = running.trace()
     {
