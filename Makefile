@@ -68,7 +68,7 @@ setup:
 tools: setup
 	@echo '== tools that run here'
 	@cargo build --locked -p segue-kernel -p segue-image -p segue-qemu -p segue-qemu-plugin \
-	  $(call otherwise,the tools do not compile. The compiler says above why.)
+	  $(call otherwise,the tools were not built. Cargo says above why.)
 
 kernel: tools
 	@echo '== kernel ($(KERNEL))'
@@ -83,11 +83,11 @@ kernels: tools
 
 programs: setup
 	@echo '== protection domains'
-	@$(call pd_build,$(PD_CRATES)) $(call otherwise,a protection domain does not compile. The compiler says above why.)
+	@$(call pd_build,$(PD_CRATES)) $(call otherwise,a protection domain was not built. Cargo says above why.)
 
 test-programs: programs
 	@$(if $(TEST_PD_CRATES),$(call pd_build,$(TEST_PD_CRATES)),true) \
-	  $(call otherwise,a test program does not compile. The compiler says above why.)
+	  $(call otherwise,a test program was not built. Cargo says above why.)
 
 image: kernel programs
 	@echo '== image of $(SYSTEM)'
