@@ -23,8 +23,8 @@ RUN_OPTIONS ?=
 ONLY ?=
 
 name = $(basename $(notdir $(1)))
-# The memory a description asks for, in MiB.
-memory = $(shell sed -n 's/.*<machine memory="\([0-9]*\)M".*/\1/p' '$(1)')
+# The memory a description asks for, in MiB, as the image's report says.
+memory = $$(sed -n "s/^ *machine's memory *\([0-9]*\) MiB$$/\1/p" '$(1)/report.txt')
 OUTPUT = build/$(call name,$(SYSTEM))
 
 # Protection domains: bare programs for the machine. `-nostdlib`: nothing of the host gets in.
@@ -97,7 +97,7 @@ image: kernel programs
 run: image
 	@echo '== run'
 	@$(TOOLS)/segue-qemu run --kernel build/kernel/$(KERNEL)/k32.elf --image '$(OUTPUT)/image.elf' \
-	  --memory $(or $(call memory,$(SYSTEM)),256) --network $(NETWORK) --port $(PORT) $(RUN_OPTIONS)
+	  --memory "$(call memory,$(OUTPUT))" --network $(NETWORK) --port $(PORT) $(RUN_OPTIONS)
 
 # Files that the test systems serve: too large for git, the same bytes every time.
 test-files: tools

@@ -152,7 +152,11 @@ impl Report<'_> {
                 "IO address spaces",
                 self.system.io_address_spaces.len().to_string(),
             ),
-            ("machine's memory", show_size(self.system.machine_memory)),
+            (
+                // Always in MiB: the Makefile reads it.
+                "machine's memory",
+                format!("{} MiB", self.system.machine_memory >> 20),
+            ),
         ];
         for (what, how_much) in rows {
             self.line(&format!("  {what:<28}{how_much}"));
