@@ -7,14 +7,15 @@ use crate::load::Load;
 use crate::random::Random;
 use crate::{Cable, Impairment, TestMachine, files, frames};
 
+/// Whether this process may make tap devices.
+pub fn is_root() -> bool {
+    let output = std::process::Command::new("id").arg("-u").output();
+    output.is_ok_and(|output| output.stdout == b"0\n")
+}
+
 /// A tap device, as load comes from outside, or QEMU's own network for those who are not root.
 fn load_cable() -> Cable {
-    let output = std::process::Command::new("id").arg("-u").output();
-    if output.is_ok_and(|output| output.stdout == b"0\n") {
-        Cable::Tap
-    } else {
-        Cable::User
-    }
+    if is_root() { Cable::Tap } else { Cable::User }
 }
 
 /// Requests over 64 kept connections, every body compared; not one may fail.

@@ -3,9 +3,15 @@
 
 use std::process::ExitCode;
 
-use segue_system_tests::figures;
+use segue_system_tests::{figures, scenarios};
 
 fn main() -> ExitCode {
+    if !scenarios::is_root() {
+        eprintln!(
+            "segue-figures: the load comes over a tap device, which needs root: sudo make figures"
+        );
+        return ExitCode::FAILURE;
+    }
     let figures = figures::measure();
     for figure in &figures {
         println!("{} = {} {}", figure.name, figure.value, figure.unit);

@@ -13,10 +13,40 @@ use crate::paths;
 
 const SYSTEM_TESTS: &str = "segue-system-tests";
 
-/// All tests of the workspace's default members.
+/// Builds the tests of all default members.
+const ORDINARY: &[&str] = &[
+    "test",
+    "--locked",
+    "--no-run",
+    "--message-format=json-render-diagnostics",
+];
+
+/// Builds the tests that run every interleaving of a protocol: in a build of their own.
+const MODEL_CHECKED: &[&str] = &[
+    "test",
+    "--locked",
+    "--release",
+    "--no-run",
+    "--message-format=json-render-diagnostics",
+    "-p",
+    "segue-frame-channel",
+    "--test",
+    "loom",
+];
+
+/// All tests of the workspace's default members, and those that are model-checked.
 pub(crate) fn tests() -> Result<Vec<Test>, String> {
     let mut tests = Vec::new();
-    for program in programs()? {
+    let loom_folder = paths::root().join("build/loom");
+    let loom_folder = loom_folder.to_string_lossy();
+    let model_checked = programs(
+        MODEL_CHECKED,
+        &[
+            ("RUSTFLAGS", "--cfg loom"),
+            ("CARGO_TARGET_DIR", &loom_folder),
+        ],
+    )?;
+    for program in programs(ORDINARY, &[])?.into_iter().chain(model_checked) {
         let ignored = listed(&program, true)?;
         for name in listed(&program, false)? {
             if ignored.contains(&name) {
@@ -48,15 +78,9 @@ struct Program {
     system: bool,
 }
 
-fn programs() -> Result<Vec<Program>, String> {
+fn programs(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Vec<Program>, String> {
     let mut programs = Vec::new();
-    let arguments = [
-        "test",
-        "--locked",
-        "--no-run",
-        "--message-format=json-render-diagnostics",
-    ];
-    cargo_messages(&arguments, &paths::root(), &[], |message| {
+    cargo_messages(arguments, &paths::root(), environment, |message| {
         let Some(file) = message["executable"].as_str() else {
             return;
         };
