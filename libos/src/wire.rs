@@ -13,6 +13,10 @@ pub const IPV4_HEADER: usize = 20;
 /// Length of a TCP header without options.
 pub const TCP_HEADER: usize = 20;
 
+/// Smallest segment size that is taken from a peer: tiny ones are a way to make
+/// us work, and the network server cuts none for an application.
+const SMALLEST_SEGMENT: u16 = 64;
+
 /// TCP's FIN flag (RFC 9293, 3.1).
 pub const FIN: u8 = 1;
 /// TCP's SYN flag.
@@ -262,7 +266,7 @@ pub fn fill_tcp_checksum(frame: &mut [u8]) {
 /// What the peer offered in its SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerOptions {
-    /// Largest segment it takes, in bytes; 536 if it did not say.
+    /// Largest segment it takes, in bytes; 536 if it did not say, at least 64.
     pub maximum_segment: u16,
     /// Its window scale, if it offered one (RFC 7323).
     pub window_scale: Option<u8>,
@@ -296,7 +300,7 @@ impl PeerOptions {
                 (2, 4) => {
                     let size = half(options, 2);
                     if size != 0 {
-                        found.maximum_segment = size;
+                        found.maximum_segment = size.max(SMALLEST_SEGMENT);
                     }
                 }
                 // RFC 7323, 2.3: a larger shift counts as 14.
@@ -444,6 +448,13 @@ mod tests {
         assert_eq!(segment.length(), 1);
         let options = PeerOptions::parse(&frame[segment.tcp + TCP_HEADER..segment.payload]);
         assert_eq!(Some(options), control.options);
+    }
+
+    #[test]
+    fn a_tiny_segment_size_is_not_taken_at_its_word() {
+        let size = |size: u8| PeerOptions::parse(&[2, 4, 0, size]).maximum_segment;
+        assert_eq!((size(0), size(1), size(63)), (536, 64, 64));
+        assert_eq!((size(64), size(200)), (64, 200));
     }
 
     #[test]
