@@ -104,22 +104,23 @@ impl Stack {
         self.touch(index);
     }
 
-    /// Takes in a RST to a connection without an engine, which needs none for it.
-    /// Returns false if the connection has one.
-    pub(crate) fn reset_at_rest(&mut self, index: u32, segment: &Segment) -> bool {
+    /// Takes in a RST to a connection. No engine is needed, or asked, for it: it
+    /// would believe any number inside its window.
+    pub(crate) fn reset_by_peer(&mut self, index: u32, segment: &Segment) {
         let Some(connection) = self.connections.get(index) else {
-            return true;
+            return;
         };
-        if connection.engine.is_some() {
-            return false;
+        if connection.ended.is_some() {
+            return;
         }
-        // RFC 5961, 3: only the exact number counts; near ones are asked about.
-        match segment.sequence.wrapping_sub(connection.receive_next) {
-            0 => self.end(index, CloseReason::Reset),
-            1..=65_535 => self.challenge(index),
-            _ => {}
+        // RFC 5961, 3: only the exact number counts; near ones are asked about. It
+        // is the one acknowledged last, or what has come in since.
+        let exact = [connection.receive_next, connection.flight.received];
+        if exact.contains(&segment.sequence) {
+            self.end(index, CloseReason::Reset);
+        } else if segment.sequence.wrapping_sub(connection.receive_next) <= 65_535 {
+            self.challenge(index);
         }
-        true
     }
 
     /// Ends a connection at once, with a RST.

@@ -29,6 +29,11 @@ impl Stack {
         if segment.flags & RST != 0 {
             return;
         }
+        // Nobody calls from there, and no engine would talk to it.
+        if self.is_broadcast(segment.key.remote) {
+            self.statistics.malformed += 1;
+            return;
+        }
         let listener = self.listening.get(&segment.key.local_port).copied();
         match listener {
             Some(listener) if segment.flags & (SYN | ACK | FIN) == SYN => {
@@ -173,7 +178,7 @@ impl Stack {
             sequence: handshake.ours,
             acknowledgement: handshake.theirs.wrapping_add(1),
             flags: SYN | ACK,
-            window: options.buffers.receive.min(65_535) as u16,
+            window: window_field(options.buffers.receive),
             options: Some(PeerOptions {
                 maximum_segment: segment.min(65_535) as u16,
                 // An engine's own window is never scaled.
@@ -255,7 +260,7 @@ impl Stack {
                     sequence: handshake.ours.wrapping_add(1),
                     acknowledgement: next,
                     flags: ACK,
-                    window: 0,
+                    window: self.idle_window(handshake.listener),
                     options: None,
                 };
                 let link = handshake.link;
@@ -321,6 +326,12 @@ impl Stack {
         self.connection_segment(new, frame, segment)
     }
 
+    /// The window of a connection of which nothing waits to be read.
+    fn idle_window(&self, listener: u32) -> u16 {
+        self.listener_options(listener)
+            .map_or(0, |options| window_field(options.buffers.receive))
+    }
+
     /// Answers a SYN on a live connection (RFC 5961, 4): if the peer has
     /// forgotten the connection, it answers with a RST that ends it.
     pub(crate) fn challenge(&mut self, index: u32) {
@@ -335,7 +346,7 @@ impl Stack {
             return;
         }
         connection.last_challenge = Some(now);
-        let control = Control {
+        let mut control = Control {
             key: connection.key,
             sequence: connection.send_next,
             acknowledgement: connection.receive_next,
@@ -343,7 +354,16 @@ impl Stack {
             window: 0,
             options: None,
         };
-        let link = connection.link;
+        let (link, listener, engine) = (connection.link, connection.listener, connection.engine);
+        // The peer believes this answer to what it may not have sent: no room would
+        // make it stop.
+        control.window = match engine {
+            Some(engine) => {
+                let socket = self.engines.get_ref(engine).socket_ref();
+                window_field(socket.recv_capacity() - socket.recv_queue())
+            }
+            None => self.idle_window(listener),
+        };
         self.send_control(&link, &control);
     }
 
@@ -360,6 +380,12 @@ impl Stack {
         let key = remains.key;
         if let Some(index) = self.time_waits.insert(remains) {
             self.table.insert(key, Place::TimeWait(index));
+            // Names that were taken for new connections leave their places here.
+            if self.time_wait_order.len() > 2 * self.time_waits.len() {
+                let time_waits = &self.time_waits;
+                self.time_wait_order
+                    .retain(|&(_, index, generation)| time_waits.generation(index) == generation);
+            }
             self.time_wait_order.push_back((
                 self.now + TIME_WAIT,
                 index,
@@ -427,5 +453,86 @@ impl Stack {
             };
             self.send_control(&link_back(frame), &control);
         }
+    }
+}
+
+/// A window of so many bytes, which is never scaled, as a header has it.
+fn window_field(bytes: usize) -> u16 {
+    bytes.min(usize::from(u16::MAX)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::vif::{Backend, Capabilities, Offload, Received, Vif};
+    use alloc::boxed::Box;
+    use core::net::Ipv4Addr;
+    use smoltcp::time::Instant;
+
+    /// A cable that leads nowhere.
+    struct Nowhere;
+
+    impl Backend for Nowhere {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities {
+                maximum_frame: 1514,
+                segmentation: None,
+                checksum: true,
+            }
+        }
+        fn receive(&mut self, _: &mut [u8]) -> Option<Received> {
+            None
+        }
+        fn can_transmit(&mut self, _: usize) -> bool {
+            true
+        }
+        fn transmit(&mut self, _: usize, _: Offload, _: &mut dyn FnMut(&mut [u8])) -> bool {
+            false
+        }
+        fn commit(&mut self) {}
+    }
+
+    #[test]
+    fn names_that_are_used_again_at_once_take_no_more_room() {
+        let local = Ipv4Addr::new(10, 0, 2, 15);
+        let config = Config {
+            hardware_address: [2, 0, 0, 0, 0, 15],
+            address: local,
+            prefix_length: 24,
+            gateway: None,
+            seed: [1, 2],
+            maximum_connections: 16,
+            buffer_memory: 1 << 20,
+            maximum_time_wait: 8,
+        };
+        let now = Instant::from_secs(1);
+        let mut stack = Stack::new(config, Vif::new(Box::new(Nowhere)), now);
+        for count in 0..1000u32 {
+            let key = FlowKey {
+                remote: Ipv4Addr::new(10, 0, 2, 2),
+                local,
+                remote_port: 1000 + (count % 3) as u16,
+                local_port: 80,
+            };
+            if let Some(&Place::TimeWait(index)) = stack.table.get(&key) {
+                stack.forget(index);
+            }
+            stack.remember(TimeWait {
+                key,
+                send_next: count,
+                receive_next: count,
+                wanted: None,
+            });
+            assert!(stack.time_wait_order.len() <= 2 * 8 + 1, "{count}");
+        }
+        assert_eq!(stack.time_wait_entries(), 3);
+        // Those that are still there end in their time.
+        stack.now = now + TIME_WAIT;
+        stack.expire();
+        assert_eq!(
+            (stack.time_wait_entries(), stack.time_wait_order.len()),
+            (0, 0)
+        );
     }
 }

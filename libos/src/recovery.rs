@@ -50,6 +50,16 @@ impl Flight {
         }
     }
 
+    /// Whether a segment can be the peer's, by its number: what it sends lies no
+    /// more than a window before or after what it has sent, or a bit more for what
+    /// was lost in between. All else is forged, or very old.
+    #[inline]
+    pub fn is_near(&self, segment: &Segment) -> bool {
+        const WINDOW: u32 = 65_535;
+        let earliest = self.received.wrapping_sub(2 * WINDOW);
+        segment.sequence.wrapping_sub(earliest) <= 3 * WINDOW
+    }
+
     /// Learns from a received segment. `window` is the room for what it may hold,
     /// `same` says that it leaves the peer's window as it was. Returns true if it
     /// shows a hole that has to be filled now.
@@ -62,14 +72,14 @@ impl Flight {
         same: bool,
         now: Instant,
     ) -> bool {
-        let end = segment.sequence.wrapping_add(segment.length());
-        if end.wrapping_sub(self.received) <= window {
-            self.received = end;
-        }
         if segment.flags & ACK == 0 {
             return false;
         }
         let acknowledged = segment.acknowledgement;
+        let end = segment.sequence.wrapping_add(segment.length());
+        if end.wrapping_sub(self.received) <= window && !before(send_next, acknowledged) {
+            self.received = end;
+        }
         if before(self.first, acknowledged) && !before(send_next, acknowledged) {
             self.first = acknowledged;
             self.progress = now;

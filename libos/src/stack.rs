@@ -17,7 +17,7 @@ use crate::wire::{self, ACK, Class, Control, ETHERNET_HEADER, RST, SYN, Segment}
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::SocketAddrV4;
+use core::net::{Ipv4Addr, SocketAddrV4};
 use hashbrown::HashMap;
 use smoltcp::socket::tcp;
 use smoltcp::time::{Duration, Instant};
@@ -368,6 +368,11 @@ impl Stack {
         self.time_waits.len()
     }
 
+    /// Whether an address is the one for all hosts of our network.
+    pub(crate) fn is_broadcast(&self, address: Ipv4Addr) -> bool {
+        Ipv4Cidr::new(self.config.address, self.config.prefix_length).broadcast() == Some(address)
+    }
+
     /// Bytes of connection buffers made so far.
     pub fn buffer_memory(&self) -> usize {
         self.engines.memory()
@@ -414,7 +419,16 @@ impl Stack {
             self.challenge(index);
             return true;
         }
-        if segment.flags & RST != 0 && self.reset_at_rest(index, segment) {
+        if segment.flags & RST != 0 {
+            self.reset_by_peer(index, segment);
+            return true;
+        }
+        if self
+            .connections
+            .get(index)
+            .is_some_and(|connection| !connection.flight.is_near(segment))
+        {
+            self.challenge(index);
             return true;
         }
         if !self.resume(index) {
@@ -460,15 +474,10 @@ impl Stack {
             connection.queued = true;
             self.queue.push_back(index);
         }
-        let reason = if segment.flags & RST != 0 {
-            CloseReason::Reset
-        } else {
-            CloseReason::Finished
-        };
         if hole {
             self.retransmit(index);
         }
-        self.end_if_closed(index, reason, false);
+        self.end_if_closed(index, CloseReason::Finished, false);
         true
     }
 

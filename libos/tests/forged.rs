@@ -241,3 +241,96 @@ fn a_peer_with_random_sequence_numbers_may_come_back() {
     let answer = inject(&mut world, reset.frame());
     assert_eq!((answer[0].0, answer[0].2), (SYN | ACK, 11));
 }
+
+#[test]
+fn only_the_exact_reset_ends_a_connection_in_use() {
+    let mut world = World::new(Settings::default());
+    let (ours, theirs) = forge_connection(&mut world, 9);
+    let mut part = Forged::new(9, SERVE, ACK);
+    (part.sequence, part.acknowledgement) = (ours, theirs);
+    part.payload = vec![0; 4];
+    inject(&mut world, part.frame());
+    assert_eq!(world.stack.statistics().resumed, 1);
+    let mut reset = Forged::new(9, SERVE, RST);
+    // Inside the window, as a guess may be (RFC 5961, 3.2).
+    reset.sequence = ours + 1000;
+    let answer = inject(&mut world, reset.frame());
+    assert_eq!(world.application.closed, []);
+    assert_eq!(answer.first().map(|answer| answer.0), Some(ACK));
+    reset.sequence = ours + 4;
+    assert_eq!(inject(&mut world, reset.frame()), []);
+    assert_eq!(world.application.closed, [CloseReason::Reset]);
+}
+
+#[test]
+fn a_blind_acknowledgement_teaches_nothing() {
+    let mut world = World::new(Settings::default());
+    let (ours, theirs) = forge_connection(&mut world, 9);
+    let mut asked = Forged::new(9, SERVE, ACK);
+    (asked.sequence, asked.acknowledgement) = (ours, theirs);
+    asked.payload = 100_000u64.to_le_bytes().to_vec();
+    let sent = inject(&mut world, asked.frame());
+    assert!(sent.iter().any(|frame| frame.1 == theirs));
+    // The number that it acknowledges is a good guess, its own is not.
+    let mut blind = Forged::new(9, SERVE, ACK);
+    blind.sequence = ours.wrapping_add(1 << 30);
+    blind.acknowledgement = theirs + 1460;
+    inject(&mut world, blind.frame());
+    // What was not acknowledged by the peer is sent again.
+    answers(&mut world);
+    world.run(3, |_| false);
+    let again = answers(&mut world);
+    assert!(!again.is_empty());
+    assert_eq!(again[0].1, theirs);
+}
+
+#[test]
+fn a_segment_from_afar_takes_no_buffers() {
+    let mut world = World::new(Settings::default());
+    let (ours, theirs) = forge_connection(&mut world, 9);
+    let mut blind = Forged::new(9, SERVE, ACK);
+    (blind.sequence, blind.acknowledgement) = (ours.wrapping_add(1 << 30), theirs);
+    blind.payload = vec![0; 4];
+    assert_eq!(inject(&mut world, blind.frame()), [(ACK, theirs, ours, 9)]);
+    assert_eq!(world.stack.statistics().resumed, 0);
+    // A keep-alive probe is near, and answered.
+    let mut probe = Forged::new(9, SERVE, ACK);
+    (probe.sequence, probe.acknowledgement) = (ours.wrapping_sub(1), theirs);
+    assert_eq!(inject(&mut world, probe.frame()), [(ACK, theirs, ours, 9)]);
+}
+
+#[test]
+fn nobody_calls_from_the_broadcast_address() {
+    let mut world = World::new(Settings::default());
+    let mut frame = Forged::new(9, SERVE, SYN).frame();
+    frame[26..30].copy_from_slice(&[10, 0, 2, 255]);
+    fill_checksums(&mut frame);
+    assert_eq!(inject(&mut world, frame), []);
+    assert_eq!(world.stack.open_handshakes(), 0);
+    assert_eq!(world.stack.statistics().malformed, 1);
+}
+
+#[test]
+fn a_challenge_does_not_stop_the_peer() {
+    let mut world = World::new(Settings::default());
+    let room = Settings::default().buffers.receive as u16;
+    let (ours, theirs) = forge_connection(&mut world, 9);
+    let window = |world: &mut World| {
+        let later = world.now() + Duration::from_secs(1);
+        world.run(2, |world| world.now() >= later);
+        answers(world);
+        let forged = Forged::new(9, SERVE, SYN).frame();
+        world.network.borrow_mut().inject(forged);
+        world.serve();
+        let sniffed = world.network.borrow_mut().sniff.take().unwrap();
+        u16::from_be_bytes([sniffed[0][48], sniffed[0][49]])
+    };
+    assert_eq!(window(&mut world), room);
+    // Bytes that nobody reads yet take room.
+    let mut part = Forged::new(9, SERVE, ACK);
+    (part.sequence, part.acknowledgement) = (ours, theirs);
+    part.payload = vec![0; 4];
+    inject(&mut world, part.frame());
+    assert_eq!(world.stack.statistics().resumed, 1);
+    assert!((room - 4..=room).contains(&window(&mut world)));
+}
