@@ -38,6 +38,8 @@ pub struct Console {
     regions: Regions,
     /// Crash reports that have been printed.
     reported: u64,
+    /// Whether a crash report waits for room.
+    report_waits: bool,
     report: Box<Report>,
     editor: Editor,
     /// Whether there is a prompt. It appears with the first key stroke, so that
@@ -57,6 +59,7 @@ impl Console {
             turn: 0,
             regions,
             reported: 0,
+            report_waits: false,
             report: Box::new(Report::empty()),
             editor: Editor::new(),
             prompt: false,
@@ -80,8 +83,12 @@ impl Console {
     /// as there is room. To be called when something was written, and again
     /// when the line has taken bytes.
     pub fn poll(&mut self) {
-        // Logs first: a panic's message comes before the report of its fault.
-        self.print_logs();
+        // Logs first: a panic's message comes before the report of its fault. But a
+        // report that waits for room gets the next there is, or a program that
+        // floods its log would hide the others' reports.
+        if !self.report_waits {
+            self.print_logs();
+        }
         self.print_reports();
         self.show_prompt();
     }
@@ -121,6 +128,7 @@ impl Console {
                     .write(self.regions.symbols.as_ref(), &mut self.output);
             }
         }
+        self.report_waits = self.reported < count;
     }
 
     /// Takes a key stroke.

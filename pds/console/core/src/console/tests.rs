@@ -140,6 +140,53 @@ fn a_crash_report_follows_the_panics_message() {
     assert_eq!(text.matches("http was stopped").count(), SLOTS);
 }
 
+/// Sends as a slow line does: a few bytes, then the console may collect again.
+fn sent_slowly(console: &mut Console, polls: usize, mut before: impl FnMut()) -> String {
+    let mut text = String::new();
+    for _ in 0..polls {
+        before();
+        console.poll();
+        let bytes: Vec<u8> = console.output().waiting(16).collect();
+        console.output().sent(bytes.len());
+        text.push_str(core::str::from_utf8(&bytes).expect("only ASCII is sent"));
+    }
+    text
+}
+
+#[test]
+fn a_flood_does_not_hide_a_crash_report() {
+    let ring = leaked_region(REGION_SIZE);
+    let reports = CrashReports::new(leaked_region(crash::REGION_SIZE)).unwrap();
+    let regions = Regions {
+        crash_reports: Some(reports),
+        ..Regions::default()
+    };
+    let mut console = Console::new([("babbler", ring)], regions);
+    let mut babbler = Writer::new(ring);
+    let mut flood = || babbler.write(&b"bla bla bla\n".repeat(100));
+    sent_slowly(&mut console, 2000, &mut flood);
+    let mut report = Report::empty();
+    report.name[..4].copy_from_slice(b"http");
+    reports.add(&mut report);
+    let text = sent_slowly(&mut console, 2000, &mut flood);
+    let (before, after) = text
+        .split_once("http was stopped: ")
+        .expect("the report comes");
+    assert!(before.len() <= crate::output::CAPACITY, "{}", before.len());
+    assert!(after.contains("babbler: bla"), "the log goes on");
+}
+
+#[test]
+fn a_flood_does_not_keep_the_operators_answer_away() {
+    let (mut http, _, mut console) = two_rings();
+    let mut flood = || http.write(&b"bla bla bla\n".repeat(100));
+    sent_slowly(&mut console, 2000, &mut flood);
+    b"help\r".iter().for_each(|byte| console.key(*byte));
+    let text = sent_slowly(&mut console, 2000, &mut flood);
+    assert!(text.contains("shows this list"), "{text}");
+    assert_eq!(console.output().dropped(), 0);
+}
+
 proptest! {
     /// One poll makes a bounded amount of output, whatever is in the rings.
     #[test]
