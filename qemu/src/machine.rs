@@ -138,7 +138,7 @@ impl Machine {
         self
     }
 
-    /// Starts QEMU.
+    /// Starts QEMU. It ends with the thread that calls this, however that ends.
     ///
     /// # Errors
     /// [`Error::CannotStart`] with a sentence that says what is missing or in the way.
