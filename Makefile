@@ -22,7 +22,8 @@ RUN_OPTIONS ?=
 # Only tests whose name holds this text.
 ONLY ?=
 
-name = $(basename $(notdir $(1)))
+# make's own functions split names at blanks.
+name = $(shell basename '$(1)' .xml)
 # The memory a description asks for, in MiB, as the image's report says.
 memory = $$(sed -n "s/^ *machine's memory *\([0-9]*\) MiB$$/\1/p" '$(1)/report.txt')
 OUTPUT = build/$(call name,$(SYSTEM))

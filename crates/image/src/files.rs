@@ -62,14 +62,28 @@ impl Files for DiskFiles {
     }
 
     fn file(&self, path: &str) -> Result<Vec<u8>, String> {
-        read(&self.base.join(path))
+        read(&self.beside(path)?)
     }
 
     fn directory(&self, path: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
         let mut found = Vec::new();
-        collect(&self.base.join(path), "", &mut found)?;
+        collect(&self.beside(path)?, "", &mut found)?;
         found.sort();
         Ok(found)
+    }
+}
+
+impl DiskFiles {
+    /// Where `path` is, if there is something.
+    fn beside(&self, path: &str) -> Result<PathBuf, String> {
+        let place = self.base.join(path);
+        if place.try_exists().is_ok_and(|exists| !exists) {
+            return Err(format!(
+                "is not in {}, the folder of the description: put it there, or correct the path",
+                show_directory(&self.base)
+            ));
+        }
+        Ok(place)
     }
 }
 
@@ -190,7 +204,8 @@ mod tests {
         folder.write("plain", b"");
         let files = folder.files();
         let directory = |path| files.directory(path).unwrap_err();
-        assert_eq!(directory("absent"), "is not there");
+        let absent = directory("absent");
+        assert!(absent.starts_with("is not in "), "{absent}");
         assert_eq!(directory("plain"), "is not a directory");
         symlink("/etc/passwd", folder.0.join("site/deep/link")).unwrap();
         assert_eq!(
@@ -215,6 +230,10 @@ mod tests {
         let missing = files.program("program").unwrap_err();
         assert!(missing.starts_with("is neither in "), "{missing}");
         assert_eq!(files.file("site").unwrap_err(), "is a directory");
-        assert_eq!(files.file("absent").unwrap_err(), "is not there");
+        let absent = files.file("absent").unwrap_err();
+        assert!(
+            absent.contains(", the folder of the description: "),
+            "{absent}"
+        );
     }
 }
