@@ -57,7 +57,7 @@ help:
 	@echo 'make test       all tests, ends in "N passed, 0 failed" (ONLY=text for some)'
 	@echo 'make image      build one description: make image SYSTEM=system.xml'
 	@echo 'make campaign   the system tests at full counts; results in docs/campaign.md'
-	@echo 'make figures    measure again what docs/figures.md says'
+	@echo 'make figures    measure again what docs/figures.md says (root)'
 	@echo 'make fuzz       fuzz one target: make fuzz TARGET=http SECONDS=600'
 	@echo 'make check      formatting and lints'
 	@echo 'make setup      install what is missing (the others do it themselves)'
