@@ -7,15 +7,26 @@ use crate::load::Load;
 use crate::random::Random;
 use crate::{Cable, Impairment, TestMachine, files, frames};
 
-/// Whether this process may make tap devices.
-pub fn is_root() -> bool {
-    let output = std::process::Command::new("id").arg("-u").output();
-    output.is_ok_and(|output| output.stdout == b"0\n")
+/// Whether this process may make tap devices. It is tried: in a container root may not.
+///
+/// # Errors
+/// Why it may not.
+pub fn may_make_tap_devices() -> Result<(), String> {
+    match segue_qemu::NetworkNamespace::new() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
-/// A tap device, as load comes from outside, or QEMU's own network for those who are not root.
+/// A tap device, as load comes from outside, or QEMU's own network for those who may not make one.
 fn load_cable() -> Cable {
-    if is_root() { Cable::Tap } else { Cable::User }
+    match may_make_tap_devices() {
+        Ok(()) => Cable::Tap,
+        Err(why) => {
+            println!("the load goes through QEMU's own network: {why}");
+            Cable::User
+        }
+    }
 }
 
 /// Requests over 64 kept connections, every body compared; not one may fail.

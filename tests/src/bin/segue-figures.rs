@@ -6,10 +6,8 @@ use std::process::ExitCode;
 use segue_system_tests::{figures, scenarios};
 
 fn main() -> ExitCode {
-    if !scenarios::is_root() {
-        eprintln!(
-            "segue-figures: the load comes over a tap device, which needs root: sudo make figures"
-        );
+    if let Err(why) = scenarios::may_make_tap_devices() {
+        eprintln!("segue-figures: the load has to come over a tap device. {why}");
         return ExitCode::FAILURE;
     }
     let figures = figures::measure();
