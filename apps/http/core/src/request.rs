@@ -94,6 +94,7 @@ pub fn parse(head: &[u8], largest_body: u64) -> Result<Request, RequestError> {
     let target = parsed.path.ok_or(RequestError::Malformed)?;
 
     let mut keep_alive = minor == 1;
+    let mut close = false;
     let mut hosts = 0;
     let mut content_length: Option<u64> = None;
     let mut chunked = false;
@@ -105,7 +106,7 @@ pub fn parse(head: &[u8], largest_body: u64) -> Result<Request, RequestError> {
         } else if name.eq_ignore_ascii_case("connection") {
             for token in tokens(field.value) {
                 if token.eq_ignore_ascii_case(b"close") {
-                    keep_alive = false;
+                    close = true;
                 } else if token.eq_ignore_ascii_case(b"keep-alive") {
                     keep_alive = true;
                 }
@@ -122,6 +123,7 @@ pub fn parse(head: &[u8], largest_body: u64) -> Result<Request, RequestError> {
             range = parse_range(field.value);
         }
     }
+    let keep_alive = keep_alive && !close;
     // RFC 9112, section 3.2: exactly one Host field in HTTP/1.1.
     if hosts > 1 || (minor == 1 && hosts == 0) {
         return Err(RequestError::Malformed);
@@ -277,6 +279,15 @@ mod tests {
                 .unwrap()
                 .keep_alive
         );
+        // RFC 9112, section 9.3: "close" counts, whatever else is there.
+        for fields in [
+            "Connection: close, keep-alive",
+            "Connection: close\r\nConnection: keep-alive",
+            "Connection: keep-alive\r\nConnection: close",
+        ] {
+            let request = get(&format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n"));
+            assert!(!request.unwrap().keep_alive, "{fields}");
+        }
     }
 
     #[test]
