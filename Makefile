@@ -35,6 +35,9 @@ PD_FLAGS := -Cpanic=abort -Crelocation-model=static -Cforce-frame-pointers=yes \
             -Clink-arg=-Wl,-z,max-page-size=4096,--build-id=none
 PD_CRATES := segue-init segue-pcie segue-igb-pf segue-timer segue-console \
              segue-netserver segue-portmap segue-http
+# Programs of the description that are crates of this workspace; others lie beside the description.
+SYSTEM_CRATES = $(shell sed -n 's/.*<program_image[^>]* path="\([^"]*\)".*/\1/p' '$(SYSTEM)' 2>/dev/null | sort -u | \
+                  while read -r program; do grep -x "name = \"$$program\"" Cargo.lock; done | cut -d '"' -f 2)
 TEST_PD_CRATES := segue-kernel-holes $(addprefix segue-,$(notdir $(patsubst %/,%,$(wildcard tests/pds/*/))))
 # Tools and tests that run here.
 CARGO_TARGET_DIR ?= target
@@ -84,7 +87,7 @@ kernels: tools
 
 programs: setup
 	@echo '== protection domains'
-	@$(call pd_build,$(PD_CRATES)) $(call otherwise,a protection domain was not built. Cargo says above why.)
+	@$(call pd_build,$(sort $(PD_CRATES) $(SYSTEM_CRATES))) $(call otherwise,a protection domain was not built. Cargo says above why.)
 
 test-programs: programs
 	@$(if $(TEST_PD_CRATES),$(call pd_build,$(TEST_PD_CRATES)),true) \
