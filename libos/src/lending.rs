@@ -14,8 +14,8 @@ const DELAYED_BYTES: usize = 256 * 1024;
 /// A connection may be parked when nothing happened on it for this long, several
 /// times the longest delay of an acknowledgement.
 pub(crate) const PARK_AFTER: Duration = Duration::from_millis(50);
-/// When engines are short, a peer that takes nothing of what is sent to it for
-/// this long loses its connection.
+/// When engines are short, a peer that takes nothing of what is sent to it, or a
+/// few bytes only, for this long loses its connection.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// When engines are short, a peer that does not close its side either loses its

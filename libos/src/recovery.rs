@@ -15,6 +15,10 @@ const SHORTEST_PROBE: Duration = Duration::from_millis(100);
 /// Probes without an answer before the engine's own timeout takes over.
 const MOST_PROBES: u8 = 3;
 
+/// Bytes that a peer must take to be said to go on: one that takes a byte now and
+/// then must not hold buffers for it.
+const ADVANCE: u32 = 2048;
+
 /// What is known of a connection's sent and unacknowledged bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Flight {
@@ -28,6 +32,9 @@ pub struct Flight {
     probes: u8,
     /// When bytes were last acknowledged, or first sent after all were.
     progress: Instant,
+    /// When the peer had last taken so much that it counts, and up to where; or
+    /// when bytes were queued after all had been taken.
+    advance: (Instant, u32),
     /// A sequence number whose round trip is being timed, and since when.
     sample: Option<(u32, Instant)>,
     /// Smoothed round-trip time in microseconds; 0: not known.
@@ -45,9 +52,16 @@ impl Flight {
             duplicates: 0,
             probes: 0,
             progress: now,
+            advance: (now, send_next),
             sample: None,
             round_trip: 0,
         }
+    }
+
+    /// Notes that bytes are queued after the peer had taken all before them.
+    #[inline]
+    pub fn begin(&mut self, now: Instant) {
+        self.advance = (now, self.first);
     }
 
     /// Whether a segment can be the peer's, by its number: what it sends lies no
@@ -83,6 +97,9 @@ impl Flight {
         if before(self.first, acknowledged) && !before(send_next, acknowledged) {
             self.first = acknowledged;
             self.progress = now;
+            if acknowledged.wrapping_sub(self.advance.1) >= ADVANCE {
+                self.advance = (now, acknowledged);
+            }
             self.probes = 0;
             self.duplicates = 0;
             if let Some((sample, since)) = self.sample
@@ -128,9 +145,10 @@ impl Flight {
         }
     }
 
-    /// Since when the peer has taken nothing of what was sent to it, if it was.
+    /// Since when the peer has taken nothing of what was sent to it, or so little
+    /// that it does not count.
     pub fn stalled_since(&self) -> Instant {
-        self.progress
+        self.advance.0
     }
 
     /// When a probe is due, if bytes are in flight.

@@ -139,6 +139,7 @@ impl Stack {
         let Some(socket) = self.socket(id) else {
             return 0;
         };
+        let was_empty = socket.send_queue() == 0;
         let queued = queue(socket);
         // More is to come: let the last, short segment wait for it (RFC 9293,
         // 3.7.4). Else let it go at once.
@@ -146,6 +147,10 @@ impl Stack {
         socket.set_nagle_enabled(cut_short);
         if cut_short && let Some(connection) = self.find_mut(id) {
             connection.wants_room = true;
+        }
+        let now = self.now;
+        if was_empty && let Some(connection) = self.find_mut(id) {
+            connection.flight.begin(now);
         }
         self.touch(id.index);
         queued

@@ -334,3 +334,43 @@ fn a_challenge_does_not_stop_the_peer() {
     assert_eq!(world.stack.statistics().resumed, 1);
     assert!((room - 4..=room).contains(&window(&mut world)));
 }
+
+#[test]
+fn peers_that_take_a_byte_now_and_then_do_not_hold_the_buffers() {
+    let buffers = BufferSizes {
+        receive: 4096,
+        send: 8192,
+    };
+    let mut world = World::new(Settings {
+        buffers,
+        buffer_memory: 4 * (buffers.receive + buffers.send),
+        ..Settings::default()
+    });
+    let mut forged: Vec<_> = (1..=4)
+        .map(|port| {
+            let (ours, theirs) = forge_connection(&mut world, port);
+            let mut segment = Forged::new(port, SERVE, ACK);
+            (segment.sequence, segment.acknowledgement) = (ours, theirs);
+            segment.payload = 1_000_000u64.to_le_bytes().to_vec();
+            inject(&mut world, segment.frame());
+            segment.payload.clear();
+            segment.sequence += 8;
+            segment
+        })
+        .collect();
+    let handle = world.connect(SERVE, 50_000);
+    assert!(world.run(5, |world| world.client(handle).may_send()));
+    world
+        .client(handle)
+        .send_slice(&3000u64.to_le_bytes())
+        .unwrap();
+    let served = (0..30).any(|_| {
+        for segment in &mut forged {
+            segment.acknowledgement += 1;
+            world.network.borrow_mut().inject(segment.frame());
+        }
+        world.run(1, |world| world.client(handle).recv_queue() == 3000)
+    });
+    assert!(served, "{:?}", world.stack.statistics());
+    assert!(world.now() < Instant::from_secs(20), "{}", world.now());
+}
