@@ -224,6 +224,13 @@ impl<'a> Payload<'a> {
         each(Table::Regions, self.regions, |region| {
             self.check_region(region)
         })?;
+        let kept = self.regions.iter().try_fold(0u64, |sum, region| {
+            sum.checked_add(resources::kept_pages(region))
+        });
+        if kept.is_none_or(|pages| pages > resources::KEPT_PAGES) {
+            let what = "regions that init writes are too large";
+            return Err(Error::Record(Table::Regions, 0, what));
+        }
         each(Table::Maps, self.maps, |map| self.check_map(map))?;
         each(Table::Runs, self.runs, |run| self.check_run(run))?;
         each(Table::Paging, self.paging, |paging| {
@@ -299,6 +306,10 @@ impl<'a> Payload<'a> {
             region.contents <= region_contents::CRASH_REPORTS,
             "contents",
         )?;
+        require(
+            resources::kept_pages(region) == 0 || region.page_bits == 12,
+            "large pages that init writes",
+        )?;
         let memory = self.memory_in(region.memory).ok_or("memory")?;
         match region.kind {
             region_kind::MEMORY => require(memory >= region.size, "too little memory"),
@@ -336,6 +347,10 @@ impl<'a> Payload<'a> {
         require(
             region.kind != region_kind::IN_PLACE || map.writable == 0,
             "a part of the image that may be written",
+        )?;
+        require(
+            resources::kept_pages(region) == 0 || map.writable == 0,
+            "a region of init's that may be written",
         )
     }
 
@@ -345,6 +360,10 @@ impl<'a> Payload<'a> {
         require(
             region.kind == region_kind::MEMORY,
             "a region that no device may reach",
+        )?;
+        require(
+            resources::kept_pages(region) == 0,
+            "a region of init's that a device may reach",
         )?;
         require(map.address.is_multiple_of(PAGE_SIZE), "address")?;
         require(

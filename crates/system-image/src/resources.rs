@@ -5,7 +5,9 @@
 //! say what is missing; both by the same functions, so they agree.
 
 use crate::Payload;
-use crate::format::{ProtectionDomain, Run, layout, region_kind, run_kind};
+use crate::format::{
+    ProtectionDomain, Region, Run, layout, region_contents, region_kind, run_kind,
+};
 
 /// Sizes of kernel objects, as powers of two (seL4 5.0.0 on x86_64).
 pub mod object_bits {
@@ -31,8 +33,21 @@ pub const KERNEL_SLOTS: u64 = 512;
 pub const CARVING_SLOTS: u64 = 70;
 /// Slots that `init` uses for itself: its windows and the fault endpoint.
 pub const INIT_SLOTS: u64 = 64;
+/// Pages of all regions that `init` keeps in view to write them.
+pub const KEPT_PAGES: u64 = 256;
 /// Paging structures for the windows through which `init` sees frames.
 pub const WINDOW_TABLES: u64 = 2;
+
+/// Pages of a region that `init` keeps in view, since it writes it while the
+/// system runs.
+pub fn kept_pages(region: &Region) -> u64 {
+    match region.contents {
+        region_contents::SYSTEM_STATUS | region_contents::CRASH_REPORTS => {
+            region.size >> region.page_bits
+        }
+        _ => 0,
+    }
+}
 
 /// Bytes that a protection domain's own objects take: pages, paging structures,
 /// VSpace and CNodes.
@@ -91,7 +106,8 @@ pub fn needs(payload: &Payload) -> Needs {
     let mut slots = INIT_SLOTS;
     slots += payload.memory.len() as u64;
     slots += (payload.paging.len() + payload.io_tables.len()) as u64;
-    slots += (payload.irqs.len() + payload.io_spaces.len()) as u64;
+    // An interrupt has a handler and a notification.
+    slots += (2 * payload.irqs.len() + payload.io_spaces.len()) as u64;
     // VSpace, two CNodes, thread, notification, endpoint.
     slots += 6 * payload.protection_domains.len() as u64;
     slots += payload
@@ -111,6 +127,7 @@ pub fn needs(payload: &Payload) -> Needs {
             region_kind::DEVICE => (region.size >> region.page_bits) + CARVING_SLOTS,
             _ => region.size >> region.page_bits,
         };
+        slots += kept_pages(region);
     }
     slots += payload
         .maps

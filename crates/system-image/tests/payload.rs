@@ -445,14 +445,64 @@ fn needs_counts_every_slot_and_byte() {
     let needs = resources::needs(&payload);
     // Two protection domains: runs 2+1+3+2+1 pages, 3 page tables, 6 objects,
     // maps of 5, 1 and 4 pages; regions of 5 and 4 frames (and carving), an IO
-    // map of 5 pages, 3 IO page tables, an interrupt, an IO space.
+    // map of 5 pages, 3 IO page tables, an interrupt (two slots), an IO space.
     let domain = 9 + 3 + 6 + 10;
     let memory = payload.memory.len() as u64;
     let expected =
-        resources::INIT_SLOTS + memory + 2 * domain + 5 + 4 + resources::CARVING_SLOTS + 5 + 3 + 2;
+        resources::INIT_SLOTS + memory + 2 * domain + 5 + 4 + resources::CARVING_SLOTS + 5 + 3 + 3;
     assert_eq!(needs.slots, expected);
     let own = (3 << 21) + ((4 + 4) << 12) + (1 << 14) + (1 << 11);
     let lasting: u64 = (5 << 12) + 2 * 2048 + 2 * 32 + 2 * 16;
     let rounded = |bytes: u64| bytes.next_multiple_of(0x1000);
     assert_eq!(needs.memory, 0x5000 + 2 * rounded(own) + rounded(lasting));
+}
+
+/// The slots, without those of untypeds, of a system with a status region, mapped once.
+fn with_status(size: u64, page_bits: u8, writable: u8, reached: bool) -> Result<u64, Error> {
+    let mut tables = Tables::default();
+    let memory = tables.append_memory(size);
+    tables.regions = vec![Region {
+        contents: region_contents::SYSTEM_STATUS,
+        page_bits,
+        ..region("status", region_kind::MEMORY, size, memory)
+    }];
+    tables.maps.push(Map {
+        address: 0x2000_0000,
+        region: 0,
+        writable,
+        cached: 1,
+        reserved: [0; 2],
+    });
+    if reached {
+        tables.io_maps.push(IoMap {
+            address: 0x2000_0000,
+            region: 0,
+            writable: 0,
+        });
+    }
+    let bytes = Aligned::new(&tables.finish());
+    Payload::read(bytes.bytes())
+        .map(|payload| resources::needs(&payload).slots - payload.memory.len() as u64)
+}
+
+#[test]
+fn init_alone_writes_what_it_keeps_in_view() {
+    let pages = 2;
+    assert_eq!(
+        with_status(pages << 12, 12, 0, false),
+        Ok(resources::INIT_SLOTS + 3 * pages),
+        "frames, those of the map, those in view"
+    );
+    let refused = |result: Result<u64, Error>, table: Table, what: &str| match result {
+        Err(Error::Record(found, _, why)) => assert_eq!((found, why), (table, what)),
+        other => panic!("{other:?}"),
+    };
+    let large = "large pages that init writes";
+    refused(with_status(1 << 21, 21, 0, false), Table::Regions, large);
+    let many = "regions that init writes are too large";
+    refused(with_status(257 << 12, 12, 0, false), Table::Regions, many);
+    let written = "a region of init's that may be written";
+    refused(with_status(0x2000, 12, 1, false), Table::Maps, written);
+    let reached = "a region of init's that a device may reach";
+    refused(with_status(0x2000, 12, 0, true), Table::IoMaps, reached);
 }

@@ -3,6 +3,7 @@
 use core::ptr::NonNull;
 
 use segue_shared_memory::Region;
+use segue_system_image::resources::KEPT_PAGES;
 use sel4::cap::{Page, PageDirectory, PageTable};
 use sel4::{CapRights, VmAttributes};
 
@@ -17,8 +18,8 @@ const WINDOW: u64 = 0x40_0000_0000;
 const SMALL: u64 = WINDOW + 0x1f_f000;
 /// Where a large frame appears for a moment.
 const LARGE: u64 = WINDOW + 0x20_0000;
-/// Pages that stay in view, at most.
-const KEPT_PAGES: u64 = 256;
+/// The pages that stay in view end below it.
+const _: () = assert!(WINDOW + (KEPT_PAGES << 12) <= SMALL);
 
 /// A range of `init`'s address space for frames.
 pub(crate) struct Window {
