@@ -100,7 +100,7 @@ image: kernel programs
 
 run: image
 	@echo '== run'
-	@$(TOOLS)/segue-qemu run --kernel build/kernel/$(KERNEL)/k32.elf --image '$(OUTPUT)/image.elf' \
+	@exec $(TOOLS)/segue-qemu run --kernel build/kernel/$(KERNEL)/k32.elf --image '$(OUTPUT)/image.elf' \
 	  --memory "$(call memory,$(OUTPUT))" --network $(NETWORK) --port $(PORT) $(RUN_OPTIONS)
 
 # Files that the test systems serve: too large for git, the same bytes every time.
