@@ -143,6 +143,13 @@ pub enum Contents {
     CrashReports,
 }
 
+impl Contents {
+    /// Whether init writes the region while the system runs.
+    pub fn is_of_init(&self) -> bool {
+        matches!(self, Contents::SystemStatus | Contents::CrashReports)
+    }
+}
+
 /// A protection domain.
 #[derive(Clone, Debug)]
 pub struct ProtectionDomain {

@@ -170,6 +170,34 @@ impl Draft<'_, '_> {
             }
         }
         report_overlaps(&mut windows, &mut self.diagnostics);
+        self.check_plain_addresses(&windows);
+    }
+
+    /// Reports regions whose address is a number, but that of registers which a
+    /// reference names: so nobody gets them, the tables of interrupt messages
+    /// among them, without the description saying what they are.
+    fn check_plain_addresses(&mut self, windows: &[(u64, u64, usize, String)]) {
+        for (region, notes) in self.system.regions.iter().zip(&self.regions) {
+            let Some(start) = region.physical_address else {
+                continue;
+            };
+            if notes.bar.is_some() || !notes.size_known {
+                continue;
+            }
+            let end = start.saturating_add(region.size);
+            let over = windows
+                .iter()
+                .find(|(first, last, ..)| start < *last && *first < end);
+            if let Some((first, last, _, name)) = over {
+                self.diagnostics.error(
+                    notes.physical_at,
+                    format!(
+                        "the region covers {name} at {first:#x} to {:#x}: name the registers, as in phys_addr=\"{name}\", or move it",
+                        last - 1
+                    ),
+                );
+            }
+        }
     }
 }
 

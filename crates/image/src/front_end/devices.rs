@@ -8,7 +8,7 @@ use segue_pci_driver::config::{self, BarPlacement};
 
 use super::Draft;
 use super::layout::PAGE;
-use super::regions::memory_ranges;
+use super::regions::{KERNEL_PAGES, memory_ranges};
 use super::value::{Value, attribute, children};
 use crate::model::PciFunction;
 use crate::number;
@@ -233,6 +233,14 @@ impl Draft<'_, '_> {
             .any(|range| address < range.end && end.is_some_and(|end| range.start < end))
         {
             "lies in the machine's memory: write a higher address".into()
+        } else if let Some((page, what)) = KERNEL_PAGES
+            .iter()
+            // The size of a physical function's registers is not known.
+            .find(|(page, _)| {
+                address < page + PAGE && end.is_some_and(|end| *page < end.max(address + PAGE))
+            })
+        {
+            format!("lies over {what} at {page:#x}: write another address")
         } else {
             return true;
         };

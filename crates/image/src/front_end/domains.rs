@@ -245,6 +245,13 @@ impl Draft<'_, '_> {
         let (page_size, size_known) = (described.page_size, notes.size_known);
         let name = described.name.clone();
 
+        if described.contents.is_of_init() && writable == Some(true) {
+            let at = attribute(node, "perms").map_or(node.range().start, |value| value.at);
+            self.diagnostics.error(
+                at,
+                format!("\"{name}\" is written by init and nobody else: write perms=\"r\""),
+            );
+        }
         if device && cached == Some(true) {
             let at = attribute(node, "cached").map_or(node.range().start, |value| value.at);
             self.diagnostics.warning(

@@ -1,6 +1,7 @@
 //! Memory regions: size, contents and physical address.
 
 use roxmltree::Node;
+use segue_system_image::resources::KEPT_PAGES;
 
 use super::layout::{LARGE_PAGE, PAGE};
 use super::value::{Value, attribute};
@@ -10,7 +11,7 @@ use crate::model::{Contents, MemoryRegion};
 use crate::number::show_size;
 
 /// Physical pages that the kernel keeps for itself.
-const KERNEL_PAGES: &[(u64, &str)] = &[
+pub(super) const KERNEL_PAGES: &[(u64, &str)] = &[
     (0xfec0_0000, "the IO APIC"),
     (0xfed9_0000, "the IOMMU"),
     (0xfee0_0000, "the local APIC"),
@@ -21,6 +22,9 @@ const PHYSICAL_END: u64 = 1 << 47;
 
 /// Largest region, which no machine could hold; keeps sums far from overflow.
 const LARGEST_REGION: u64 = 1 << 40;
+
+/// Largest region that init writes while the system runs. There are two of them.
+const LARGEST_OF_INIT: u64 = KEPT_PAGES / 2 * PAGE;
 
 /// The ways to fill a region.
 const PREFILLS: [&str; 4] = [
@@ -95,6 +99,7 @@ impl Draft<'_, '_> {
         if let Some(prefill) = prefill {
             notes.filled = prefill.from_host.then_some(prefill.size);
             contents = prefill.contents;
+            self.check_prefill_segue(node, &contents, size);
         }
         let mut physical_address = None;
         if let Some(value) = attribute(node, "phys_addr") {
@@ -263,6 +268,50 @@ impl Draft<'_, '_> {
             size,
             from_host: false,
         })
+    }
+
+    /// Reports what init or the back end could not fill.
+    fn check_prefill_segue(&mut self, node: Node<'_, '_>, contents: &Contents, size: u64) {
+        let Some(prefill) = attribute(node, "prefill_segue") else {
+            return;
+        };
+        if let Some(value) = attribute(node, "page_size")
+            && value.size(&mut self.diagnostics) == Some(LARGE_PAGE)
+        {
+            self.diagnostics.error(
+                value.at,
+                format!(
+                    "a region of {} has pages of {PAGE:#x}: remove page_size",
+                    prefill.text
+                ),
+            );
+        }
+        if !contents.is_of_init() {
+            return;
+        }
+        if let Some(value) = attribute(node, "size")
+            && size > LARGEST_OF_INIT
+        {
+            self.diagnostics.error(
+                value.at,
+                format!(
+                    "size=\"{}\" is more than init keeps in view: write at most {LARGEST_OF_INIT:#x}, or leave size away",
+                    value.text
+                ),
+            );
+        }
+        let earlier = self.system.regions.iter().zip(&self.regions);
+        let same = |(region, _): &(&MemoryRegion, &RegionNotes)| region.contents == *contents;
+        if let Some((region, notes)) = earlier.into_iter().find(same) {
+            let line = self.diagnostics.line(notes.at);
+            self.diagnostics.error(
+                prefill.at,
+                format!(
+                    "init keeps one region of {}, and \"{}\" in line {line} is it: map that one",
+                    prefill.text, region.name
+                ),
+            );
+        }
     }
 
     /// Whether device memory may be at `address`; reports why not.

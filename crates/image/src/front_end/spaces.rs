@@ -7,7 +7,7 @@ use roxmltree::Node;
 use super::layout::{DEVICE_ADDRESS_END, PAGE};
 use super::value::{Value, attribute, children};
 use super::{Draft, SpaceNotes};
-use crate::model::{IoAddressSpace, IoMap, PciFunction};
+use crate::model::{Contents, IoAddressSpace, IoMap, PciFunction};
 
 /// Where a device's writes are interrupts instead of memory.
 const INTERRUPT_WINDOW: std::ops::Range<u64> = 0xfee0_0000..0xfef0_0000;
@@ -98,6 +98,16 @@ impl Draft<'_, '_> {
                 name.at,
                 format!(
                     "\"{}\" is device memory, which other devices may not reach: remove this <iomap>",
+                    name.text
+                ),
+            );
+            return;
+        }
+        if described.contents.is_of_init() || described.contents == Contents::Symbols {
+            self.diagnostics.error(
+                name.at,
+                format!(
+                    "\"{}\" holds what the system tells of itself, which no device may reach: remove this <iomap>",
                     name.text
                 ),
             );
