@@ -141,8 +141,8 @@ impl Region {
                 && source_offset.checked_add(length).is_some_and(|end| end <= source.length),
             "copy outside a memory region"
         );
-        // SAFETY: both ranges were checked; if they overlap, bytes are copied
-        // in ascending order, as documented at `copy_bytes`.
+        // SAFETY: both ranges were checked. If they overlap, what is copied is
+        // not defined, but nothing outside them is touched.
         unsafe {
             copy_bytes(
                 source.base.as_ptr().add(source_offset),
@@ -153,7 +153,7 @@ impl Region {
     }
 }
 
-/// Copies `length` bytes in ascending order, eight at a time and then the rest:
+/// Copies `length` bytes, eight at a time and then the rest:
 /// one `rep movsb` would do on hardware, but an emulator pays for each step.
 ///
 /// # Safety
@@ -252,9 +252,11 @@ impl PrivateRegion {
     ///
     /// # Safety
     ///
-    /// As for [`Region::new`], and: the range is mapped for writing, nothing
-    /// but the returned value is used to write it (no other program, device or
-    /// `Region`), for the rest of the program.
+    /// As for [`Region::new`], and: nothing but the returned value is used to
+    /// write it (no other program, device or `Region`), for the rest of the
+    /// program. A device that could write it must have been told of no buffer
+    /// in it. If the range is mapped for reading only, the program never writes to
+    /// what [`Self::slice_mut`] returns.
     pub const unsafe fn new(base: NonNull<u8>, length: usize) -> Self {
         // SAFETY: the caller's contract covers that of `Region::new`.
         Self { region: unsafe { Region::new(base, length) } }
