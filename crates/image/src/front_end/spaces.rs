@@ -20,6 +20,12 @@ impl Draft<'_, '_> {
             let function = attribute(node, "peripheral_id").and_then(|value| self.function(value));
             if let Some(function) = function {
                 let at = attribute(node, "peripheral_id").map_or(0, |value| value.at);
+                if function == PciFunction::default() {
+                    self.diagnostics.error(
+                        at,
+                        format!("{function} can have no IO address space: the kernel takes its number for none"),
+                    );
+                }
                 if let Some(first) = functions.insert(function, at) {
                     let line = self.diagnostics.line(first);
                     self.diagnostics.error(
