@@ -11,7 +11,8 @@ use segue_frame_channel::config::{ADDRESS_OWN, ServerEntry, ServerTable};
 use segue_frame_channel::layout::MAXIMUM_HEADER_LENGTH;
 use segue_netserver_core::Directory;
 use segue_netserver_core::egress;
-use segue_netserver_core::ingress::{self, Decision, LONG_HEADER, SHORT_HEADER};
+use segue_netserver_core::answer::{self, MAXIMUM_ANSWER};
+use segue_netserver_core::ingress::{self, Decision, LONG_HEADER, Origin, SHORT_HEADER};
 use segue_portmap_core::{PortReader, PortTable, Protocol, TABLE_SIZE};
 use segue_shared_memory::testing::leaked_region;
 
@@ -63,15 +64,23 @@ fuzz_target!(|data: &[u8]| {
 
 /// The decision on a frame must not depend on how much of it was at hand.
 fn receive(up: u16, frame: &[u8]) {
-    let whole = ingress::demultiplex(directory(), up, frame, frame.len());
+    let whole = ingress::demultiplex(directory(), up, Origin::Network, frame, frame.len());
     assert_ne!(whole, Decision::Longer, "all of it was at hand");
     if let Decision::Deliver(applications) = whole {
         assert_ne!(applications, 0);
         assert_eq!(applications & !0b111, 0, "to an application there is not");
     }
+    if let Decision::Answer(answer) = whole {
+        let mut buffer = [0; MAXIMUM_ANSWER];
+        let read = |to: &mut [u8]| to.copy_from_slice(&frame[..to.len()]);
+        if let Some(length) = answer::compose(directory(), answer, frame.len(), &mut buffer, read) {
+            assert_eq!(buffer[..6], frame[6..12], "to whom it did not come from");
+            assert!(length <= MAXIMUM_ANSWER);
+        }
+    }
     for length in [SHORT_HEADER, LONG_HEADER] {
         let header = &frame[..frame.len().min(length)];
-        let decision = ingress::demultiplex(directory(), up, header, frame.len());
+        let decision = ingress::demultiplex(directory(), up, Origin::Network, header, frame.len());
         if decision == Decision::Longer {
             assert_ne!(length, LONG_HEADER, "a long header must suffice");
         } else {

@@ -177,7 +177,6 @@ pub fn classify(
         || source.is_multicast()
         || source.is_broadcast()
         || source.is_loopback()
-        || source == local
     {
         statistics.malformed += 1;
         return Class::Drop;
@@ -185,7 +184,14 @@ pub fn classify(
     let tcp = &ip[header..];
     let options_end = usize::from(tcp[12] >> 4) * 4;
     let (remote_port, local_port) = (half(tcp, 0), half(tcp, 2));
-    if options_end < TCP_HEADER || options_end > tcp.len() || remote_port == 0 || local_port == 0 {
+    // Another application may share our address; nobody else has our port there.
+    let from_ourselves = source == local && remote_port == local_port;
+    if options_end < TCP_HEADER
+        || options_end > tcp.len()
+        || remote_port == 0
+        || local_port == 0
+        || from_ourselves
+    {
         statistics.malformed += 1;
         return Class::Drop;
     }

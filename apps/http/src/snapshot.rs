@@ -10,7 +10,7 @@ use segue_status::network::{
 };
 use segue_status::system::SystemStatus;
 
-const SERVER_COUNTERS: [(&str, ServerCounter); 9] = [
+const SERVER_COUNTERS: [(&str, ServerCounter); 10] = [
     ("received_frames", ServerCounter::ReceivedFrames),
     ("received_bytes", ServerCounter::ReceivedBytes),
     ("transmitted_frames", ServerCounter::TransmittedFrames),
@@ -20,6 +20,7 @@ const SERVER_COUNTERS: [(&str, ServerCounter); 9] = [
     ("device_dropped", ServerCounter::DeviceDropped),
     ("device_restarts", ServerCounter::DeviceRestarts),
     ("receive_pauses", ServerCounter::ReceivePauses),
+    ("answered", ServerCounter::Answered),
 ];
 
 fn stack_counts(of: &Statistics) -> [(&'static str, u64); 25] {
@@ -111,6 +112,7 @@ impl Machine {
                 receive_dropped: application.counter(Counter::ReceiveDropped),
                 epochs: application.counter(Counter::Epochs),
                 violations: application.counter(Counter::Violations),
+                inside_frames: application.counter(Counter::InsideFrames),
                 dropped: EgressDrop::ALL
                     .iter()
                     .map(|&cause| (cause.text(), application.dropped(cause)))

@@ -77,7 +77,8 @@ pub enum IngressDrop {
     ArpNotOurs,
     /// The port it is for is free, and several applications share the address.
     NoOwner,
-    /// It is a fragment, and several applications share the address.
+    /// It is a fragment for an address that several applications share, and
+    /// there is no telling whose.
     Fragment,
     /// It is for a multicast group.
     Multicast,
@@ -95,6 +96,13 @@ pub enum IngressDrop {
     RingFull,
     /// Its owner's channel is down.
     ChannelDown,
+    /// It came from the network with an address of ours as its source.
+    SourceAddress,
+    /// It is the first fragment of a datagram without the whole of the
+    /// transport header, or a later one that reaches back into it.
+    ShortFragment,
+    /// The server would have to answer it, but has given too many answers.
+    NotAnswered,
 }
 
 macro_rules! texts {
@@ -143,6 +151,9 @@ texts!(IngressDrop, [
     TooLong => "too long",
     RingFull => "receive ring full",
     ChannelDown => "channel down",
+    SourceAddress => "our own address as source",
+    ShortFragment => "fragment within the transport header",
+    NotAnswered => "not answered: too many",
 ]);
 
 // The counters must fit where they are put.
@@ -175,10 +186,15 @@ pub enum Counter {
     Epochs,
     /// Breaches of the channel's protocol.
     Violations,
+    /// Frames from it that were delivered to applications on this machine; a
+    /// segment counts as one.
+    InsideFrames,
+    /// Bytes of these.
+    InsideBytes,
 }
 
 impl Counter {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::TransmittedFrames,
         Self::TransmittedBytes,
         Self::CopiedBytes,
@@ -189,6 +205,8 @@ impl Counter {
         Self::ReceiveDropped,
         Self::Epochs,
         Self::Violations,
+        Self::InsideFrames,
+        Self::InsideBytes,
     ];
 }
 
@@ -214,10 +232,12 @@ pub enum ServerCounter {
     /// Times received frames were left with the network card because the only
     /// application's receive ring was full.
     ReceivePauses,
+    /// Frames that the server answered itself.
+    Answered,
 }
 
 impl ServerCounter {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::ReceivedFrames,
         Self::ReceivedBytes,
         Self::TransmittedFrames,
@@ -227,6 +247,7 @@ impl ServerCounter {
         Self::DeviceDropped,
         Self::DeviceRestarts,
         Self::ReceivePauses,
+        Self::Answered,
     ];
 }
 

@@ -30,8 +30,17 @@ pub struct Identity {
 pub struct Directory {
     identities: [Identity; MAXIMUM_APPLICATIONS],
     count: usize,
+    /// The first application at each address: what is looked through, so that
+    /// one more sharer of an address adds nothing to the path of a frame.
+    stations: [u8; MAXIMUM_APPLICATIONS],
+    station_count: usize,
+    /// The application with each number in the port table.
+    by_owner: [u8; MAXIMUM_APPLICATIONS + 1],
     ports: PortReader,
 }
+
+/// No application has this index.
+const NOBODY: u8 = u8::MAX;
 
 impl Identity {
     /// Whether nobody else has its address.
@@ -68,11 +77,33 @@ impl Directory {
             let sharers = (0..count).filter(|other| identities[*other].ipv4 == address);
             identities[index].sharers = sharers.fold(0, |set, other| set | 1 << other);
         }
+        let (mut stations, mut station_count) = ([0; MAXIMUM_APPLICATIONS], 0);
+        let mut by_owner = [NOBODY; MAXIMUM_APPLICATIONS + 1];
+        for (index, identity) in identities[..count].iter().enumerate() {
+            if identity.sharers.trailing_zeros() as usize == index {
+                stations[station_count] = index as u8;
+                station_count += 1;
+            }
+            if let Some(slot) = by_owner.get_mut(usize::from(identity.owner)) {
+                *slot = index as u8;
+            }
+        }
         Self {
             identities,
             count,
+            stations,
+            station_count,
+            by_owner,
             ports,
         }
+    }
+
+    /// One application for each address.
+    #[inline]
+    fn stations(&self) -> impl Iterator<Item = &Identity> {
+        self.stations[..self.station_count]
+            .iter()
+            .map(|index| &self.identities[usize::from(*index)])
     }
 
     /// An application's addresses.
@@ -87,17 +118,21 @@ impl Directory {
     /// Some application with this IPv4 address.
     #[inline]
     pub fn with_address(&self, address: Ipv4Address) -> Option<&Identity> {
-        self.identities[..self.count]
-            .iter()
-            .find(|identity| identity.ipv4 == address)
+        self.stations().find(|identity| identity.ipv4 == address)
+    }
+
+    /// Whether some application has this MAC address.
+    #[inline]
+    pub fn has_mac(&self, mac: EthernetAddress) -> bool {
+        self.stations().any(|identity| identity.mac == mac)
     }
 
     /// Whether `address` is the broadcast address of an application's network,
     /// or of all networks.
     pub fn is_broadcast(&self, address: Ipv4Address) -> bool {
         address == Ipv4Address::BROADCAST
-            || self.identities[..self.count]
-                .iter()
+            || self
+                .stations()
                 .any(|identity| identity.broadcast == address)
     }
 
@@ -117,9 +152,10 @@ impl Directory {
         if owner == 0 {
             return None;
         }
-        let index = self.identities[..self.count]
-            .iter()
-            .position(|identity| identity.owner == owner)?;
+        let index = *self.by_owner.get(usize::from(owner))?;
+        if index == NOBODY {
+            return None;
+        }
         Some(1 << index & among).filter(|set| *set != 0)
     }
 }

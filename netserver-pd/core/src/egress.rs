@@ -5,6 +5,7 @@
 //! fetched it; nothing here depends on it.
 
 use crate::directory::{Directory, Identity};
+use crate::fragments::Datagram;
 use segue_frame_channel::FrameOffload;
 use segue_portmap_core::Protocol;
 use segue_status::network::EgressDrop;
@@ -52,6 +53,18 @@ pub struct Approved {
     pub offload: Option<SendOffload>,
     /// Bytes it puts on the wire, the repeated headers of segments included.
     pub wire_length: usize,
+    /// It is a fragment of this datagram and its sender shares the address: it
+    /// may be sent only if the datagram is the sender's.
+    pub fragment: Option<Fragment>,
+}
+
+/// A fragment from an application that shares its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// The datagram it belongs to.
+    pub datagram: Datagram,
+    /// Whether it is the first one, whose source port is the sender's.
+    pub is_first: bool,
 }
 
 /// Whether `sender` may send the frame of `frame_length` bytes that starts with
@@ -88,6 +101,7 @@ pub fn verify(
             Ok(Approved {
                 offload: None,
                 wire_length: frame_length,
+                fragment: None,
             })
         }
         EthernetProtocol::Ipv6 => Err(EgressDrop::Ipv6),
@@ -148,9 +162,9 @@ fn verify_ipv4(
     }
     let is_fragment = ipv4.more_frags() || ipv4.frag_offset() != 0;
     if is_fragment {
-        // Fragments of one datagram are found by an identifier that any sharer
-        // of the address can guess, and only the first carries ports.
-        if !identity.is_alone() {
+        // A whole TCP or ICMP header is all that makes these the sender's, and
+        // nobody needs to send them in fragments.
+        if !identity.is_alone() && ipv4.next_header() != IpProtocol::Udp {
             return Err(EgressDrop::Fragment);
         }
         if offload.transport_checksum || offload.segment_size != 0 {
@@ -159,7 +173,7 @@ fn verify_ipv4(
         if ipv4.frag_offset() != 0 {
             return match ipv4.next_header() {
                 IpProtocol::Tcp | IpProtocol::Udp | IpProtocol::Icmp => {
-                    Ok(approved(frame_length, offload, None, 0))
+                    Ok(approved(frame_length, offload, None, 0).with_fragment(identity, &ipv4))
                 }
                 _ => Err(EgressDrop::Protocol),
             };
@@ -188,7 +202,12 @@ fn verify_ipv4(
             if offload.segment_size != 0 {
                 return Err(EgressDrop::Offload);
             }
-            Ok(approved(frame_length, offload, Some(Protocol::Udp), UDP))
+            let approved = approved(frame_length, offload, Some(Protocol::Udp), UDP);
+            Ok(if is_fragment {
+                approved.with_fragment(identity, &ipv4)
+            } else {
+                approved
+            })
         }
         IpProtocol::Icmp => {
             verify_icmp(directory, identity, transport, transport_length)?;
@@ -367,5 +386,26 @@ fn approved(
             segment_size: offload.segment_size,
         }),
         wire_length: frame_length + (segments - 1) * headers,
+        fragment: None,
+    }
+}
+
+impl Approved {
+    /// Fragments of one datagram are found by an identifier that any sharer of
+    /// the address can choose, and only the first carries ports.
+    fn with_fragment(self, identity: &Identity, ipv4: &Ipv4Packet<&[u8]>) -> Self {
+        let fragment = Fragment {
+            datagram: Datagram {
+                ours: ipv4.src_addr(),
+                peer: ipv4.dst_addr(),
+                protocol: Protocol::Udp,
+                identification: ipv4.ident(),
+            },
+            is_first: ipv4.frag_offset() == 0,
+        };
+        Self {
+            fragment: (!identity.is_alone()).then_some(fragment),
+            ..self
+        }
     }
 }

@@ -5,11 +5,12 @@
 //! answer, documented at each rule.
 
 use crate::directory::{Applications, Directory, Identity};
+use crate::fragments::Datagram;
 use segue_portmap_core::Protocol;
 use segue_status::network::IngressDrop;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
-    EthernetRepr, IpProtocol, Ipv4Address, Ipv4Packet,
+    ArpOperation, ArpPacket, EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol,
+    Ipv4Address, Ipv4Packet,
 };
 
 /// How much of a frame decides in nearly all cases.
@@ -22,31 +23,60 @@ const ETHERNET: usize = 14;
 const IPV4: usize = 20;
 const ARP: usize = 28;
 const ICMP: usize = 8;
+const TCP: usize = 20;
+const UDP: usize = 8;
 
 /// What is to be done with a received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// It goes to these applications: at least one, all up.
     Deliver(Applications),
-    /// It is an ARP request for an address that several applications share: the
-    /// server answers, so that none of them can keep the others from being found.
-    AnswerArp,
+    /// It concerns a shared address as a whole: the server answers.
+    Answer(Answer),
+    /// It is the first fragment of a datagram for these applications, which get
+    /// the others, too.
+    FirstFragment(Datagram, Applications),
+    /// It goes to whoever got the first fragment of its datagram.
+    LaterFragment(Datagram),
     /// It goes nowhere.
     Drop(IngressDrop),
     /// It takes [`LONG_HEADER`] bytes of it to decide.
     Longer,
 }
 
+/// How the server answers for those who share an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// An ARP reply: so none of them can keep the others from being found.
+    Arp,
+    /// An echo reply.
+    Echo,
+    /// A reset: the TCP port is free.
+    Reset,
+    /// "Port unreachable": the UDP port is free.
+    Unreachable,
+}
+
+/// Where a frame comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From the network, where nobody has an address of ours.
+    Network,
+    /// From an application, verified.
+    Application,
+}
+
 /// Decides about the frame of `frame_length` bytes that starts with `header`,
-/// which is the whole frame or at least [`SHORT_HEADER`] bytes of it. `up` are
-/// the applications that can receive now.
+/// which is the whole frame or at least [`SHORT_HEADER`] bytes of it; less, if all
+/// its headers are there. `up` are the applications that can receive now.
 pub fn demultiplex(
     directory: &Directory,
     up: Applications,
+    origin: Origin,
     header: &[u8],
     frame_length: usize,
 ) -> Decision {
-    match decide(directory, up, header, frame_length) {
+    match decide(directory, up, origin, header, frame_length) {
         Ok(applications) => match applications & up {
             0 => Decision::Drop(IngressDrop::ChannelDown),
             applications => Decision::Deliver(applications),
@@ -54,14 +84,21 @@ pub fn demultiplex(
         // What lies beyond the header at hand may lie inside the frame.
         Err(Refusal::Short) if header.len() < frame_length.min(LONG_HEADER) => Decision::Longer,
         Err(Refusal::Short) => Decision::Drop(IngressDrop::Malformed),
-        Err(Refusal::Answer) => Decision::AnswerArp,
+        Err(Refusal::Answer(answer)) => Decision::Answer(answer),
+        Err(Refusal::First(datagram, applications)) => match applications & up {
+            0 => Decision::Drop(IngressDrop::ChannelDown),
+            applications => Decision::FirstFragment(datagram, applications),
+        },
+        Err(Refusal::Later(datagram)) => Decision::LaterFragment(datagram),
         Err(Refusal::Drop(cause)) => Decision::Drop(cause),
     }
 }
 
 enum Refusal {
     Short,
-    Answer,
+    Answer(Answer),
+    First(Datagram, Applications),
+    Later(Datagram),
     Drop(IngressDrop),
 }
 
@@ -74,6 +111,7 @@ impl From<IngressDrop> for Refusal {
 fn decide(
     directory: &Directory,
     up: Applications,
+    origin: Origin,
     header: &[u8],
     frame_length: usize,
 ) -> Result<Applications, Refusal> {
@@ -82,7 +120,7 @@ fn decide(
     }
     let ethernet = EthernetFrame::new_unchecked(header);
     match ethernet.ethertype() {
-        EthernetProtocol::Ipv4 => ipv4(directory, up, header, frame_length),
+        EthernetProtocol::Ipv4 => ipv4(directory, up, origin, header, frame_length),
         EthernetProtocol::Arp => arp(directory, up, &ethernet, &header[ETHERNET..]),
         EthernetProtocol::Ipv6 => Err(IngressDrop::Ipv6.into()),
         EthernetProtocol::Unknown(_) => Err(IngressDrop::EtherType.into()),
@@ -116,7 +154,7 @@ fn arp(
             if !asker.is_unicast() || asker != ethernet.src_addr() {
                 return Err(IngressDrop::Malformed.into());
             }
-            Err(Refusal::Answer)
+            Err(Refusal::Answer(Answer::Arp))
         }
         ArpOperation::Reply => Ok(identity.sharers),
         ArpOperation::Unknown(_) => Err(IngressDrop::Malformed.into()),
@@ -126,6 +164,7 @@ fn arp(
 fn ipv4(
     directory: &Directory,
     up: Applications,
+    origin: Origin,
     header: &[u8],
     frame_length: usize,
 ) -> Result<Applications, Refusal> {
@@ -140,6 +179,9 @@ fn ipv4(
     );
     if ipv4.version() != 4 || length < IPV4 || total < length || total > frame_length - ETHERNET {
         return Err(IngressDrop::Malformed.into());
+    }
+    if origin == Origin::Network && directory.with_address(ipv4.src_addr()).is_some() {
+        return Err(IngressDrop::SourceAddress.into());
     }
     let destination = ipv4.dst_addr();
     let Some(identity) = directory.with_address(destination) else {
@@ -158,25 +200,59 @@ fn ipv4(
     if identity.is_alone() {
         return Ok(identity.sharers);
     }
-    if ipv4.more_frags() || ipv4.frag_offset() != 0 {
-        return Err(IngressDrop::Fragment.into());
-    }
     let payload = &packet[length.min(packet.len())..packet.len().min(total)];
-    match ipv4.next_header() {
-        IpProtocol::Tcp => by_port(
-            directory,
-            identity,
-            Protocol::Tcp,
-            port(payload, 2, total - length)?,
-        ),
-        IpProtocol::Udp => by_port(
-            directory,
-            identity,
-            Protocol::Udp,
-            port(payload, 2, total - length)?,
-        ),
-        IpProtocol::Icmp => icmp(directory, up, identity, payload, total - length),
-        _ => Err(IngressDrop::Protocol.into()),
+    let payload_length = total - length;
+    if ipv4.more_frags() || ipv4.frag_offset() != 0 {
+        return fragment(directory, identity, &ipv4, payload, payload_length);
+    }
+    let (protocol, answer) = match ipv4.next_header() {
+        IpProtocol::Tcp => (Protocol::Tcp, Answer::Reset),
+        IpProtocol::Udp => (Protocol::Udp, Answer::Unreachable),
+        IpProtocol::Icmp => return icmp(directory, up, identity, payload, payload_length),
+        _ => return Err(IngressDrop::Protocol.into()),
+    };
+    let port = port(payload, 2, payload_length)?;
+    match directory.application_with_port(protocol, port, identity.sharers) {
+        Some(owner) => Ok(owner),
+        None => {
+            // Checks that somebody is there whose port it could be.
+            responder(identity, up)?;
+            Err(Refusal::Answer(answer))
+        }
+    }
+}
+
+/// A fragment for those who share an address: the first one must have the whole
+/// transport header, and no later one may reach back into it (RFC 1858).
+fn fragment(
+    directory: &Directory,
+    identity: &Identity,
+    ipv4: &Ipv4Packet<&[u8]>,
+    payload: &[u8],
+    payload_length: usize,
+) -> Result<Applications, Refusal> {
+    let (protocol, header) = match ipv4.next_header() {
+        IpProtocol::Tcp => (Protocol::Tcp, TCP),
+        IpProtocol::Udp => (Protocol::Udp, UDP),
+        _ => return Err(IngressDrop::Fragment.into()),
+    };
+    let datagram = Datagram {
+        ours: ipv4.dst_addr(),
+        peer: ipv4.src_addr(),
+        protocol,
+        identification: ipv4.ident(),
+    };
+    let offset = usize::from(ipv4.frag_offset());
+    if offset == 0 && payload_length < header || (1..header).contains(&offset) {
+        return Err(IngressDrop::ShortFragment.into());
+    }
+    if offset != 0 {
+        return Err(Refusal::Later(datagram));
+    }
+    let port = port(payload, 2, payload_length)?;
+    match directory.application_with_port(protocol, port, identity.sharers) {
+        Some(owner) => Err(Refusal::First(datagram, owner)),
+        None => Err(IngressDrop::NoOwner.into()),
     }
 }
 
@@ -203,7 +279,7 @@ fn broadcast(
         .ok_or(Refusal::Drop(IngressDrop::NoOwner))
 }
 
-/// Echo requests go to one that has the address; replies and errors to whom the
+/// Echo requests are answered by the server; replies and errors go to whom the
 /// packet that caused them came from.
 fn icmp(
     directory: &Directory,
@@ -216,7 +292,10 @@ fn icmp(
         return Err(IngressDrop::Malformed.into());
     }
     match message.first().ok_or(Refusal::Short)? {
-        8 => responder(identity, up),
+        8 => {
+            responder(identity, up)?;
+            Err(Refusal::Answer(Answer::Echo))
+        }
         0 => by_port(
             directory,
             identity,
@@ -279,12 +358,12 @@ fn by_port(
         .ok_or(Refusal::Drop(IngressDrop::NoOwner))
 }
 
-/// The one of those that have an address that answers for all of them.
-fn responder(identity: &Identity, up: Applications) -> Result<Applications, Refusal> {
-    match identity.sharers & up {
-        0 => Err(IngressDrop::ChannelDown.into()),
-        candidates => Ok(1 << candidates.trailing_zeros()),
+/// The server answers only while one of those is there for whom it does.
+fn responder(identity: &Identity, up: Applications) -> Result<(), Refusal> {
+    if identity.sharers & up == 0 {
+        return Err(IngressDrop::ChannelDown.into());
     }
+    Ok(())
 }
 
 /// The 16-bit number at `offset`, of what is `length` bytes long but may be cut.
@@ -301,36 +380,4 @@ fn short(length: usize, needed: usize) -> Refusal {
     } else {
         Refusal::Short
     }
-}
-
-/// The answer to the ARP request in `frame`, for which [`demultiplex`] decided
-/// [`Decision::AnswerArp`], at the start of `answer`. Returns its length.
-pub fn answer_arp(directory: &Directory, frame: &[u8], answer: &mut [u8]) -> Option<usize> {
-    let request = ArpPacket::new_checked(frame.get(ETHERNET..)?).ok()?;
-    let Ok(ArpRepr::EthernetIpv4 {
-        source_hardware_addr,
-        source_protocol_addr,
-        target_protocol_addr,
-        ..
-    }) = ArpRepr::parse(&request)
-    else {
-        return None;
-    };
-    let identity = directory.with_address(target_protocol_addr)?;
-    let ethernet = EthernetRepr {
-        src_addr: identity.mac,
-        dst_addr: source_hardware_addr,
-        ethertype: EthernetProtocol::Arp,
-    };
-    let arp = ArpRepr::EthernetIpv4 {
-        operation: ArpOperation::Reply,
-        source_hardware_addr: identity.mac,
-        source_protocol_addr: identity.ipv4,
-        target_hardware_addr: source_hardware_addr,
-        target_protocol_addr: source_protocol_addr,
-    };
-    let answer = answer.get_mut(..ETHERNET + ARP)?;
-    ethernet.emit(&mut EthernetFrame::new_unchecked(&mut *answer));
-    arp.emit(&mut ArpPacket::new_unchecked(&mut answer[ETHERNET..]));
-    Some(answer.len())
 }

@@ -5,8 +5,11 @@
 //! channels. The protection domain in `netserver-pd` only wires it.
 //!
 //! - [`directory`]: who has which address.
+//! - [`answer`]: what the server says for those who share an address.
 //! - [`egress`]: may this application send this frame?
+//! - [`fragments`]: whose are the later fragments of a datagram?
 //! - [`ingress`]: whose is this received frame?
+//! - [`inside`]: frames between applications.
 //! - [`fair`]: whose frame is sent next?
 //! - [`server`]: the turn of the server, over channels and network card.
 #![no_std]
@@ -14,10 +17,14 @@
 
 extern crate alloc;
 
+pub mod answer;
+mod buffers;
 pub mod directory;
 pub mod egress;
 pub mod fair;
+pub mod fragments;
 pub mod ingress;
+pub mod inside;
 pub mod nic;
 pub mod report;
 pub mod server;

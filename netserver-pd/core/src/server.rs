@@ -1,16 +1,22 @@
 //! The turn of the server, over channels and network card.
 
+mod answers;
+mod inside;
+
+use crate::answer::{Limit, MAXIMUM_ANSWER};
+use crate::buffers::Buffers;
 use crate::directory::{Applications, Directory};
 use crate::egress;
 use crate::fair::RoundRobin;
-use crate::ingress::{self, Decision, LONG_HEADER, SHORT_HEADER};
+use crate::fragments::Fragments;
+use crate::ingress::{self, Answer, Decision, LONG_HEADER, Origin, SHORT_HEADER};
+use crate::inside::Route;
 use crate::nic::{Nic, Refusal, Token, VerifiedFrame};
 use crate::report::Reporter;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use segue_frame_channel::config::{ServerEntry, ServerTable};
 use segue_frame_channel::layout::MAXIMUM_HEADER_LENGTH;
-use segue_frame_channel::server::Ticket;
 use segue_frame_channel::{ProtocolViolation, ReceivedFrame, ServerChannel};
 use segue_portmap_core::PortReader;
 use segue_shared_memory::{PrivateRegion, Region};
@@ -56,6 +62,7 @@ impl Tally {
 struct Link {
     received: Tally,
     transmitted: Tally,
+    inside: Tally,
     copied_bytes: u64,
     name: String,
     channel: ServerChannel<Region>,
@@ -70,8 +77,12 @@ pub struct Server {
     directory: Directory,
     links: Vec<Link>,
     status: NetworkStatus,
-    headers: HeaderBuffers,
+    headers: Buffers,
     fair: RoundRobin,
+    fragments: Fragments,
+    limit: Limit,
+    /// Where frames for applications inside, and answers to them, are made.
+    scratch: Vec<u8>,
     reporter: Reporter,
     /// Those that were told the server is awake, and are looked at each round.
     active: Applications,
@@ -87,57 +98,10 @@ pub struct Server {
     transmitted: Tally,
 }
 
-/// Buffers for copies of headers, used in turn: the network card completes
-/// frames in order.
-#[derive(Debug)]
-struct HeaderBuffers {
-    region: PrivateRegion,
-    count: usize,
-    next: usize,
-    used: usize,
-}
-
-impl HeaderBuffers {
-    fn new(region: PrivateRegion) -> Self {
-        let count = region.length() / MAXIMUM_HEADER_LENGTH;
-        Self {
-            region,
-            count,
-            next: 0,
-            used: 0,
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.used == self.count
-    }
-
-    /// The buffer that [`Self::take`] would take, cut to `length`, and its
-    /// device address.
-    fn buffer(&mut self, length: usize) -> (&mut [u8], u64) {
-        let offset = self.next * MAXIMUM_HEADER_LENGTH;
-        let address = self.region.device_address() + offset as u64;
-        let length = length.min(MAXIMUM_HEADER_LENGTH);
-        (
-            self.region.slice_mut(offset, length).unwrap_or_default(),
-            address,
-        )
-    }
-
-    fn take(&mut self) {
-        self.next = (self.next + 1) % self.count;
-        self.used += 1;
-    }
-
-    fn release(&mut self) {
-        self.used = self.used.saturating_sub(1);
-    }
-}
-
 impl Server {
     /// Opens a channel to each application of the table. `regions` finds the
     /// regions of an entry; `headers` is memory that the network card may read,
-    /// 256 bytes for each frame it can hold.
+    /// 256 bytes for each frame it can hold and 32 KiB for the server's answers.
     ///
     /// # Errors
     ///
@@ -171,15 +135,13 @@ impl Server {
                 pool_address: entry.pool,
                 received: Tally::default(),
                 transmitted: Tally::default(),
+                inside: Tally::default(),
                 copied_bytes: 0,
                 status,
                 was_up: false,
             });
         }
-        let headers = HeaderBuffers::new(headers);
-        if headers.count == 0 {
-            return Err("there is no memory for header buffers".to_string());
-        }
+        let headers = Buffers::new(headers).ok_or("there is no memory for header buffers")?;
         let all = ((1u32 << links.len()) - 1) as Applications;
         Ok(Self {
             directory: Directory::new(table, ports),
@@ -187,6 +149,9 @@ impl Server {
             status,
             headers,
             fair: RoundRobin::default(),
+            fragments: Fragments::default(),
+            limit: Limit::default(),
+            scratch: alloc::vec![0; MAXIMUM_ANSWER],
             reporter: Reporter::default(),
             active: all,
             up: 0,
@@ -278,6 +243,8 @@ impl Server {
             status.set(Counter::TransmittedFrames, link.transmitted.frames);
             status.set(Counter::TransmittedBytes, link.transmitted.bytes);
             status.set(Counter::CopiedBytes, link.copied_bytes);
+            status.set(Counter::InsideFrames, link.inside.frames);
+            status.set(Counter::InsideBytes, link.inside.bytes);
         }
     }
 
@@ -305,52 +272,59 @@ impl Server {
             for most in [SHORT_HEADER, LONG_HEADER] {
                 let header = &mut header[..description.length.min(most)];
                 nic.read(&frame, header);
-                decision =
-                    ingress::demultiplex(&self.directory, self.up, header, description.length);
+                decision = ingress::demultiplex(
+                    &self.directory,
+                    self.up,
+                    Origin::Network,
+                    header,
+                    description.length,
+                );
                 if decision != Decision::Longer {
                     break;
                 }
             }
-            match decision {
-                Decision::Deliver(applications) => {
+            match self.recipients(decision, clock) {
+                Ok(applications) => {
                     for index in members(applications) {
-                        self.deliver(nic, &frame, description, index, clock);
+                        let copy = |slots: &Region, offset| nic.copy(&frame, slots, offset);
+                        self.deliver(description, copy, index, clock);
                     }
                 }
-                Decision::AnswerArp => self.answer_arp(nic, &header[..SHORT_HEADER]),
-                Decision::Drop(cause) => self.status.drop_frame(cause),
-                Decision::Longer => self.status.drop_frame(IngressDrop::Malformed),
+                Err(answer) => self.answer_network(nic, &frame, description, answer, clock),
             }
             nic.release(frame);
         }
     }
 
-    /// Answers an ARP request for an address that is shared. Who asks gets no
-    /// answer if the card is full, and asks again.
-    fn answer_arp<N: Nic>(&mut self, nic: &mut N, request: &[u8]) {
-        if !nic.has_room() || self.headers.is_full() {
-            return;
-        }
-        let (buffer, header_address) = self.headers.buffer(MAXIMUM_HEADER_LENGTH);
-        let Some(length) = ingress::answer_arp(&self.directory, request, buffer) else {
-            return self.status.drop_frame(IngressDrop::Malformed);
+    /// Who gets a frame about which this was decided: perhaps nobody, if it is
+    /// dropped, which is counted. Or how the server answers it.
+    fn recipients(
+        &mut self,
+        decision: Decision,
+        clock: &impl Fn() -> u64,
+    ) -> Result<Applications, Answer> {
+        let cause = match decision {
+            Decision::Deliver(applications) => return Ok(applications),
+            Decision::Answer(answer) => return Err(answer),
+            Decision::FirstFragment(datagram, applications) => {
+                self.fragments
+                    .received_first(datagram, applications, clock());
+                return Ok(applications);
+            }
+            Decision::LaterFragment(datagram) => {
+                match self.fragments.received_later(&datagram, clock()) {
+                    Some(applications) if applications & self.up != 0 => {
+                        return Ok(applications & self.up);
+                    }
+                    Some(_) => IngressDrop::ChannelDown,
+                    None => IngressDrop::Fragment,
+                }
+            }
+            Decision::Drop(cause) => cause,
+            Decision::Longer => IngressDrop::Malformed,
         };
-        let answer = VerifiedFrame {
-            headers: &mut buffer[..length],
-            header_address,
-            payload_address: 0,
-            payload_length: 0,
-            offload: None,
-        };
-        // No application is told when it has been sent.
-        let token = Token {
-            application: u8::MAX,
-            ticket: Ticket::default(),
-        };
-        if nic.transmit(answer, token).is_ok() {
-            self.headers.take();
-            self.transmitted.count(length);
-        }
+        self.status.drop_frame(cause);
+        Ok(0)
     }
 
     /// Whether received frames are better left with the network card: if only
@@ -376,23 +350,23 @@ impl Server {
         false
     }
 
-    fn deliver<N: Nic>(
+    /// Delivers a frame to an application; `copy` copies it. Returns whether
+    /// there was room.
+    fn deliver(
         &mut self,
-        nic: &N,
-        frame: &N::Frame,
         description: ReceivedFrame,
+        copy: impl Fn(&Region, usize),
         index: usize,
         clock: &impl Fn() -> u64,
-    ) {
+    ) -> bool {
         let mut room = 1;
         // The ring's room is looked at only if it seems to have none.
         for _ in 0..2 {
             let link = &mut self.links[index];
-            let copy = |slots: &Region, offset| nic.copy(frame, slots, offset);
-            if link.channel.deliver(description, copy) {
+            if link.channel.deliver(description, &copy) {
                 link.received.count(description.length);
                 self.unpublished |= 1 << index;
-                return;
+                return true;
             }
             match link.channel.receive_room() {
                 Ok(0) => room = 0,
@@ -420,19 +394,26 @@ impl Server {
             );
         }
         self.note_state(index);
+        false
     }
 
     fn send<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
         let mut waiting = self.active & self.up;
-        for _ in 0..BATCH {
+        let mut left = BATCH;
+        while left > 0 {
+            left -= 1;
             if !nic.has_room() || self.headers.is_full() {
                 return;
             }
             let Some(index) = self.fair.next(waiting) else {
                 return;
             };
-            match self.send_one(nic, index) {
+            match self.send_one(nic, index, clock) {
                 Ok(Sent::Frame(wire_length)) => self.fair.charge(wire_length),
+                Ok(Sent::Inside(wire_length, copies)) => {
+                    self.fair.charge(wire_length);
+                    left = left.saturating_sub(copies);
+                }
                 Ok(Sent::Nothing) => waiting &= !(1 << index),
                 Ok(Sent::Full) => return,
                 Ok(Sent::Dropped(cause, length)) => {
@@ -455,13 +436,18 @@ impl Server {
         }
     }
 
-    fn send_one<N: Nic>(&mut self, nic: &mut N, index: usize) -> Result<Sent, ProtocolViolation> {
+    fn send_one<N: Nic>(
+        &mut self,
+        nic: &mut N,
+        index: usize,
+        clock: &impl Fn() -> u64,
+    ) -> Result<Sent, ProtocolViolation> {
         let link = &mut self.links[index];
         let Some(frame) = link.channel.peek()? else {
             return Ok(Sent::Nothing);
         };
         let length = frame.length as usize;
-        let (headers, header_address) = self.headers.buffer(frame.header_length.into());
+        let (headers, header_address) = self.headers.header(frame.header_length.into());
         link.channel.copy_header(&frame, headers);
         link.copied_bytes = link.copied_bytes.wrapping_add(headers.len() as u64);
         let verdict = egress::verify(&self.directory, index, headers, length, frame.offload);
@@ -478,6 +464,28 @@ impl Server {
                 return drop(link, cause);
             }
         };
+        if let Some(fragment) = approved.fragment {
+            let (datagram, now) = (fragment.datagram, clock());
+            let is_its_own = if fragment.is_first {
+                self.fragments.send_first(index, datagram, now)
+            } else {
+                self.fragments.send_later(index, &datagram, now)
+            };
+            if !is_its_own {
+                self.unpublished |= 1 << index;
+                return drop(link, EgressDrop::Fragment);
+            }
+        }
+        let route = crate::inside::route(&self.directory, headers);
+        let kept = (route != Route::Out).then(|| KeptHeaders::new(headers));
+        if let (Route::Inside, Some(kept)) = (route, &kept) {
+            let ticket = link.channel.next_ticket();
+            link.channel.take();
+            let copies = self.send_inside(index, &frame, kept.bytes(), &approved, clock);
+            self.links[index].channel.complete(ticket);
+            self.unpublished |= 1 << index;
+            return Ok(Sent::Inside(approved.wire_length, copies));
+        }
         let verified = VerifiedFrame {
             payload_address: link.pool_address + u64::from(frame.offset) + headers.len() as u64,
             payload_length: length - headers.len(),
@@ -496,6 +504,9 @@ impl Server {
                 link.transmitted.count(length);
                 self.transmitted.count(length);
                 self.unpublished |= 1 << index;
+                if let Some(kept) = &kept {
+                    self.send_inside_too(index, &frame, kept.bytes(), &approved, clock);
+                }
                 Ok(Sent::Frame(approved.wire_length))
             }
             Err(Refusal::Full) => Ok(Sent::Full),
@@ -517,6 +528,9 @@ impl Server {
     /// Says that the network card will not read this frame again: also for a
     /// card that was stopped before it sent it.
     pub fn complete(&mut self, token: Token) {
+        if token.application == answers::SERVER {
+            return self.headers.release_answer();
+        }
         self.headers.release();
         if let Some(link) = self.links.get_mut(usize::from(token.application)) {
             link.channel.complete(token.ticket);
@@ -609,12 +623,36 @@ impl Server {
 enum Sent {
     /// A frame that puts this many bytes on the wire.
     Frame(usize),
+    /// A frame that would put this many bytes on the wire, and the copies that
+    /// were made of it instead.
+    Inside(usize, usize),
     /// Nothing: it has none.
     Nothing,
     /// Nothing: the network card has no room.
     Full,
     /// A frame of this length was dropped.
     Dropped(EgressDrop, usize),
+}
+
+/// A copy of verified headers, for a frame that goes inside.
+struct KeptHeaders {
+    bytes: [u8; MAXIMUM_HEADER_LENGTH],
+    length: usize,
+}
+
+impl KeptHeaders {
+    fn new(headers: &[u8]) -> Self {
+        let mut bytes = [0; MAXIMUM_HEADER_LENGTH];
+        bytes[..headers.len()].copy_from_slice(headers);
+        Self {
+            bytes,
+            length: headers.len(),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 /// The indices of the applications in a set.

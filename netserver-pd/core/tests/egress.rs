@@ -190,15 +190,23 @@ fn what_nobody_sends_has_an_answer() {
 }
 
 #[test]
-fn fragments_are_for_those_who_are_alone() {
+fn fragments_of_sharers_are_udp_alone_and_named() {
     for (flags, offset) in [(0x20u8, 0u8), (0x20, 1), (0, 2)] {
         let mut fragment = udp(OUT, 80, 53, &[1; 64]);
         // The datagram is longer than this fragment of it.
         fragment[38..40].copy_from_slice(&200u16.to_be_bytes());
         fragment[20] = flags;
         fragment[21] = offset;
-        assert_eq!(send_as(2, 0, &fragment, NONE), Err(EgressDrop::Fragment));
-        assert!(send_as(1, 0, &fragment, NONE).is_ok());
+        let named = send_as(2, 0, &fragment, NONE).unwrap().fragment.unwrap();
+        assert_eq!(named.is_first, offset == 0);
+        assert_eq!((named.datagram.ours, named.datagram.peer), (SHARED, PEER));
+        let alone = send_as(1, 0, &fragment, NONE).unwrap();
+        assert_eq!(alone.fragment, None);
+        for protocol in [1, 6] {
+            let mut other = fragment.clone();
+            other[23] = protocol;
+            assert_eq!(send_as(2, 0, &other, NONE), Err(EgressDrop::Fragment));
+        }
         assert_eq!(send_as(1, 0, &fragment, SUMS), Err(EgressDrop::Offload));
         if offset == 0 {
             fragment[34..36].copy_from_slice(&81u16.to_be_bytes());
@@ -368,7 +376,7 @@ proptest! {
         let header = &frame[..cut.min(frame.len())];
         let directory = directory(2);
         let identity = *directory.identity(sender);
-        if verify(&directory, sender, header, frame.len(), NONE).is_ok() {
+        if let Ok(approved) = verify(&directory, sender, header, frame.len(), NONE) {
             prop_assert_eq!(&frame[6..12], identity.mac.as_bytes());
             if frame[12..14] == [8, 6] {
                 let source = &frame[28..32];
@@ -376,6 +384,14 @@ proptest! {
             } else {
                 prop_assert_eq!(&frame[12..14], &[8, 0]);
                 prop_assert_eq!(&frame[26..30], &identity.ipv4.octets());
+                let field = u16::from_be_bytes([frame[20], frame[21]]) & 0x3fff;
+                let named = sender != 2 && field != 0;
+                prop_assert_eq!(approved.fragment.is_some(), named);
+                if field & 0x1fff != 0 {
+                    // Without ports: its datagram must be the sender's.
+                    prop_assert!(sender == 2 || frame[23] == 17);
+                    return Ok(());
+                }
                 prop_assert!(header.len() >= 42);
                 let port = u16::from_be_bytes([frame[34], frame[35]]);
                 let own = [80, 81].get(sender);

@@ -3,7 +3,10 @@
 mod support;
 
 use proptest::prelude::*;
-use segue_netserver_core::ingress::{Decision, LONG_HEADER, SHORT_HEADER, answer_arp, demultiplex};
+use segue_netserver_core::answer;
+use segue_netserver_core::ingress::{
+    Answer, Decision, LONG_HEADER, Origin, SHORT_HEADER, demultiplex,
+};
 use segue_status::network::IngressDrop;
 use smoltcp::wire::{
     ArpOperation, EthernetAddress, EthernetProtocol, IpProtocol, Ipv4Address, TcpControl,
@@ -16,8 +19,20 @@ const ALL: u16 = 0b111;
 fn whose(sharers: u32, up: u16, frame: &[u8]) -> Decision {
     let directory = directory(sharers);
     let at_hand = |most: usize| &frame[..frame.len().min(most)];
-    match demultiplex(&directory, up, at_hand(SHORT_HEADER), frame.len()) {
-        Decision::Longer => demultiplex(&directory, up, at_hand(LONG_HEADER), frame.len()),
+    match demultiplex(
+        &directory,
+        up,
+        Origin::Network,
+        at_hand(SHORT_HEADER),
+        frame.len(),
+    ) {
+        Decision::Longer => demultiplex(
+            &directory,
+            up,
+            Origin::Network,
+            at_hand(LONG_HEADER),
+            frame.len(),
+        ),
         decision => decision,
     }
 }
@@ -44,11 +59,15 @@ fn sharers_are_told_apart_by_port() {
     assert_eq!(receive(&udp(IN, 5000, 81, &[1; 100])), SECOND);
     assert_eq!(
         receive(&udp(IN, 5000, 82, &[1; 100])),
-        dropped(IngressDrop::NoOwner)
+        Decision::Answer(Answer::Unreachable)
     );
     assert_eq!(
         receive(&tcp(IN, 5000, 82, TcpControl::Syn, &[])),
-        dropped(IngressDrop::NoOwner)
+        Decision::Answer(Answer::Reset)
+    );
+    assert_eq!(
+        whose(2, 0b100, &tcp(IN, 5000, 82, TcpControl::Syn, &[])),
+        dropped(IngressDrop::ChannelDown)
     );
     assert_eq!(
         whose(2, 0b110, &tcp(IN, 5000, 80, TcpControl::Syn, &[])),
@@ -87,8 +106,8 @@ fn who_is_alone_gets_everything_for_its_address() {
 #[test]
 fn the_server_answers_arp_for_those_who_share() {
     let request = arp(IN, ArpOperation::Request);
-    assert_eq!(receive(&request), Decision::AnswerArp);
-    assert_eq!(whose(2, 0b110, &request), Decision::AnswerArp);
+    assert_eq!(receive(&request), Decision::Answer(Answer::Arp));
+    assert_eq!(whose(2, 0b110, &request), Decision::Answer(Answer::Arp));
     assert_eq!(whose(2, 0b100, &request), dropped(IngressDrop::ChannelDown));
     let answer = Ends {
         source_mac: SHARED_MAC,
@@ -97,7 +116,7 @@ fn the_server_answers_arp_for_those_who_share() {
         destination: PEER,
     };
     let mut buffer = [0xff; 64];
-    let length = answer_arp(&directory(2), &request, &mut buffer).unwrap();
+    let length = answer::arp(&directory(2), &request, &mut buffer).unwrap();
     assert_eq!(buffer[..length], arp(answer, ArpOperation::Reply));
     // Nobody is made to send to everybody.
     for mac in [EthernetAddress::BROADCAST, OWN_MAC] {
@@ -105,9 +124,11 @@ fn the_server_answers_arp_for_those_who_share() {
         forged[22..28].copy_from_slice(&mac.0);
         assert_eq!(receive(&forged), dropped(IngressDrop::Malformed));
     }
-    // One of them answers echo requests.
-    assert_eq!(receive(&echo(IN, true, 1)), FIRST);
-    assert_eq!(whose(2, 0b110, &echo(IN, true, 1)), SECOND);
+    assert_eq!(receive(&echo(IN, true, 1)), Decision::Answer(Answer::Echo));
+    assert_eq!(
+        whose(2, 0b100, &echo(IN, true, 1)),
+        dropped(IngressDrop::ChannelDown)
+    );
     // Each has neighbours of its own.
     assert_eq!(
         receive(&arp(IN, ArpOperation::Reply)),
@@ -162,7 +183,13 @@ fn long_headers_are_looked_at_again() {
     assert!(frame.len() > SHORT_HEADER + 40);
     let directory = directory(2);
     assert_eq!(
-        demultiplex(&directory, ALL, &frame[..SHORT_HEADER], frame.len()),
+        demultiplex(
+            &directory,
+            ALL,
+            Origin::Network,
+            &frame[..SHORT_HEADER],
+            frame.len()
+        ),
         Decision::Longer
     );
     assert_eq!(receive(&frame), FIRST);
@@ -221,9 +248,14 @@ fn what_is_for_nobody_has_an_answer() {
         receive(&ethernet(IN, EthernetProtocol::Unknown(0x88cc), &[0; 60])),
         dropped(IngressDrop::EtherType)
     );
-    let mut fragment = udp(IN, 5000, 80, &[1; 64]);
-    fragment[20] = 0x20;
-    assert_eq!(receive(&fragment), dropped(IngressDrop::Fragment));
+    // Nobody outside has an address of ours.
+    for source in [SHARED, OWN] {
+        let forged = Ends { source, ..IN };
+        assert_eq!(
+            receive(&udp(forged, 5000, 80, &[])),
+            dropped(IngressDrop::SourceAddress)
+        );
+    }
 }
 
 #[test]
@@ -248,6 +280,48 @@ fn headers_that_contradict_themselves_are_dropped() {
     );
 }
 
+/// A piece of a datagram of `length` bytes from port 5000 to `port`: its payload
+/// from byte `offset` on.
+fn fragment(protocol: IpProtocol, port: u16, offset: u16, more: bool, length: usize) -> Vec<u8> {
+    let mut payload = vec![0; length];
+    for (to, from) in payload.iter_mut().zip(
+        [5000u16.to_be_bytes(), port.to_be_bytes()]
+            .as_flattened()
+            .iter()
+            .filter(|_| offset == 0),
+    ) {
+        *to = *from;
+    }
+    let mut frame = ipv4(IN, protocol, &payload);
+    let field = (offset / 8) | (u16::from(more) << 13);
+    frame[20..22].copy_from_slice(&field.to_be_bytes());
+    frame
+}
+
+#[test]
+fn the_first_fragment_says_whose_the_others_are() {
+    let udp = |port, offset, more, length| {
+        receive(&fragment(IpProtocol::Udp, port, offset, more, length))
+    };
+    let Decision::FirstFragment(datagram, 0b010) = udp(81, 0, true, 1480) else {
+        panic!("{:?}", udp(81, 0, true, 1480));
+    };
+    assert_eq!((datagram.ours, datagram.peer), (SHARED, PEER));
+    assert_eq!(udp(0, 1480, true, 1480), Decision::LaterFragment(datagram));
+    assert_eq!(udp(0, 2960, false, 5), Decision::LaterFragment(datagram));
+    assert_eq!(udp(82, 0, true, 1480), dropped(IngressDrop::NoOwner));
+    // Headers that are cut, or written over.
+    let short = dropped(IngressDrop::ShortFragment);
+    assert_eq!(receive(&fragment(IpProtocol::Udp, 81, 0, true, 7)), short);
+    assert_eq!(receive(&fragment(IpProtocol::Tcp, 81, 0, true, 16)), short);
+    for offset in [8, 16] {
+        let behind = fragment(IpProtocol::Tcp, 0, offset, false, 64);
+        assert_eq!(receive(&behind), short);
+    }
+    let ping = fragment(IpProtocol::Icmp, 0, 0, true, 64);
+    assert_eq!(receive(&ping), dropped(IngressDrop::Fragment));
+}
+
 proptest! {
     #[test]
     fn any_bytes_have_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..300), ethertype in 0u8..8, up in 0u16..8) {
@@ -262,7 +336,12 @@ proptest! {
                 prop_assert!(applications != 0 && applications & !up == 0);
             }
             Decision::Drop(_) => {}
-            Decision::AnswerArp => prop_assert!(frame[12..14] == [8, 6] && up & 0b11 != 0),
+            Decision::Answer(Answer::Arp) => prop_assert!(frame[12..14] == [8, 6] && up & 0b11 != 0),
+            Decision::Answer(_) => prop_assert!(frame[12..14] == [8, 0] && up & 0b11 != 0),
+            Decision::FirstFragment(_, applications) => {
+                prop_assert!(applications != 0 && applications & !up == 0);
+            }
+            Decision::LaterFragment(_) => prop_assert!(frame[20..22] != [0, 0]),
             Decision::Longer => prop_assert!(false, "undecided with {} bytes", LONG_HEADER),
         }
     }

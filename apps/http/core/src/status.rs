@@ -49,6 +49,8 @@ pub struct FrameChannel {
     pub epochs: u64,
     /// Breaches of the channel's protocol.
     pub violations: u64,
+    /// Frames that went from it to applications on this machine.
+    pub inside_frames: u64,
     /// Frames from the application that were dropped, by cause.
     pub dropped: Counts,
 }

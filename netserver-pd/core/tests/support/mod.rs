@@ -2,6 +2,8 @@
 //! them.
 #![allow(dead_code)]
 
+pub mod world;
+
 use segue_frame_channel::config::{ADDRESS_OWN, ServerEntry, ServerTable, name_to_bytes};
 use segue_netserver_core::Directory;
 use segue_portmap_core::{PortReader, PortTable, Protocol, TABLE_SIZE};

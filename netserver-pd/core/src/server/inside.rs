@@ -1,0 +1,131 @@
+//! Frames from one application to another.
+
+use super::{Server, members};
+use crate::directory::Applications;
+use crate::egress::Approved;
+use crate::ingress::{self, Decision, Origin};
+use crate::inside::Parcel;
+use segue_frame_channel::ReceivedFrame;
+use segue_frame_channel::descriptor::TransmitFrame;
+use segue_shared_memory::Region;
+
+impl Server {
+    /// Delivers a verified frame inside, where it has its only receivers, or
+    /// answers it. Returns how many copies were made.
+    pub(super) fn send_inside(
+        &mut self,
+        sender: usize,
+        frame: &TransmitFrame,
+        headers: &[u8],
+        approved: &Approved,
+        clock: &impl Fn() -> u64,
+    ) -> usize {
+        let decision = self.decide_inside(headers, frame);
+        match self.recipients(decision, clock) {
+            Ok(applications) => {
+                self.hand_over(sender, frame, headers, approved, applications, clock)
+            }
+            Err(answer) => {
+                let read = |server: &Self, to: &mut [u8]| {
+                    let known = headers.len().min(to.len());
+                    to[..known].copy_from_slice(&headers[..known]);
+                    server.read_sent(sender, frame, known, &mut to[known..]);
+                };
+                self.answer_inside(sender, frame.length as usize, answer, read, clock);
+                1
+            }
+        }
+    }
+
+    /// Delivers a verified frame, which also goes to the network, to whomever it
+    /// concerns inside but its sender.
+    pub(super) fn send_inside_too(
+        &mut self,
+        sender: usize,
+        frame: &TransmitFrame,
+        headers: &[u8],
+        approved: &Approved,
+        clock: &impl Fn() -> u64,
+    ) {
+        match self.decide_inside(headers, frame) {
+            Decision::Deliver(applications) => {
+                let others = applications & !(1 << sender);
+                self.hand_over(sender, frame, headers, approved, others, clock);
+            }
+            // An announcement of a shared address: who makes it may be looking
+            // for the others who have it.
+            Decision::Answer(answer) => {
+                let read = |_: &Self, to: &mut [u8]| {
+                    let known = headers.len().min(to.len());
+                    to[..known].copy_from_slice(&headers[..known]);
+                };
+                self.answer_inside(sender, headers.len(), answer, read, clock);
+            }
+            // It has gone to the network: nothing is dropped.
+            _ => {}
+        }
+    }
+
+    fn decide_inside(&self, headers: &[u8], frame: &TransmitFrame) -> Decision {
+        let (origin, length) = (Origin::Application, frame.length as usize);
+        ingress::demultiplex(&self.directory, self.up, origin, headers, length)
+    }
+
+    /// Copies a frame, in segments if it is one of many, into receive rings. What
+    /// does not fit one is dropped, with the segments behind it.
+    fn hand_over(
+        &mut self,
+        sender: usize,
+        frame: &TransmitFrame,
+        headers: &[u8],
+        approved: &Approved,
+        applications: Applications,
+        clock: &impl Fn() -> u64,
+    ) -> usize {
+        let parcel = Parcel::new(headers, frame.length as usize, approved);
+        let segments = if applications == 0 {
+            0
+        } else {
+            parcel.segments()
+        };
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let mut receivers = applications;
+        let mut copies = 0;
+        for segment in 0..segments {
+            let read = |from: usize, to: &mut [u8]| self.read_sent(sender, frame, from, to);
+            let Some(length) = parcel.write(segment, &mut scratch, read) else {
+                break;
+            };
+            let description = ReceivedFrame {
+                length,
+                checksums_verified: parcel.is_summed(),
+            };
+            for index in members(receivers) {
+                let copy = |slots: &Region, offset| slots.write(offset, &scratch[..length]);
+                if self.deliver(description, copy, index, clock) {
+                    self.links[sender].inside.count(length);
+                } else {
+                    receivers &= !(1 << index);
+                }
+            }
+            copies += 1;
+            if receivers == 0 {
+                break;
+            }
+        }
+        self.scratch = scratch;
+        copies
+    }
+
+    /// Reads a frame in its sender's pool, from an offset on.
+    fn read_sent(&self, sender: usize, frame: &TransmitFrame, from: usize, to: &mut [u8]) {
+        if to.is_empty() {
+            return;
+        }
+        let rest = TransmitFrame {
+            offset: frame.offset + from as u32,
+            ..*frame
+        };
+        self.links[sender].channel.copy_header(&rest, to);
+    }
+}
