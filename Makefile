@@ -43,9 +43,10 @@ TEST_PD_CRATES := segue-kernel-holes $(addprefix segue-,$(notdir $(patsubst %/,%
 CARGO_TARGET_DIR ?= target
 TOOLS := $(CARGO_TARGET_DIR)/debug
 PROGRAMS := build/pd/$(PD_TARGET)/pd
-# `files`, `large` and `rogue-application` are made from system.xml by the target test-files.
+# `files`, `large`, `rogue-application`, `four` and `many` are made from system.xml by the target test-files.
 TEST_SYSTEMS := $(sort $(wildcard tests/systems/*.xml)) build/test-systems/files.xml build/test-systems/large.xml \
-                build/test-systems/rogue-application.xml
+                build/test-systems/rogue-application.xml build/test-systems/four.xml \
+                build/test-systems/many.xml
 
 pd_build = RUSTFLAGS="$(PD_FLAGS)" CARGO_TARGET_DIR=build/pd \
            cargo build --locked --profile pd --target $(PD_TARGET) $(addprefix -p ,$(1))

@@ -47,6 +47,8 @@ struct NetworkServer {
     /// Says that the virtual function is enabled.
     igb_pf: Channel,
     timer: Channel,
+    /// Takes the ports of those that are cut off.
+    portmap: Channel,
     watching: bool,
 }
 
@@ -100,10 +102,13 @@ fn init() -> NetworkServer {
         interrupts: [channel!(vf_irq), channel!(vf_transmit_irq)],
         igb_pf: channel!(igb_pf_channel),
         timer: channel!(timer_channel),
+        portmap: channel!(portmap_channel),
         watching: false,
     };
     // Tells the applications that their channels are open.
     server.run(0);
+    // Nobody is cut off any more.
+    server.portmap.notify();
     server
 }
 
@@ -127,6 +132,9 @@ impl NetworkServer {
                 }
             },
         );
+        if self.server.take_cut_off() {
+            self.portmap.notify();
+        }
         self.status
             .set(ServerCounter::DeviceDropped, self.card.dropped());
         if self.card.outstanding() > 0 && !self.watching {

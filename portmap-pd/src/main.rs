@@ -2,7 +2,8 @@
 //!
 //! Applications call it to bind and release ports; the network server reads
 //! the table. Who is calling is told by the channel, which the image builder
-//! has tied to an owner. Never: sees a frame, calls or waits for anybody.
+//! has tied to an owner. Who was stopped after a fault, or cut off by the network
+//! server, loses its ports. Never: sees a frame, calls or waits for anybody.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -10,12 +11,17 @@
 use segue_portmap_core::config::OwnerTable;
 use segue_portmap_core::protocol::Message;
 use segue_portmap_core::{PortTable, Service, TABLE_SIZE};
+use segue_status::network::{self, ChannelState, NetworkStatus, name_text};
+use segue_status::system::{self, State, SystemStatus};
 use sel4_microkit::{
-    Channel, Handler, Infallible, MessageInfo, get_mr, protection_domain, region, set_mr, var,
+    Channel, ChannelSet, Handler, Infallible, MessageInfo, get_mr, protection_domain, region,
+    set_mr, var,
 };
 
 struct PortMap {
     service: Service,
+    network: Option<NetworkStatus>,
+    system: Option<SystemStatus>,
 }
 
 #[protection_domain]
@@ -27,11 +33,37 @@ fn init() -> PortMap {
     log::info!("ports for {} applications", owners.owners().len());
     PortMap {
         service: Service::new(table, *owners),
+        network: NetworkStatus::new(region!(network_status, network::REGION_SIZE)),
+        system: SystemStatus::new(region!(system_status, system::REGION_SIZE)),
     }
 }
 
 impl Handler for PortMap {
     type Error = Infallible;
+
+    /// The network server has cut somebody off, or a fault was reported.
+    fn notified(&mut self, _: ChannelSet) -> Result<(), Infallible> {
+        let (network, system) = (self.network, self.system);
+        let is_gone = |name: &str| {
+            let cut_off = network.is_some_and(|network| {
+                (0..network.count())
+                    .filter_map(|index| network.application(index))
+                    .filter(|application| application.state() == ChannelState::CutOff)
+                    .any(|application| name_text(&application.name()) == name)
+            });
+            let stopped = system.is_some_and(|system| {
+                system
+                    .domains()
+                    .filter(|domain| domain.state == State::Stopped)
+                    .any(|domain| domain.name() == name)
+            });
+            cut_off || stopped
+        };
+        self.service.update(is_gone, |name, count| {
+            log::info!("{name} is gone: {count} ports are free again");
+        });
+        Ok(())
+    }
 
     fn protected(
         &mut self,

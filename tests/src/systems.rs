@@ -15,7 +15,7 @@ struct Derived {
     /// The folder of test files it serves.
     folder: &'static str,
     /// What else is in it, just before its end.
-    more: &'static str,
+    more: fn() -> String,
 }
 
 const DERIVED: &[Derived] = &[
@@ -23,19 +23,31 @@ const DERIVED: &[Derived] = &[
         name: "files",
         memory: 256,
         folder: "files",
-        more: "",
+        more: String::new,
     },
     Derived {
         name: "large",
         memory: 512,
         folder: "large",
-        more: "",
+        more: String::new,
     },
     Derived {
         name: "rogue-application",
         memory: 256,
         folder: "files",
-        more: ROGUE_APPLICATION,
+        more: || ROGUE_APPLICATION.into(),
+    },
+    Derived {
+        name: "many",
+        memory: 768,
+        folder: "files",
+        more: || more_applications(APPLICATIONS),
+    },
+    Derived {
+        name: "four",
+        memory: 256,
+        folder: "files",
+        more: || more_applications(4),
     },
 ];
 
@@ -48,6 +60,34 @@ const ROGUE_APPLICATION: &str = r#"
                    pool_size="0x40000" transmit_entries="64" receive_entries="64"
                    mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2"/>
 "#;
+
+/// Applications of the system `many`, which share an address: the one at port 80
+/// plus *n* is called `http-n`, the first one `http`.
+pub const APPLICATIONS: u16 = 16;
+
+/// All but the first of `count` applications.
+fn more_applications(count: u16) -> String {
+    let application = |number| {
+        let (port, timer) = (80 + number, 4 + number);
+        format!(
+            r#"
+    <protection_domain name="http-{number}" priority="100" stack_size="0x10000">
+        <program_image path="segue-http"/>
+        <map mr="http_files" vaddr="0x10000000" perms="r" setvar_vaddr="files" setvar_size="files_size"/>
+        <map mr="system_status" vaddr="0x20000000" perms="r" setvar_vaddr="system_status"/>
+        <map mr="network_status" vaddr="0x21000000" perms="r" setvar_vaddr="network_status"/>
+        <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
+        <setvar symbol="http_port" value="{port}"/>
+    </protection_domain>
+    <frame_channel server="netserver" client="http-{number}" portmap="portmap" io_address_space="netserver_io"
+                   pool_size="0x40000" transmit_entries="64" receive_entries="64"
+                   mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2"/>
+    <channel><end pd="http-{number}" id="1" pp="true" setvar_id="timer_channel"/><end pd="timer" id="{timer}"/></channel>
+"#
+        )
+    };
+    (1..count).map(application).collect()
+}
 
 const MEMORY: &str = "<machine memory=\"256M\"/>";
 const FOLDER: &str = "apps/http/files";
@@ -72,7 +112,7 @@ pub fn write_all(root: &Path) -> Result<(), String> {
         let memory = format!("<machine memory=\"{}M\"/>", system.memory);
         let files = format!("../test-files/{}", system.folder);
         let text = replace(&replace(&text, MEMORY, &memory)?, FOLDER, &files)?;
-        let text = replace(&text, END, &format!("{}{END}", system.more))?;
+        let text = replace(&text, END, &format!("{}{END}", (system.more)()))?;
         write_if_changed(&folder.join(format!("{}.xml", system.name)), &text)?;
     }
     Ok(())

@@ -78,3 +78,22 @@ fn a_request_costs_the_same_beside_a_thousand_idle_connections() {
         "{beside} beside, {alone} alone: more than 5 % dearer"
     );
 }
+
+/// Nor must applications that do nothing at the same address.
+#[test]
+fn a_request_costs_the_same_beside_other_applications() {
+    let costs = ["files", "four", "many"].map(|system| {
+        let (machine, mut counter) = Counter::add(TestMachine::machine(system));
+        let mut machine = TestMachine::start(machine, Cable::Peer(1));
+        machine.wait_until_it_answers();
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| machine.client()).collect();
+        per_request(&mut counter, &mut clients);
+        per_request(&mut counter, &mut clients)
+    });
+    let [alone, four, many] = costs;
+    println!("{alone} instructions alone, {four} with 4 applications, {many} with 16");
+    assert!(
+        many * 100 <= alone * 105,
+        "{many} with 16 applications, {alone} alone: more than 5 % dearer"
+    );
+}

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use segue_system_tests::{Cable, TestMachine, frames};
+use segue_system_tests::{Cable, TestMachine, files, frames};
 use smoltcp::wire::IpProtocol;
 
 const ANSWER: Duration = Duration::from_secs(30);
@@ -36,13 +36,36 @@ fn number(machine: &TestMachine, name: &str) -> u64 {
     number.unwrap_or_else(|| panic!("no {name} of {NAME} in {status}"))
 }
 
+/// Whether a frame that has left the machine is for the machine.
+fn is_between_applications(frame: &[u8]) -> bool {
+    frame.starts_with(frames::APPLICATION_MAC.as_bytes())
+}
+
 #[test]
 fn a_rogue_application_harms_nobody() {
     let machine = TestMachine::boot(NAME, Cable::Peer(1));
     machine.expect_line("rogue-application: port 9 is mine");
     machine.assert_page_loads();
 
+    // Honest at first, it visits the other application: nobody outside sees that.
     let peer = machine.host().peer().expect("the cable leads to a peer");
+    peer.record(true);
+    peer.inject(&command("visit")).unwrap();
+    let line = machine.expect_line("rogue-application: the neighbour has sent ");
+    let sent = line
+        .split(' ')
+        .find_map(|word| word.parse::<usize>().ok())
+        .unwrap_or_else(|| panic!("no number in {line}"));
+    let body = files::contents("1k.bin").len();
+    assert!((body + 20..body + 1000).contains(&sent), "{line}");
+    peer.inject(&frames::arp_request("10.0.2.15".parse().unwrap()))
+        .unwrap();
+    peer.recorded(ANSWER, |frame| {
+        assert!(!is_between_applications(frame), "a frame on the wire");
+        frames::arp_reply(frame, "10.0.2.15".parse().unwrap()).is_some()
+    });
+    assert!(number(&machine, "inside_frames") >= 3);
+
     peer.record(true);
     peer.inject(&command("forge")).unwrap();
     let (mut forged, mut honest) = (0, 0);
@@ -72,6 +95,7 @@ fn a_rogue_application_harms_nobody() {
          its producer index is 2147483647",
     );
     machine.expect_line("rogue-application: the channel is down");
+    machine.expect_line("portmap: rogue-application is gone: 2 ports are free again");
     machine.assert_page_loads();
     let before = number(&machine, "received_frames");
     peer.inject(&command("forge")).unwrap();
@@ -81,4 +105,19 @@ fn a_rogue_application_harms_nobody() {
         before,
         "it gets no more frames"
     );
+}
+
+#[test]
+fn who_faults_loses_its_ports() {
+    let machine = TestMachine::boot(NAME, Cable::Peer(1));
+    machine.expect_line("rogue-application: port 9 is mine");
+    let peer = machine.host().peer().expect("the cable leads to a peer");
+    peer.inject(&command("fault")).unwrap();
+    machine.expect_line("portmap: rogue-application is gone: 2 ports are free again");
+    machine.assert_page_loads();
+    // Now the port is nobody's: who asks is told.
+    peer.record(true);
+    peer.inject(&command("forge")).unwrap();
+    let unreachable = peer.recorded(ANSWER, |frame| frame.get(34..36) == Some(&[3, 3]));
+    assert!(unreachable.is_some());
 }

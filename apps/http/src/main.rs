@@ -28,8 +28,8 @@ use crate::snapshot::Machine;
 use crate::stream::Connected;
 use crate::timer::Timeout;
 
-/// The port of HTTP.
-const PORT: u16 = 80;
+/// The port of HTTP, unless the description sets `http_port`.
+const PORT: u64 = 80;
 /// Connections at once, idle ones included.
 const MAXIMUM_CONNECTIONS: usize = 1280;
 /// Largest request head.
@@ -124,10 +124,14 @@ fn start_network(config: &'static ClientConfig, clock: &Clock) -> Stack {
         buffers: BUFFERS,
         ..ListenOptions::default()
     };
+    let port = *var!(http_port: u64 = PORT);
+    let Ok(port) = u16::try_from(port) else {
+        panic!("http_port is {port}: no port has this number");
+    };
     let mut ports = ports::Portmap::new(config.portmap_channel);
-    match stack.listen(PORT, options, &mut ports) {
-        Ok(_) => log::info!("listening on {address}:{PORT}"),
-        Err(error) => log::error!("cannot listen on {address}:{PORT}: {error}"),
+    match stack.listen(port, options, &mut ports) {
+        Ok(_) => log::info!("listening on {address}:{port}"),
+        Err(error) => log::error!("cannot listen on {address}:{port}: {error}"),
     }
     stack
 }

@@ -167,6 +167,15 @@ pub fn unreachable(directory: &Directory, frame: &[u8], answer: &mut [u8]) -> Op
     headers(answer, us, them, IpProtocol::Icmp, message_length)
 }
 
+/// Whether the UDP datagram whose headers `frame` starts with has no checksum
+/// (RFC 768).
+pub fn is_unsummed(frame: &[u8]) -> bool {
+    let header = frame
+        .get(ETHERNET)
+        .map_or(0, |byte| 4 * usize::from(byte & 0xf));
+    frame.get(ETHERNET + header + 6..ETHERNET + header + 8) == Some(&[0, 0])
+}
+
 type End = (EthernetAddress, Ipv4Address);
 
 /// Who was addressed and who asked; `None` if the asker is not a single host.

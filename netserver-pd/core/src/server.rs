@@ -94,6 +94,8 @@ pub struct Server {
     unnotified: Applications,
     /// The one for whose receive ring the network card has to wait, as a set.
     awaited: Applications,
+    /// Whether somebody was cut off whom nobody has asked about.
+    has_cut_off: bool,
     received: Tally,
     transmitted: Tally,
 }
@@ -158,9 +160,15 @@ impl Server {
             unpublished: all,
             unnotified: 0,
             awaited: 0,
+            has_cut_off: false,
             received: Tally::default(),
             transmitted: Tally::default(),
         })
+    }
+
+    /// Whether an application has been cut off since the last call.
+    pub fn take_cut_off(&mut self) -> bool {
+        core::mem::take(&mut self.has_cut_off)
     }
 
     /// The application of index `application`.
@@ -611,6 +619,7 @@ impl Server {
         link.channel.cut_off();
         link.status.add(Counter::Violations, 1);
         link.status.set_state(ChannelState::CutOff);
+        self.has_cut_off = true;
         self.unpublished |= 1 << index;
         log::error!(
             "{} has broken the protocol of its frame channel and is cut off: {violation}",

@@ -262,6 +262,10 @@ fn the_network_learns_of_closed_ports() {
     let answer = ask(datagram.clone(), true).unwrap();
     assert_eq!(answer.len(), 14 + 20 + 8 + 28);
     assert_eq!(answer[42..], datagram[14..42]);
+    assert_eq!(ask(datagram.clone(), false), None);
+    let mut unsummed = datagram.clone();
+    unsummed[40..42].fill(0);
+    assert_eq!(ask(unsummed, false).unwrap().len(), answer.len());
     // Echo, of any length, unless damaged.
     assert_eq!(
         ask(echo(IN, true, 9), false).unwrap()[34..],
@@ -294,9 +298,9 @@ fn the_network_learns_of_closed_ports() {
     let mut damaged = echo(IN, true, 9);
     damaged[50] ^= 1;
     assert_eq!(ask(damaged, false), None);
-    assert_eq!(world.status.dropped(IngressDrop::NoOwner), 3);
+    assert_eq!(world.status.dropped(IngressDrop::NoOwner), 4);
     assert_eq!(world.status.dropped(IngressDrop::Malformed), 1);
-    assert_eq!(world.status.counter(ServerCounter::Answered), 5);
+    assert_eq!(world.status.counter(ServerCounter::Answered), 6);
 }
 
 /// A datagram of 9,000 bytes in fragments, between `ends`.

@@ -201,6 +201,7 @@ fn who_breaks_the_protocol_is_cut_off_and_nobody_else() {
         world.run(0b001);
         let application = world.status.application(0).unwrap();
         assert_eq!(application.state(), ChannelState::CutOff);
+        assert!(world.server.take_cut_off() && !world.server.take_cut_off());
         assert_eq!(application.counter(Counter::Violations), 1);
         assert!(world.take_notified().contains(&0), "it is told");
         world.clients[0].wake();

@@ -55,6 +55,11 @@ struct SerialConsole {
     pace: Pace,
     /// Whether the timer will signal.
     ticking: bool,
+    /// Whom to tell about faults, since they are reported here.
+    portmap: Option<Channel>,
+    status: Option<SystemStatus>,
+    /// Faults of all protection domains that it was told about.
+    faults: u32,
 }
 
 #[protection_domain(heap_size = 0x2_0000)]
@@ -82,8 +87,12 @@ fn init() -> SerialConsole {
             "there are no symbols: backtraces will have numbers only"
         ));
     }
-    let timer = usize::try_from(*var!(timer_channel: u64 = u64::MAX)).ok();
-    let timer = timer.filter(|id| *id < abi::CHANNELS).map(Channel::new);
+    let optional = |id: u64| {
+        let id = usize::try_from(id).ok();
+        id.filter(|id| *id < abi::CHANNELS).map(Channel::new)
+    };
+    let timer = optional(*var!(timer_channel: u64 = u64::MAX));
+    let portmap = optional(*var!(portmap_channel: u64 = u64::MAX));
     let interrupt = channel!(serial_irq);
     let pace = Pace::new();
     let mut console = SerialConsole {
@@ -93,6 +102,9 @@ fn init() -> SerialConsole {
         timer,
         pace,
         ticking: false,
+        portmap,
+        status: regions.status,
+        faults: 0,
     };
     console.write();
     console
@@ -109,6 +121,21 @@ impl SerialConsole {
             }
         }
         self.uart.interrupt_again();
+    }
+
+    /// Tells the port map that a protection domain has been stopped, for whose
+    /// ports nobody speaks any more.
+    fn pass_on_faults(&mut self) {
+        let (Some(portmap), Some(status)) = (self.portmap, self.status) else {
+            return;
+        };
+        let faults = status
+            .domains()
+            .fold(0, |sum: u32, domain| sum.wrapping_add(domain.faults));
+        if faults != self.faults {
+            self.faults = faults;
+            portmap.notify();
+        }
     }
 
     /// Collects output and hands it to the line, as much as can be handed over
@@ -170,6 +197,7 @@ impl Handler for SerialConsole {
             self.ticking = false;
             self.pace.tick();
         }
+        self.pass_on_faults();
         self.write();
         Ok(())
     }

@@ -14,6 +14,8 @@ pub struct Service {
     /// answer. `None` until the first: then an earlier incarnation may have
     /// done what is being asked.
     last: [Option<(Request, Answer)>; MAXIMUM_OWNERS],
+    /// The owners in the same entries that have been stopped or cut off.
+    gone: [bool; MAXIMUM_OWNERS],
 }
 
 impl Service {
@@ -23,6 +25,7 @@ impl Service {
             table,
             owners,
             last: [None; MAXIMUM_OWNERS],
+            gone: [false; MAXIMUM_OWNERS],
         }
     }
 
@@ -42,6 +45,9 @@ impl Service {
         else {
             return encode_answer(sequence, Err(PortError::NotAllowed));
         };
+        if self.gone[index] {
+            return encode_answer(sequence, Err(PortError::NotAllowed));
+        }
         let request = match Request::decode(message) {
             Ok(request) => request,
             Err(error) => return encode_answer(sequence, Err(error)),
@@ -67,6 +73,21 @@ impl Service {
             }
         }
         self.table.release_all(owner)
+    }
+
+    /// Says of each owner whether it is gone: stopped after a fault, or cut off by
+    /// the network server. `is_gone` is asked by name. Who is gone has no ports and
+    /// gets none; `released` is told whose ports were taken back, and how many.
+    pub fn update(&mut self, is_gone: impl Fn(&str) -> bool, mut released: impl FnMut(&str, u32)) {
+        for index in 0..self.owners.owners().len() {
+            let entry = self.owners.entries[index];
+            let gone = is_gone(entry.name());
+            if gone && !self.gone[index] {
+                let count = self.release_all(entry.owner);
+                released(entry.name(), count);
+            }
+            self.gone[index] = gone;
+        }
     }
 
     fn perform(&mut self, owner: u16, operation: Operation, first: bool) -> Answer {

@@ -208,3 +208,38 @@ fn a_port_map_that_never_answers_is_an_error() {
 fn a_region_that_is_too_small_holds_no_table() {
     assert!(PortTable::new(leaked_region(TABLE_SIZE - 8)).is_none());
 }
+
+#[test]
+fn who_is_gone_has_no_ports_and_gets_none() {
+    let mut service = service(leaked_region(TABLE_SIZE));
+    let channel = |owner: u16| 60 - u32::from(owner);
+    let bind = |service: &mut Service, owner, port, sequence| {
+        let request = Request {
+            sequence,
+            operation: Operation::Bind(Protocol::Tcp, port),
+        };
+        let answer = service.handle(channel(owner), &request.encode());
+        decode_answer(sequence, &answer).expect("it is the answer to this")
+    };
+    for (sequence, port) in [(1, 80), (2, 81), (3, 82)] {
+        assert_eq!(bind(&mut service, 1, port, sequence), Ok(port.into()));
+    }
+    assert_eq!(bind(&mut service, 2, 443, 1), Ok(443));
+    assert_eq!(bind(&mut service, 2, 80, 2), Err(PortError::AddressInUse));
+    let mut told = Vec::new();
+    let mut update = |service: &mut Service, gone: &[&str]| {
+        let note = |name: &str, count| told.push((name.to_string(), count));
+        service.update(|name| gone.contains(&name), note);
+        std::mem::take(&mut told)
+    };
+    assert_eq!(update(&mut service, &["b"]), [("b".to_string(), 3)]);
+    // Once is enough; and it cannot come back by itself.
+    assert_eq!(update(&mut service, &["b"]), []);
+    assert_eq!(bind(&mut service, 1, 80, 4), Err(PortError::NotAllowed));
+    assert_eq!(bind(&mut service, 2, 80, 3), Ok(80));
+    assert_eq!(service.table().owner(Protocol::Tcp, 443), 2);
+    // When it is there again, it is one like the others.
+    assert_eq!(update(&mut service, &[]), []);
+    assert_eq!(bind(&mut service, 1, 80, 1), Err(PortError::AddressInUse));
+    assert_eq!(bind(&mut service, 1, 81, 2), Ok(81));
+}

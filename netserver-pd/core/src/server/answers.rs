@@ -2,7 +2,7 @@
 
 use super::Server;
 use crate::answer;
-use crate::ingress::Answer;
+use crate::ingress::{Answer, LONG_HEADER};
 use crate::nic::{Nic, Token, VerifiedFrame};
 use segue_frame_channel::ReceivedFrame;
 use segue_frame_channel::server::Ticket;
@@ -27,7 +27,12 @@ impl Server {
         let of_closed_port = is_of_closed_port(answer);
         if of_closed_port && !description.checksums_verified {
             // A damaged frame says nothing about a port.
-            return self.status.drop_frame(IngressDrop::NoOwner);
+            let mut header = [0; LONG_HEADER];
+            let header = &mut header[..description.length.min(LONG_HEADER)];
+            nic.read(frame, header);
+            if answer == Answer::Reset || !answer::is_unsummed(header) {
+                return self.status.drop_frame(IngressDrop::NoOwner);
+            }
         }
         if !nic.has_room() || of_closed_port && !self.limit.admit(None, clock()) {
             return self.status.drop_frame(IngressDrop::NotAnswered);

@@ -1,14 +1,18 @@
 //! Test: forges frames, then breaks the protocol of its frame channel.
 //!
 //! It owns UDP port 9 of the address that it shares with the HTTP application.
-//! What it does is told by datagrams to that port: "forge" makes it send each
-//! kind of forged frame, and an honest answer after them; "break" makes it write
-//! nonsense into its channel.
+//! What it does is told by datagrams to that port: "visit" makes it ask the other
+//! application for a file; "forge" makes it send each kind of forged frame, and an
+//! honest answer after them; "break" makes it write nonsense into its channel;
+//! "fault" makes it fault.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 mod forgery;
+mod visit;
 
 use core::sync::atomic::Ordering;
 
@@ -36,9 +40,10 @@ struct Rogue {
     region: Region,
     config: &'static ClientConfig,
     server: Channel,
+    visit: visit::Visit,
 }
 
-#[protection_domain]
+#[protection_domain(heap_size = 0x10000)]
 fn init() -> Rogue {
     let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
     let region = region_at!(config.client_region, config.client_region_size);
@@ -50,15 +55,19 @@ fn init() -> Rogue {
         config.receive_entries,
     )
     .expect("the image builder has described the channel");
-    match port_client(config).bind(Protocol::Udp, PORT) {
-        Ok(()) => log::info!("port {PORT} is mine"),
-        Err(error) => log::error!("port {PORT}: {error}"),
+    let mut ports = port_client(config);
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        match ports.bind(protocol, PORT) {
+            Ok(()) => log::info!("port {PORT} is mine"),
+            Err(error) => log::error!("port {PORT}: {error}"),
+        }
     }
     Rogue {
         channel,
         region,
         config,
         server: Channel::new(config.channel as usize),
+        visit: visit::Visit::default(),
     }
 }
 
@@ -88,6 +97,16 @@ fn grab_port(config: &ClientConfig) {
     }
 }
 
+/// The server is to compute the checksums of TCP between applications.
+fn offload(frame: &[u8]) -> FrameOffload {
+    let inside = frame.get(23) == Some(&visit::TCP) && frame[..6] == frame[6..12];
+    FrameOffload {
+        ipv4_checksum: inside,
+        transport_checksum: inside,
+        segment_size: 0,
+    }
+}
+
 impl Rogue {
     fn poll(&mut self) {
         if let Err(violation) = self.channel.poll() {
@@ -103,7 +122,7 @@ impl Rogue {
             return false;
         };
         room.bytes().copy_from_slice(frame);
-        room.submit(frame.len(), FrameOffload::default());
+        room.submit(frame.len(), offload(frame));
         self.publish();
         true
     }
@@ -115,8 +134,18 @@ impl Rogue {
     }
 
     fn obey(&mut self, request: &[u8]) {
+        if request.get(23) == Some(&visit::TCP) {
+            if let Some(answer) = self.visit.receive(self.config, request) {
+                self.send(&answer);
+            }
+            return;
+        }
         let command = request.get(42..).unwrap_or_default();
-        if command.starts_with(b"forge") {
+        if command.starts_with(b"visit") {
+            self.visit = visit::Visit::default();
+            let frame = self.visit.begin(self.config);
+            self.send(&frame);
+        } else if command.starts_with(b"forge") {
             grab_port(self.config);
             let mut sent = 0;
             for kind in forgery::Kind::ALL {
@@ -129,6 +158,8 @@ impl Rogue {
             let left = self.channel.unconfirmed();
             log::info!("{sent} forged frames were handed in, {left} are not confirmed");
             self.send(&forgery::honest(self.config, request));
+        } else if command.starts_with(b"fault") {
+            panic!("as I was told");
         } else if command.starts_with(b"break") {
             self.region
                 .store32(PRODUCER, u32::MAX / 2, Ordering::Release);
