@@ -374,3 +374,44 @@ fn peers_that_take_a_byte_now_and_then_do_not_hold_the_buffers() {
     assert!(served, "{:?}", world.stack.statistics());
     assert!(world.now() < Instant::from_secs(20), "{}", world.now());
 }
+
+#[test]
+fn peers_that_chatter_do_not_hold_the_buffers() {
+    let buffers = BufferSizes {
+        receive: 4096,
+        send: 8192,
+    };
+    let mut world = World::new(Settings {
+        buffers,
+        buffer_memory: 4 * (buffers.receive + buffers.send),
+        ..Settings::default()
+    });
+    let chatter: Vec<_> = (1..=4)
+        .map(|port| {
+            let (ours, theirs) = forge_connection(&mut world, port);
+            let mut probe = Forged::new(port, SERVE, ACK);
+            (probe.sequence, probe.acknowledgement) = (ours.wrapping_sub(1), theirs);
+            inject(&mut world, probe.frame());
+            probe
+        })
+        .collect();
+    assert_eq!(world.stack.statistics().resumed, 4);
+    let handle = world.connect(SERVE, 50_000);
+    assert!(world.run(5, |world| world.client(handle).may_send()));
+    world
+        .client(handle)
+        .send_slice(&3000u64.to_le_bytes())
+        .unwrap();
+    let served = (0..200).any(|_| {
+        for probe in &chatter {
+            world.network.borrow_mut().inject(probe.frame());
+        }
+        // 20 ms.
+        for _ in 0..200 {
+            world.step_client();
+            world.serve();
+        }
+        world.client(handle).recv_queue() == 3000
+    });
+    assert!(served, "{:?}", world.stack.statistics());
+}
