@@ -18,8 +18,8 @@ pub(crate) const PARK_AFTER: Duration = Duration::from_millis(50);
 /// few bytes only, for this long loses its connection.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
-/// When engines are short, a peer that does not close its side either loses its
-/// connection after this.
+/// When engines are short, a peer that has got everything and does not close its
+/// side either loses its connection after this.
 const UNCLOSED_AFTER: Duration = Duration::from_secs(1);
 
 impl Stack {
@@ -211,5 +211,6 @@ fn is_stuck(connection: &Connection, socket: &tcp::Socket<'static>, now: Instant
         let waits = flight.first != connection.send_next || connection.window == 0;
         return waits && flight.stalled_since() + STUCK_AFTER < now;
     }
-    connection.close_requested && connection.last_activity + UNCLOSED_AFTER < now
+    // Not since the last segment: whatever it sends now, nobody reads it.
+    connection.close_requested && flight.progress() + UNCLOSED_AFTER < now
 }
