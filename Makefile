@@ -125,6 +125,7 @@ figures: test-images
 	@cargo run --locked -q -p segue-system-tests --bin segue-figures
 
 fuzz: setup
+	@$(if $(TARGET),fuzz/run --build >/dev/null)
 	@fuzz/run $(TARGET) $(SECONDS)
 
 check: setup

@@ -81,6 +81,11 @@ impl Connection {
         }
     }
 
+    /// Whether all that has come in is acknowledged.
+    pub fn has_acknowledged(&self) -> bool {
+        self.receive_next == self.flight.received
+    }
+
     /// What a fresh engine needs to go on with it.
     pub fn resumption(&self) -> Resumption {
         Resumption {

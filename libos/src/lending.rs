@@ -11,15 +11,15 @@ use smoltcp::time::{Duration, Instant};
 
 /// Bytes of segments kept for want of an engine.
 const DELAYED_BYTES: usize = 256 * 1024;
-/// A connection may be parked when nothing happened on it for this long, several
+/// A connection is parked first when nothing happened on it for this long, several
 /// times the longest delay of an acknowledgement.
 pub(crate) const PARK_AFTER: Duration = Duration::from_millis(50);
 /// When engines are short, a peer that takes nothing of what is sent to it, or a
 /// few bytes only, for this long loses its connection.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
-/// When engines are short, a peer that does not close its side either loses its
-/// connection after this.
+/// When engines are short, a peer that has got everything and does not close its
+/// side either loses its connection after this.
 const UNCLOSED_AFTER: Duration = Duration::from_secs(1);
 
 impl Stack {
@@ -137,11 +137,21 @@ impl Stack {
             return false;
         }
         let (now, connections) = (self.now, &self.connections);
-        let idle = self.engines.find(sizes, |user, socket| {
-            connections
-                .get(user)
-                .is_some_and(|connection| may_park(connection, socket, now))
-        });
+        let idle = self
+            .engines
+            .find(sizes, |user, socket| {
+                connections.get(user).is_some_and(|connection| {
+                    may_park(connection, socket) && connection.last_activity + PARK_AFTER < now
+                })
+            })
+            .or_else(|| {
+                // Else a peer could keep its engine by probing us all the time.
+                self.engines.find(sizes, |user, socket| {
+                    connections.get(user).is_some_and(|connection| {
+                        may_park(connection, socket) && connection.has_acknowledged()
+                    })
+                })
+            });
         if let Some(index) = idle {
             self.park(index);
             return true;
@@ -177,9 +187,9 @@ impl Stack {
     }
 }
 
-/// Whether a connection can do without its engine: nothing is under way in
-/// either direction, and what was received has been acknowledged.
-fn may_park(connection: &Connection, socket: &tcp::Socket<'static>, now: Instant) -> bool {
+/// Whether a connection can do without its engine, if what was received has been
+/// acknowledged: nothing is under way in either direction.
+fn may_park(connection: &Connection, socket: &tcp::Socket<'static>) -> bool {
     socket.state() == tcp::State::Established
         && socket.send_queue() == 0
         && socket.recv_queue() == 0
@@ -187,7 +197,6 @@ fn may_park(connection: &Connection, socket: &tcp::Socket<'static>, now: Instant
         && !connection.touched
         && !connection.close_requested
         && !connection.abort_requested
-        && connection.last_activity + PARK_AFTER < now
 }
 
 /// Whether a connection's engine may be taken from it though it is not idle: its
@@ -202,5 +211,6 @@ fn is_stuck(connection: &Connection, socket: &tcp::Socket<'static>, now: Instant
         let waits = flight.first != connection.send_next || connection.window == 0;
         return waits && flight.stalled_since() + STUCK_AFTER < now;
     }
-    connection.close_requested && connection.last_activity + UNCLOSED_AFTER < now
+    // Not since the last segment: whatever it sends now, nobody reads it.
+    connection.close_requested && flight.progress() + UNCLOSED_AFTER < now
 }

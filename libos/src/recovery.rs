@@ -151,6 +151,12 @@ impl Flight {
         self.advance.0
     }
 
+    /// When the peer last acknowledged something, or was sent something after it
+    /// had acknowledged all.
+    pub fn progress(&self) -> Instant {
+        self.progress
+    }
+
     /// When a probe is due, if bytes are in flight.
     #[inline]
     pub fn probe_at(&self, send_next: u32) -> Option<Instant> {

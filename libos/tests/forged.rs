@@ -374,3 +374,89 @@ fn peers_that_take_a_byte_now_and_then_do_not_hold_the_buffers() {
     assert!(served, "{:?}", world.stack.statistics());
     assert!(world.now() < Instant::from_secs(20), "{}", world.now());
 }
+
+#[test]
+fn peers_that_chatter_do_not_hold_the_buffers() {
+    let buffers = BufferSizes {
+        receive: 4096,
+        send: 8192,
+    };
+    let mut world = World::new(Settings {
+        buffers,
+        buffer_memory: 4 * (buffers.receive + buffers.send),
+        ..Settings::default()
+    });
+    let chatter: Vec<_> = (1..=4)
+        .map(|port| {
+            let (ours, theirs) = forge_connection(&mut world, port);
+            let mut probe = Forged::new(port, SERVE, ACK);
+            (probe.sequence, probe.acknowledgement) = (ours.wrapping_sub(1), theirs);
+            inject(&mut world, probe.frame());
+            probe
+        })
+        .collect();
+    assert_eq!(world.stack.statistics().resumed, 4);
+    let handle = world.connect(SERVE, 50_000);
+    assert!(world.run(5, |world| world.client(handle).may_send()));
+    world
+        .client(handle)
+        .send_slice(&3000u64.to_le_bytes())
+        .unwrap();
+    let served = (0..200).any(|_| {
+        for probe in &chatter {
+            world.network.borrow_mut().inject(probe.frame());
+        }
+        // 20 ms.
+        for _ in 0..200 {
+            world.step_client();
+            world.serve();
+        }
+        world.client(handle).recv_queue() == 3000
+    });
+    assert!(served, "{:?}", world.stack.statistics());
+}
+
+#[test]
+fn peers_that_chatter_and_do_not_close_do_not_hold_the_buffers() {
+    let buffers = BufferSizes {
+        receive: 4096,
+        send: 8192,
+    };
+    let mut world = World::new(Settings {
+        buffers,
+        buffer_memory: 4 * (buffers.receive + buffers.send),
+        ..Settings::default()
+    });
+    let chatter: Vec<_> = (1..=4)
+        .map(|port| {
+            let (ours, theirs) = forge_connection(&mut world, port);
+            let mut segment = Forged::new(port, SERVE, ACK);
+            (segment.sequence, segment.acknowledgement) = (ours, theirs);
+            segment.payload = (10 | CLOSE).to_le_bytes().to_vec();
+            let sent = inject(&mut world, segment.frame());
+            assert!(sent.iter().any(|frame| frame.0 & FIN != 0), "{sent:?}");
+            segment.payload.clear();
+            segment.sequence += 8;
+            segment.acknowledgement += 11;
+            segment
+        })
+        .collect();
+    let handle = world.connect(SERVE, 50_000);
+    assert!(world.run(5, |world| world.client(handle).may_send()));
+    world
+        .client(handle)
+        .send_slice(&3000u64.to_le_bytes())
+        .unwrap();
+    let served = (0..500).any(|_| {
+        for segment in &chatter {
+            world.network.borrow_mut().inject(segment.frame());
+        }
+        // 20 ms.
+        for _ in 0..200 {
+            world.step_client();
+            world.serve();
+        }
+        world.client(handle).recv_queue() == 3000
+    });
+    assert!(served, "{:?}", world.stack.statistics());
+}

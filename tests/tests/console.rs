@@ -93,8 +93,11 @@ fn the_operator_is_answered_while_a_protection_domain_is_stopped() {
 #[test]
 fn a_flood_of_rubbish_hides_nothing_and_forges_nothing() {
     let mut machine = boot("babbler");
-    // The flood costs time, but the others' lines come, and so does the operator's answer.
+    // The flood costs time, but the others' lines come, and so do crash reports and the
+    // operator's answer.
     expect(&machine, "ticker: warning: done");
+    expect(&machine, "ticker was stopped: ");
+    expect(&machine, " _start+0x");
     machine
         .type_in(b"\rstatus\r")
         .expect("the console takes input");

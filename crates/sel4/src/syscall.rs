@@ -184,13 +184,7 @@ pub fn debug_put_char(byte: u8) {
 /// Only a debug kernel knows this call; see [`debug_put_char`].
 #[inline]
 pub fn debug_cap_identify(address: CPtr) -> Word {
-    transfer(
-        number::DEBUG_CAP_IDENTIFY,
-        address,
-        0,
-        [0; FAST_REGISTERS],
-    )
-    .badge
+    transfer(number::DEBUG_CAP_IDENTIFY, address, 0, [0; FAST_REGISTERS]).badge
 }
 
 #[inline]

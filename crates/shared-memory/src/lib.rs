@@ -40,12 +40,19 @@ impl Region {
     /// for writing if a write method is used) for the rest of the program, is
     /// not part of any Rust object, and no Rust reference to it exists.
     pub const unsafe fn new(base: NonNull<u8>, length: usize) -> Self {
-        Self { base, length, device_address: 0 }
+        Self {
+            base,
+            length,
+            device_address: 0,
+        }
     }
 
     /// The same memory, known to a device at `device_address`.
     pub const fn with_device_address(self, device_address: u64) -> Self {
-        Self { device_address, ..self }
+        Self {
+            device_address,
+            ..self
+        }
     }
 
     /// Length in bytes.
@@ -71,7 +78,10 @@ impl Region {
     #[inline]
     fn at(&self, offset: usize, size: usize) -> *mut u8 {
         assert!(
-            offset.is_multiple_of(size) && offset.checked_add(size).is_some_and(|end| end <= self.length),
+            offset.is_multiple_of(size)
+                && offset
+                    .checked_add(size)
+                    .is_some_and(|end| end <= self.length),
             "access outside a memory region"
         );
         // SAFETY: checked above: the access lies inside the range.
@@ -112,7 +122,9 @@ impl Region {
     #[inline]
     pub fn read(&self, offset: usize, to: &mut [u8]) {
         assert!(
-            offset.checked_add(to.len()).is_some_and(|end| end <= self.length),
+            offset
+                .checked_add(to.len())
+                .is_some_and(|end| end <= self.length),
             "read outside a memory region"
         );
         // SAFETY: the range is mapped and `to` cannot overlap it (contract of
@@ -125,7 +137,9 @@ impl Region {
     #[inline]
     pub fn write(&self, offset: usize, from: &[u8]) {
         assert!(
-            offset.checked_add(from.len()).is_some_and(|end| end <= self.length),
+            offset
+                .checked_add(from.len())
+                .is_some_and(|end| end <= self.length),
             "write outside a memory region"
         );
         // SAFETY: as for `read`.
@@ -137,8 +151,12 @@ impl Region {
     #[inline]
     pub fn copy_from(&self, offset: usize, source: &Region, source_offset: usize, length: usize) {
         assert!(
-            offset.checked_add(length).is_some_and(|end| end <= self.length)
-                && source_offset.checked_add(length).is_some_and(|end| end <= source.length),
+            offset
+                .checked_add(length)
+                .is_some_and(|end| end <= self.length)
+                && source_offset
+                    .checked_add(length)
+                    .is_some_and(|end| end <= source.length),
             "copy outside a memory region"
         );
         // SAFETY: both ranges were checked. If they overlap, what is copied is
@@ -259,12 +277,16 @@ impl PrivateRegion {
     /// what [`Self::slice_mut`] returns.
     pub const unsafe fn new(base: NonNull<u8>, length: usize) -> Self {
         // SAFETY: the caller's contract covers that of `Region::new`.
-        Self { region: unsafe { Region::new(base, length) } }
+        Self {
+            region: unsafe { Region::new(base, length) },
+        }
     }
 
     /// The same memory, known to a device at `device_address`.
     pub const fn with_device_address(self, device_address: u64) -> Self {
-        Self { region: self.region.with_device_address(device_address) }
+        Self {
+            region: self.region.with_device_address(device_address),
+        }
     }
 
     /// Length in bytes.
@@ -291,7 +313,9 @@ impl PrivateRegion {
         // which cannot be copied, keeps this program from a second slice. That
         // others read it through mappings of their own does not touch this
         // program's memory model: a reader cannot change what this one sees.
-        Some(unsafe { core::slice::from_raw_parts_mut(self.region.base.as_ptr().add(offset), length) })
+        Some(unsafe {
+            core::slice::from_raw_parts_mut(self.region.base.as_ptr().add(offset), length)
+        })
     }
 
     /// The `length` bytes at `offset`, or `None` if they do not lie inside.

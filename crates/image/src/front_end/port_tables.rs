@@ -4,6 +4,7 @@
 use segue_portmap_core::TABLE_SIZE;
 
 use super::{Draft, NamedMap};
+use crate::model::Map;
 
 /// The variable that receives its address, in the port map and in the server.
 const VARIABLE: &str = "port_table";
@@ -42,6 +43,23 @@ impl Draft<'_, '_> {
             self.diagnostics.error(
                 server_at,
                 "a server only reads the port table: write perms=\"r\"",
+            );
+        }
+        // The server's own map has just been looked at.
+        let writers = self.system.protection_domains.iter().enumerate();
+        let writers = writers.filter(|(domain, described)| {
+            let writes = |map: &Map| map.region == region && map.writable;
+            *domain != portmap
+                && !(*domain == server && server_writes)
+                && described.maps.iter().any(writes)
+        });
+        for (_, writer) in writers {
+            self.diagnostics.error(
+                self.regions[region.0].at,
+                format!(
+                    "\"{}\" may write this port table, which is \"{}\"'s alone: write perms=\"r\" into its map",
+                    writer.name, self.system.protection_domains[portmap].name
+                ),
             );
         }
         let size = self.system.regions[region.0].size;

@@ -76,7 +76,10 @@ impl Handler for Ticker {
             channels.display()
         );
         // Two clocks: the counter's rate is measured at boot and may be a little off.
-        assert!(passed >= wanted - wanted / 10, "{passed} us instead of {wanted}");
+        assert!(
+            passed >= wanted - wanted / 10,
+            "{passed} us instead of {wanted}"
+        );
         log::info!("{wanted} us took {passed} us");
         self.step += 1;
         if self.step < TIMEOUTS.len() {

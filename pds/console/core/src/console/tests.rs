@@ -140,6 +140,47 @@ fn a_crash_report_follows_the_panics_message() {
     assert_eq!(text.matches("http was stopped").count(), SLOTS);
 }
 
+#[test]
+fn the_largest_crash_report_fits_into_the_room_it_waits_for() {
+    const PLACE: u64 = (1 << 46) + (1 << 31);
+    let name = "f".repeat(400);
+    let table = segue_status::symbols::write::table([(
+        "http".into(),
+        alloc::vec![(1 << 46, 1 << 32, name)],
+    )]);
+    let symbols = leaked_region(table.len().next_multiple_of(4096));
+    symbols.write(0, &table);
+    let mut report = Report::empty();
+    report.name = [b'n'; 64];
+    report.name[..5].copy_from_slice(b"http\0");
+    report.label = crash::label::EXCEPTION;
+    report.words = [u64::MAX; 5];
+    report.registers = [u64::MAX; 18];
+    (
+        report.registers[0],
+        report.registers[1],
+        report.registers[9],
+    ) = (PLACE, 0, 0);
+    report.code_length = u32::MAX;
+    report.stack_length = u32::MAX;
+    for frame in 0..64_u64 {
+        let place = 16 * frame as usize;
+        report.stack[place..place + 8].copy_from_slice(&(16 * (frame + 1)).to_le_bytes());
+        report.stack[place + 8..place + 16].copy_from_slice(&PLACE.to_le_bytes());
+    }
+    let mut output = Output::new();
+    report
+        .write(Symbols::new(symbols).as_ref(), &mut output)
+        .unwrap();
+    let length = output.waiting(usize::MAX).count() + 64;
+    assert_eq!(output.dropped(), 0);
+    assert!(
+        length > REPORT_OUTPUT / 2,
+        "the functions are found: {length} bytes"
+    );
+    assert!(length <= REPORT_OUTPUT, "{length} bytes");
+}
+
 /// Sends as a slow line does: a few bytes, then the console may collect again.
 fn sent_slowly(console: &mut Console, polls: usize, mut before: impl FnMut()) -> String {
     let mut text = String::new();
