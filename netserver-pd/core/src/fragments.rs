@@ -4,6 +4,8 @@
 //! remembered for a while, for a bounded number of datagrams.
 
 use crate::directory::Applications;
+use alloc::vec;
+use alloc::vec::Vec;
 use segue_frame_channel::config::MAXIMUM_APPLICATIONS;
 use segue_portmap_core::Protocol;
 use smoltcp::wire::Ipv4Address;
@@ -36,17 +38,19 @@ struct Entry {
 }
 
 /// Some datagrams; the oldest gives way to a new one.
-#[derive(Clone, Copy, Debug)]
-struct Table<const SIZE: usize> {
-    entries: [Option<Entry>; SIZE],
+#[derive(Clone, Debug)]
+struct Table {
+    entries: Vec<Option<Entry>>,
     next: usize,
 }
 
-impl<const SIZE: usize> Table<SIZE> {
-    const EMPTY: Self = Self {
-        entries: [None; SIZE],
-        next: 0,
-    };
+impl Table {
+    fn new(size: usize) -> Self {
+        Self {
+            entries: vec![None; size],
+            next: 0,
+        }
+    }
 
     fn find(&self, datagram: &Datagram, now: u64) -> Option<Applications> {
         let entry = self.entries.iter().flatten().find(|entry| {
@@ -62,7 +66,7 @@ impl<const SIZE: usize> Table<SIZE> {
             .position(|entry| entry.is_some_and(|entry| entry.datagram == datagram));
         let slot = known.unwrap_or_else(|| {
             let slot = self.next;
-            self.next = (self.next + 1) % SIZE;
+            self.next = (self.next + 1) % self.entries.len();
             slot
         });
         self.entries[slot] = Some(Entry {
@@ -76,15 +80,15 @@ impl<const SIZE: usize> Table<SIZE> {
 /// Fragmented datagrams under way.
 #[derive(Debug)]
 pub struct Fragments {
-    received: Table<RECEIVED>,
-    sent: [Table<SENT>; MAXIMUM_APPLICATIONS],
+    received: Table,
+    sent: Vec<Table>,
 }
 
 impl Default for Fragments {
     fn default() -> Self {
         Self {
-            received: Table::EMPTY,
-            sent: [Table::EMPTY; MAXIMUM_APPLICATIONS],
+            received: Table::new(RECEIVED),
+            sent: vec![Table::new(SENT); MAXIMUM_APPLICATIONS],
         }
     }
 }
