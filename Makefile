@@ -34,7 +34,7 @@ PD_FLAGS := -Cpanic=abort -Crelocation-model=static -Cforce-frame-pointers=yes \
             -Clink-arg=-nostartfiles -Clink-arg=-nostdlib -Clink-arg=-static -Clink-arg=-no-pie \
             -Clink-arg=-Wl,-z,max-page-size=4096,--build-id=none
 PD_CRATES := segue-init segue-pcie segue-igb-pf segue-timer segue-console \
-             segue-netserver segue-portmap segue-http
+             segue-netserver segue-portmap segue-http segue-kv segue-echo-server
 # Programs of the description that are crates of this workspace; others lie beside the description.
 SYSTEM_CRATES = $(shell sed -n 's/.*<program_image[^>]* path="\([^"]*\)".*/\1/p' '$(SYSTEM)' 2>/dev/null | sort -u | \
                   while read -r program; do grep -x "name = \"$$program\"" Cargo.lock; done | cut -d '"' -f 2)
@@ -43,10 +43,10 @@ TEST_PD_CRATES := segue-kernel-holes $(addprefix segue-,$(notdir $(patsubst %/,%
 CARGO_TARGET_DIR ?= target
 TOOLS := $(CARGO_TARGET_DIR)/debug
 PROGRAMS := build/pd/$(PD_TARGET)/pd
-# `files`, `large`, `rogue-application`, `four` and `many` are made from system.xml by the target test-files.
-TEST_SYSTEMS := $(sort $(wildcard tests/systems/*.xml)) build/test-systems/files.xml build/test-systems/large.xml \
-                build/test-systems/rogue-application.xml build/test-systems/four.xml \
-                build/test-systems/many.xml
+# Those in build/test-systems are made from system.xml by the target test-files.
+TEST_SYSTEMS := $(sort $(wildcard tests/systems/*.xml)) \
+                $(addprefix build/test-systems/,files.xml large.xml rogue-application.xml kv.xml echo.xml http-kv.xml \
+                  four.xml many.xml)
 
 pd_build = RUSTFLAGS="$(PD_FLAGS)" CARGO_TARGET_DIR=build/pd \
            cargo build --locked --profile pd --target $(PD_TARGET) $(addprefix -p ,$(1))

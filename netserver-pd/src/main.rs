@@ -88,7 +88,7 @@ fn init() -> NetworkServer {
     let server = Box::new(server.unwrap_or_else(|error| panic!("{error}")));
     let card = Card::new(new_function(registers, memory));
     log::info!(
-        "{} applications, waiting for the virtual function",
+        "waiting for the virtual function; applications: {}",
         table.applications().len()
     );
     let mut server = NetworkServer {

@@ -1,4 +1,4 @@
-//! Test systems that are the default system with other files to serve.
+//! Test systems that are the default system with other files to serve, or other applications.
 //!
 //! They are made from `system.xml` by replacing what differs, so that they never lag behind it.
 
@@ -14,42 +14,104 @@ struct Derived {
     memory: u32,
     /// The folder of test files it serves.
     folder: &'static str,
+    /// The application in the place of `http`, if it is another.
+    application: Option<Application>,
     /// What else is in it, just before its end.
     more: fn() -> String,
 }
+
+/// An application without files.
+#[derive(Clone, Copy)]
+struct Application {
+    /// Its name, of the protection domain and the frame channel.
+    name: &'static str,
+    program: &'static str,
+    /// Its variables.
+    variables: &'static str,
+}
+
+const KV: Application = Application {
+    name: "kv",
+    program: "segue-kv",
+    variables: r#"<setvar symbol="listen_port" value="6379"/>"#,
+};
+
+const ECHO: Application = Application {
+    name: "echo",
+    program: "segue-echo-server",
+    variables: r#"<setvar symbol="echo_port" value="7"/><setvar symbol="message_port" value="5002"/>"#,
+};
 
 const DERIVED: &[Derived] = &[
     Derived {
         name: "files",
         memory: 256,
         folder: "files",
+        application: None,
         more: String::new,
     },
     Derived {
         name: "large",
         memory: 512,
         folder: "large",
+        application: None,
         more: String::new,
     },
     Derived {
         name: "rogue-application",
         memory: 256,
         folder: "files",
+        application: None,
         more: || ROGUE_APPLICATION.into(),
+    },
+    Derived {
+        name: "kv",
+        memory: 256,
+        folder: "files",
+        application: Some(KV),
+        more: String::new,
+    },
+    Derived {
+        name: "echo",
+        memory: 256,
+        folder: "files",
+        application: Some(ECHO),
+        more: String::new,
+    },
+    Derived {
+        name: "http-kv",
+        memory: 256,
+        folder: "files",
+        application: None,
+        more: || SECOND_KV.into(),
     },
     Derived {
         name: "many",
         memory: 768,
         folder: "files",
+        application: None,
         more: || more_applications(APPLICATIONS),
     },
     Derived {
         name: "four",
         memory: 256,
         folder: "files",
+        application: None,
         more: || more_applications(4),
     },
 ];
+
+/// The key-value server behind the address of the first application.
+const SECOND_KV: &str = r#"
+    <protection_domain name="kv" priority="100" stack_size="0x10000">
+        <program_image path="segue-kv"/>
+        <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
+    </protection_domain>
+    <frame_channel server="netserver" client="kv" portmap="portmap" io_address_space="netserver_io"
+                   pool_size="0x200000" transmit_entries="256" receive_entries="256"
+                   mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2"/>
+    <channel><end pd="kv" id="1" pp="true" setvar_id="timer_channel"/><end pd="timer" id="5"/></channel>
+"#;
 
 /// A second application behind the address of the first.
 const ROGUE_APPLICATION: &str = r#"
@@ -112,10 +174,46 @@ pub fn write_all(root: &Path) -> Result<(), String> {
         let memory = format!("<machine memory=\"{}M\"/>", system.memory);
         let files = format!("../test-files/{}", system.folder);
         let text = replace(&replace(&text, MEMORY, &memory)?, FOLDER, &files)?;
+        let text = match system.application {
+            Some(application) => application.instead_of_http(&text)?,
+            None => text,
+        };
         let text = replace(&text, END, &format!("{}{END}", (system.more)()))?;
         write_if_changed(&folder.join(format!("{}.xml", system.name)), &text)?;
     }
     Ok(())
+}
+
+impl Application {
+    /// The system with this application alone, in the place of `http`.
+    fn instead_of_http(&self, text: &str) -> Result<String, String> {
+        let Self {
+            name,
+            program,
+            variables,
+        } = self;
+        let domain = format!(
+            r#"<protection_domain name="{name}" priority="100" stack_size="0x10000">
+        <program_image path="{program}"/>
+        <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
+        {variables}
+    </protection_domain>"#
+        );
+        let (before, rest) = cut(text, "<protection_domain name=\"http\"")?;
+        let (_, after) = cut(rest, "</protection_domain>")?;
+        let text = format!("{before}{domain}{after}");
+        let text = replace(&text, "client=\"http\"", &format!("client=\"{name}\""))?;
+        let text = replace(&text, "<end pd=\"http\"", &format!("<end pd=\"{name}\""))?;
+        let (before, rest) = cut(&text, "<memory_region name=\"http_files\"")?;
+        let (_, after) = cut(rest, "/>")?;
+        Ok(format!("{before}{after}"))
+    }
+}
+
+/// What stands before and after the first `at`.
+fn cut<'a>(text: &'a str, at: &str) -> Result<(&'a str, &'a str), String> {
+    text.split_once(at)
+        .ok_or_else(|| format!("system.xml has no `{at}`: adapt tests/src/systems.rs"))
 }
 
 /// The page for people is part of every system.

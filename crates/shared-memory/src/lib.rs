@@ -276,8 +276,8 @@ impl PrivateRegion {
     /// in it. If the range is mapped for reading only, the program never writes to
     /// what [`Self::slice_mut`] returns.
     pub const unsafe fn new(base: NonNull<u8>, length: usize) -> Self {
-        // SAFETY: the caller's contract covers that of `Region::new`.
         Self {
+            // SAFETY: the caller's contract covers that of `Region::new`.
             region: unsafe { Region::new(base, length) },
         }
     }

@@ -1,0 +1,81 @@
+//! What network applications have in common: joining the network, ports, timeouts.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod ports;
+mod timer;
+
+pub use ports::Portmap;
+pub use timer::Timeout;
+
+use alloc::boxed::Box;
+use core::net::Ipv4Addr;
+use segue_frame_channel::ClientChannel;
+use segue_frame_channel::config::ClientConfig;
+use segue_libos::{Config, FrameChannel, Instant, Stack, Vif};
+use sel4_microkit::{Channel, Clock, hardware_random, private_region_at, region_at};
+
+/// What an application's stack may use up. See [`Config`].
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkLimits {
+    /// Connections at once, idle ones included.
+    pub maximum_connections: usize,
+    /// Bytes that the buffers of all connections may take together.
+    pub buffer_memory: usize,
+    /// Connections remembered in TIME_WAIT.
+    pub maximum_time_wait: usize,
+}
+
+/// Joins the frame channel that the image builder has described in `config`, and returns a stack
+/// without sockets and the way to ask for ports.
+///
+/// # Panics
+/// If the channel cannot be used: the image is wrong.
+pub fn start_network(
+    config: &'static ClientConfig,
+    limits: NetworkLimits,
+    seed: [u64; 2],
+    clock: &Clock,
+) -> (Stack, Portmap) {
+    let channel = ClientChannel::new(
+        region_at!(config.client_region, config.client_region_size),
+        region_at!(config.server_region, config.server_region_size),
+        private_region_at!(config.pool, config.pool_size),
+        config.transmit_entries,
+        config.receive_entries,
+    );
+    let channel = match channel {
+        Ok(channel) => channel,
+        Err(error) => panic!(
+            "the frame channel to {} cannot be used: {error}",
+            config.server()
+        ),
+    };
+    let server = Channel::new(config.channel as usize);
+    let backend = FrameChannel::new(channel, config.server(), Box::new(move || server.notify()));
+    let gateway = Ipv4Addr::from(config.gateway);
+    let settings = Config {
+        hardware_address: config.mac,
+        address: config.ipv4.into(),
+        prefix_length: config.prefix_length,
+        gateway: (!gateway.is_unspecified()).then_some(gateway),
+        seed,
+        maximum_connections: limits.maximum_connections,
+        buffer_memory: limits.buffer_memory,
+        maximum_time_wait: limits.maximum_time_wait,
+    };
+    let now = Instant::from_micros(clock.now_microseconds() as i64);
+    let stack = Stack::new(settings, Vif::new(Box::new(backend)), now);
+    (stack, Portmap::new(config.portmap_channel))
+}
+
+/// Two numbers that nobody outside can guess: for sequence numbers and hash tables.
+pub fn seed(clock: &Clock) -> [u64; 2] {
+    if let (Some(first), Some(second)) = (hardware_random(), hardware_random()) {
+        return [first, second];
+    }
+    log::warn!("the processor has no random numbers: sequence numbers can be guessed");
+    [clock.now_nanoseconds(), !clock.now_nanoseconds()]
+}

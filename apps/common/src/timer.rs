@@ -1,0 +1,49 @@
+//! Timeouts from the timer's protection domain.
+
+use sel4_microkit::{Channel, ChannelSet, Clock, MessageInfo, set_mr};
+
+/// Label of the protected call that sets this channel's one timeout; the argument
+/// is the time from now in nanoseconds.
+const SET: u64 = 1;
+/// Shortest time worth asking for, in microseconds.
+const SHORTEST: u64 = 100;
+
+/// The one timeout of this protection domain.
+pub struct Timeout {
+    channel: Channel,
+    /// When it comes, in microseconds.
+    armed: Option<u64>,
+}
+
+impl Timeout {
+    /// No timeout yet.
+    pub fn new(channel: Channel) -> Self {
+        Self {
+            channel,
+            armed: None,
+        }
+    }
+
+    /// Notes that it has come, if it has.
+    pub fn notified(&mut self, channels: ChannelSet) {
+        if channels.contains(self.channel) {
+            self.armed = None;
+        }
+    }
+
+    /// Makes sure that it comes by `next` (microseconds). One that comes too
+    /// early does no harm, so most calls need no call of the timer.
+    pub fn set(&mut self, next: Option<u64>, clock: &Clock) {
+        let Some(next) = next else { return };
+        if self.armed.is_some_and(|armed| armed <= next) {
+            return;
+        }
+        let wait = next.saturating_sub(clock.now_microseconds()).max(SHORTEST);
+        set_mr(0, wait * 1000);
+        if self.channel.pp_call(MessageInfo::new(SET, 1)).is_refused() {
+            log::error!("the timer refuses a timeout of {wait} microseconds");
+            return;
+        }
+        self.armed = Some(next);
+    }
+}
