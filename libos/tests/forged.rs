@@ -311,6 +311,22 @@ fn nobody_calls_from_the_broadcast_address() {
 }
 
 #[test]
+fn another_application_may_call_from_our_address() {
+    let mut world = World::new(Settings::default());
+    let from_here = |port| {
+        let mut frame = Forged::new(port, SERVE, SYN).frame();
+        frame.copy_within(30..34, 26);
+        fill_checksums(&mut frame);
+        frame
+    };
+    // But nobody else has our port there.
+    assert_eq!(inject(&mut world, from_here(SERVE)), []);
+    assert_eq!(world.stack.statistics().malformed, 1);
+    let answer = inject(&mut world, from_here(9));
+    assert_eq!((answer[0].0, answer[0].3), (SYN | ACK, 9));
+}
+
+#[test]
 fn a_challenge_does_not_stop_the_peer() {
     let mut world = World::new(Settings::default());
     let room = Settings::default().buffers.receive as u16;

@@ -30,7 +30,10 @@ fn init() -> PortMap {
     let Some(table) = PortTable::new(region!(port_table, TABLE_SIZE)) else {
         panic!("the region port_table must have {TABLE_SIZE:#x} bytes");
     };
-    log::info!("applications that may have ports: {}", owners.owners().len());
+    log::info!(
+        "applications that may have ports: {}",
+        owners.owners().len()
+    );
     PortMap {
         service: Service::new(table, *owners),
         network: NetworkStatus::new(region!(network_status, network::REGION_SIZE)),

@@ -90,7 +90,7 @@ fn the_report_says_what_the_application_has_and_who_reaches_it() {
         "netserver.http.client http netserver",
         "netserver.http.server netserver http",
         "port_table portmap netserver",
-        "system_status init console, http",
+        "system_status init portmap, console, http",
         "http 1 timer 1",
         "http 59 portmap 60",
         "netserver 60 http 60",
