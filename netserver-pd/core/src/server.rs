@@ -9,14 +9,14 @@ use crate::directory::{Applications, Directory};
 use crate::egress;
 use crate::fair::RoundRobin;
 use crate::fragments::Fragments;
-use crate::ingress::{self, Answer, Decision, LONG_HEADER, Origin, SHORT_HEADER};
+use crate::ingress::{self, Decision, LONG_HEADER, Origin, SHORT_HEADER};
 use crate::inside::Route;
 use crate::nic::{Nic, Refusal, Token, VerifiedFrame};
 use crate::report::Reporter;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use inside::KeptHeaders;
 use segue_frame_channel::config::{ServerEntry, ServerTable};
-use segue_frame_channel::layout::MAXIMUM_HEADER_LENGTH;
 use segue_frame_channel::{ProtocolViolation, ReceivedFrame, ServerChannel};
 use segue_portmap_core::PortReader;
 use segue_shared_memory::{PrivateRegion, Region};
@@ -302,37 +302,6 @@ impl Server {
             }
             nic.release(frame);
         }
-    }
-
-    /// Who gets a frame about which this was decided: perhaps nobody, if it is
-    /// dropped, which is counted. Or how the server answers it.
-    fn recipients(
-        &mut self,
-        decision: Decision,
-        clock: &impl Fn() -> u64,
-    ) -> Result<Applications, Answer> {
-        let cause = match decision {
-            Decision::Deliver(applications) => return Ok(applications),
-            Decision::Answer(answer) => return Err(answer),
-            Decision::FirstFragment(datagram, applications) => {
-                self.fragments
-                    .received_first(datagram, applications, clock());
-                return Ok(applications);
-            }
-            Decision::LaterFragment(datagram) => {
-                match self.fragments.received_later(&datagram, clock()) {
-                    Some(applications) if applications & self.up != 0 => {
-                        return Ok(applications & self.up);
-                    }
-                    Some(_) => IngressDrop::ChannelDown,
-                    None => IngressDrop::Fragment,
-                }
-            }
-            Decision::Drop(cause) => cause,
-            Decision::Longer => IngressDrop::Malformed,
-        };
-        self.status.drop_frame(cause);
-        Ok(0)
     }
 
     /// Whether received frames are better left with the network card: if only
@@ -641,27 +610,6 @@ enum Sent {
     Full,
     /// A frame of this length was dropped.
     Dropped(EgressDrop, usize),
-}
-
-/// A copy of verified headers, for a frame that goes inside.
-struct KeptHeaders {
-    bytes: [u8; MAXIMUM_HEADER_LENGTH],
-    length: usize,
-}
-
-impl KeptHeaders {
-    fn new(headers: &[u8]) -> Self {
-        let mut bytes = [0; MAXIMUM_HEADER_LENGTH];
-        bytes[..headers.len()].copy_from_slice(headers);
-        Self {
-            bytes,
-            length: headers.len(),
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
 }
 
 /// The indices of the applications in a set.

@@ -1,15 +1,69 @@
-//! Frames from one application to another.
+//! Who gets a frame; and frames from one application to another.
 
 use super::{Server, members};
 use crate::directory::Applications;
 use crate::egress::Approved;
-use crate::ingress::{self, Decision, Origin};
+use crate::ingress::{self, Answer, Decision, Origin};
 use crate::inside::Parcel;
 use segue_frame_channel::ReceivedFrame;
 use segue_frame_channel::descriptor::TransmitFrame;
+use segue_frame_channel::layout::MAXIMUM_HEADER_LENGTH;
 use segue_shared_memory::Region;
+use segue_status::network::IngressDrop;
+
+/// A copy of verified headers, for a frame that goes inside.
+pub(super) struct KeptHeaders {
+    bytes: [u8; MAXIMUM_HEADER_LENGTH],
+    length: usize,
+}
+
+impl KeptHeaders {
+    pub(super) fn new(headers: &[u8]) -> Self {
+        let mut bytes = [0; MAXIMUM_HEADER_LENGTH];
+        bytes[..headers.len()].copy_from_slice(headers);
+        Self {
+            bytes,
+            length: headers.len(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
 
 impl Server {
+    /// Who gets a frame about which this was decided: perhaps nobody, if it is
+    /// dropped, which is counted. Or how the server answers it.
+    pub(super) fn recipients(
+        &mut self,
+        decision: Decision,
+        clock: &impl Fn() -> u64,
+    ) -> Result<Applications, Answer> {
+        let cause = match decision {
+            Decision::Deliver(applications) => return Ok(applications),
+            Decision::Answer(answer) => return Err(answer),
+            Decision::FirstFragment(datagram, applications) => {
+                self.fragments
+                    .received_first(datagram, applications, clock());
+                return Ok(applications);
+            }
+            Decision::LaterFragment(datagram) => {
+                match self.fragments.received_later(&datagram, clock()) {
+                    Some(applications) if applications & self.up != 0 => {
+                        return Ok(applications & self.up);
+                    }
+                    Some(_) => IngressDrop::ChannelDown,
+                    None => IngressDrop::Fragment,
+                }
+            }
+            Decision::Drop(cause) => cause,
+            Decision::Longer => IngressDrop::Malformed,
+        };
+        self.status.drop_frame(cause);
+        Ok(0)
+    }
+
     /// Delivers a verified frame inside, where it has its only receivers, or
     /// answers it. Returns how many copies were made.
     pub(super) fn send_inside(
