@@ -139,7 +139,7 @@ fn more_applications(count: u16) -> String {
         <map mr="system_status" vaddr="0x20000000" perms="r" setvar_vaddr="system_status"/>
         <map mr="network_status" vaddr="0x21000000" perms="r" setvar_vaddr="network_status"/>
         <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
-        <setvar symbol="http_port" value="{port}"/>
+        <setvar symbol="listen_port" value="{port}"/>
     </protection_domain>
     <frame_channel server="netserver" client="http-{number}" portmap="portmap" io_address_space="netserver_io"
                    pool_size="0x40000" transmit_entries="64" receive_entries="64"

@@ -6,29 +6,23 @@
 
 extern crate alloc;
 
-mod ports;
 mod snapshot;
 mod stream;
-mod timer;
 
 use alloc::boxed::Box;
 use core::net::Ipv4Addr;
-use segue_frame_channel::ClientChannel;
+use segue_application::{NetworkLimits, Timeout, seed, start_network};
 use segue_frame_channel::config::ClientConfig;
 use segue_http_core::{Action, Limits, Server, Site};
-use segue_libos::{
-    BufferSizes, Config, ConnectionId, Event, FrameChannel, Instant, ListenOptions, Stack, Vif,
-};
+use segue_libos::{BufferSizes, ConnectionId, Event, Instant, ListenOptions, Stack};
 use sel4_microkit::{
-    Channel, ChannelSet, Clock, Handler, Infallible, channel, hardware_random, private_region,
-    private_region_at, protection_domain, region, region_at, var,
+    ChannelSet, Clock, Handler, Infallible, channel, private_region, protection_domain, region, var,
 };
 
 use crate::snapshot::Machine;
 use crate::stream::Connected;
-use crate::timer::Timeout;
 
-/// The port of HTTP, unless the description sets `http_port`.
+/// The port of HTTP, unless the description sets `listen_port`.
 const PORT: u64 = 80;
 /// Connections at once, idle ones included.
 const MAXIMUM_CONNECTIONS: usize = 1280;
@@ -41,15 +35,20 @@ const BUFFERS: BufferSizes = BufferSizes {
 };
 /// Buffers for so many connections that are not idle.
 const BUSY_CONNECTIONS: usize = 128;
-const BUFFER_MEMORY: usize = BUSY_CONNECTIONS * (BUFFERS.receive + BUFFERS.send);
-const MAXIMUM_TIME_WAIT: usize = 4096;
+const NETWORK: NetworkLimits = NetworkLimits {
+    maximum_connections: MAXIMUM_CONNECTIONS,
+    buffer_memory: BUSY_CONNECTIONS * (BUFFERS.receive + BUFFERS.send),
+    maximum_time_wait: 4096,
+};
 /// What everything else takes, generously: tables, segments that wait, the index
 /// of the files, a page in the making.
 const OTHER_MEMORY: usize = 2 << 20;
 /// Enough when every client holds all that it can, so that none can take the
 /// memory away.
-const HEAP_SIZE: usize =
-    BUFFER_MEMORY + MAXIMUM_CONNECTIONS * (HEAD + 1024) + MAXIMUM_TIME_WAIT * 256 + OTHER_MEMORY;
+const HEAP_SIZE: usize = NETWORK.buffer_memory
+    + MAXIMUM_CONNECTIONS * (HEAD + 1024)
+    + NETWORK.maximum_time_wait * 256
+    + OTHER_MEMORY;
 
 struct Application {
     stack: Stack,
@@ -65,7 +64,7 @@ struct Application {
 fn init() -> Application {
     let clock = Clock::new(region!(tsc_frequency));
     let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
-    let stack = start_network(config, &clock);
+    let stack = listen(config, &clock);
     let files: &'static _ = Box::leak(Box::new(private_region!(files)));
     let archive = files.slice(0, files.length()).unwrap_or_default();
     let site = match Site::new(archive) {
@@ -88,61 +87,23 @@ fn init() -> Application {
     application
 }
 
-/// Joins the frame channel, binds the port and listens.
-fn start_network(config: &'static ClientConfig, clock: &Clock) -> Stack {
-    let channel = ClientChannel::new(
-        region_at!(config.client_region, config.client_region_size),
-        region_at!(config.server_region, config.server_region_size),
-        private_region_at!(config.pool, config.pool_size),
-        config.transmit_entries,
-        config.receive_entries,
-    );
-    let channel = match channel {
-        Ok(channel) => channel,
-        Err(error) => panic!(
-            "the frame channel to {} cannot be used: {error}",
-            config.server()
-        ),
+/// Joins the network and listens.
+fn listen(config: &'static ClientConfig, clock: &Clock) -> Stack {
+    let port = *var!(listen_port: u64 = PORT);
+    let Ok(port) = u16::try_from(port) else {
+        panic!("listen_port is {port}: no port has this number");
     };
-    let server = Channel::new(config.channel as usize);
-    let backend = FrameChannel::new(channel, config.server(), Box::new(move || server.notify()));
-    let address = Ipv4Addr::from(config.ipv4);
-    let gateway = Ipv4Addr::from(config.gateway);
-    let settings = Config {
-        hardware_address: config.mac,
-        address,
-        prefix_length: config.prefix_length,
-        gateway: (!gateway.is_unspecified()).then_some(gateway),
-        seed: seed(clock),
-        maximum_connections: MAXIMUM_CONNECTIONS,
-        buffer_memory: BUFFER_MEMORY,
-        maximum_time_wait: MAXIMUM_TIME_WAIT,
-    };
-    let now = Instant::from_micros(clock.now_microseconds() as i64);
-    let mut stack = Stack::new(settings, Vif::new(Box::new(backend)), now);
+    let (mut stack, mut ports) = start_network(config, NETWORK, seed(clock), clock);
     let options = ListenOptions {
         buffers: BUFFERS,
         ..ListenOptions::default()
     };
-    let port = *var!(http_port: u64 = PORT);
-    let Ok(port) = u16::try_from(port) else {
-        panic!("http_port is {port}: no port has this number");
-    };
-    let mut ports = ports::Portmap::new(config.portmap_channel);
+    let address = Ipv4Addr::from(config.ipv4);
     match stack.listen(port, options, &mut ports) {
         Ok(_) => log::info!("listening on {address}:{port}"),
         Err(error) => log::error!("cannot listen on {address}:{port}: {error}"),
     }
     stack
-}
-
-/// Two numbers that nobody outside can guess: sequence numbers come from them.
-fn seed(clock: &Clock) -> [u64; 2] {
-    if let (Some(first), Some(second)) = (hardware_random(), hardware_random()) {
-        return [first, second];
-    }
-    log::warn!("the processor has no random numbers: TCP's sequence numbers can be guessed");
-    [clock.now_nanoseconds(), !clock.now_nanoseconds()]
 }
 
 impl Application {
