@@ -24,7 +24,6 @@ struct Contents {
     lines: Vec<Line>,
     /// The line that has no end yet.
     partial: String,
-    partial_at: Duration,
     open_streams: usize,
 }
 
@@ -90,7 +89,6 @@ impl Console {
                 }
                 if prefix.is_empty() {
                     contents.partial = String::from_utf8_lossy(&line).into_owned();
-                    contents.partial_at = at;
                 }
                 shared.1.notify_all();
             }
@@ -126,7 +124,8 @@ impl Console {
         lock(&self.shared.0).lines.len()
     }
 
-    /// Waits until a line holds `text`, looking at all lines since the start, and gives that line.
+    /// Waits until a complete line holds `text`, looking at all lines since the start, and gives
+    /// that line.
     ///
     /// # Errors
     /// [`Error::TimedOut`] after `timeout`, [`Error::Ended`] if QEMU ends first.
@@ -153,12 +152,6 @@ impl Console {
                     return Ok(line.clone());
                 }
                 next += 1;
-            }
-            if contents.partial.contains(text) {
-                return Ok(Line {
-                    at: contents.partial_at,
-                    text: contents.partial.clone(),
-                });
             }
             let awaited = format!("\"{text}\"");
             if contents.open_streams == 0 {
@@ -234,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_found_whole_split_and_unfinished() {
+    fn lines_are_found_once_they_are_complete() {
         let (mut writer, reader) = std::os::unix::net::UnixStream::pair().unwrap();
         let mut console = Console::new();
         console.collect(reader, "", false);
@@ -242,7 +235,8 @@ mod tests {
         writer.write_all(b"one\r\ntw").unwrap();
         let wait = Duration::from_secs(10);
         assert_eq!(console.wait_for("one", wait).unwrap().text, "one");
-        assert_eq!(console.wait_for("tw", wait).unwrap().text, "tw");
+        let unfinished = console.wait_for("tw", Duration::ZERO).unwrap_err();
+        assert!(matches!(unfinished, Error::TimedOut { .. }), "{unfinished}");
         writer.write_all(b"o\nthree").unwrap();
         assert_eq!(console.wait_for_after(1, "two", wait).unwrap().text, "two");
         drop(writer);
