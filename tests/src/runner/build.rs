@@ -108,7 +108,7 @@ fn programs(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Vec<Prog
     Ok(programs)
 }
 
-/// The name in `path+file:///work/libos#segue-libos@0.1.0` or `...#0.1.0` after a folder's name.
+/// The name in `path+file:///home/me/segue/libos#segue-libos@0.1.0` or `...#0.1.0` after a folder's name.
 fn package_name(id: &str) -> String {
     let (url, fragment) = id.rsplit_once('#').unwrap_or((id, ""));
     match fragment.split_once('@') {
