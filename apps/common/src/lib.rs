@@ -71,6 +71,17 @@ pub fn start_network(
     (stack, Portmap::new(config.portmap_channel))
 }
 
+/// A port that the system description sets.
+///
+/// # Panics
+/// If no port has this number: the image is wrong.
+pub fn port(number: u64) -> u16 {
+    match u16::try_from(number) {
+        Ok(port) if port != 0 => port,
+        _ => panic!("the system description sets a port to {number}: no port has this number"),
+    }
+}
+
 /// Two numbers that nobody outside can guess: for sequence numbers and hash tables.
 pub fn seed(clock: &Clock) -> [u64; 2] {
     if let (Some(first), Some(second)) = (hardware_random(), hardware_random()) {

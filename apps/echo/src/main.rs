@@ -9,7 +9,7 @@ extern crate alloc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
-use segue_application::{NetworkLimits, Portmap, Timeout, seed, start_network};
+use segue_application::{NetworkLimits, Portmap, Timeout, port, seed, start_network};
 use segue_echo_core::{Action, Echo, Mode, Stream, answers};
 use segue_frame_channel::config::ClientConfig;
 use segue_libos::{
@@ -65,8 +65,8 @@ struct Application {
 fn init() -> Application {
     let clock = Clock::new(region!(tsc_frequency));
     let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
-    let echo_port = *var!(echo_port: u64 = 7) as u16;
-    let message_port = *var!(message_port: u64 = 5002) as u16;
+    let echo_port = port(*var!(echo_port: u64 = 7));
+    let message_port = port(*var!(message_port: u64 = 5002));
     let (mut stack, mut ports) = start_network(config, NETWORK, seed(&clock), &clock);
     let address = Ipv4Addr::from(config.ipv4);
     listen(&mut stack, &mut ports, address, echo_port);

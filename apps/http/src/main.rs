@@ -11,7 +11,7 @@ mod stream;
 
 use alloc::boxed::Box;
 use core::net::Ipv4Addr;
-use segue_application::{NetworkLimits, Timeout, seed, start_network};
+use segue_application::{NetworkLimits, Timeout, port, seed, start_network};
 use segue_frame_channel::config::ClientConfig;
 use segue_http_core::{Action, Limits, Server, Site};
 use segue_libos::{BufferSizes, ConnectionId, Event, Instant, ListenOptions, Stack};
@@ -89,10 +89,7 @@ fn init() -> Application {
 
 /// Joins the network and listens.
 fn listen(config: &'static ClientConfig, clock: &Clock) -> Stack {
-    let port = *var!(listen_port: u64 = PORT);
-    let Ok(port) = u16::try_from(port) else {
-        panic!("listen_port is {port}: no port has this number");
-    };
+    let port = port(*var!(listen_port: u64 = PORT));
     let (mut stack, mut ports) = start_network(config, NETWORK, seed(clock), clock);
     let options = ListenOptions {
         buffers: BUFFERS,

@@ -7,7 +7,7 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
-use segue_application::{NetworkLimits, Timeout, seed, start_network};
+use segue_application::{NetworkLimits, Timeout, port, seed, start_network};
 use segue_frame_channel::config::ClientConfig;
 use segue_kv_core::{Action, Limit, Limits, Server, Stream};
 use segue_libos::{BufferSizes, ConnectionId, Duration, Event, Instant, ListenOptions, Stack};
@@ -66,7 +66,7 @@ struct Application {
 fn init() -> Application {
     let clock = Clock::new(region!(tsc_frequency));
     let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
-    let port = *var!(listen_port: u64 = 6379) as u16;
+    let port = port(*var!(listen_port: u64 = 6379));
     let (mut stack, mut ports) = start_network(config, NETWORK, seed(&clock), &clock);
     let options = ListenOptions {
         buffers: BUFFERS,
