@@ -6,6 +6,7 @@
 //!
 //! - [`directory`]: who has which address.
 //! - [`answer`]: what the server says for those who share an address.
+//! - [`early`]: later fragments that come first.
 //! - [`egress`]: may this application send this frame?
 //! - [`fragments`]: whose are the later fragments of a datagram?
 //! - [`ingress`]: whose is this received frame?
@@ -20,6 +21,7 @@ extern crate alloc;
 pub mod answer;
 mod buffers;
 pub mod directory;
+pub mod early;
 pub mod egress;
 pub mod fair;
 pub mod fragments;

@@ -6,6 +6,7 @@ mod inside;
 use crate::answer::{Limit, MAXIMUM_ANSWER};
 use crate::buffers::Buffers;
 use crate::directory::{Applications, Directory};
+use crate::early::EarlyFragments;
 use crate::egress;
 use crate::fair::RoundRobin;
 use crate::fragments::Fragments;
@@ -15,7 +16,7 @@ use crate::nic::{Nic, Refusal, Token, VerifiedFrame};
 use crate::report::Reporter;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use inside::KeptHeaders;
+use inside::{KeptHeaders, Unanswered};
 use segue_frame_channel::config::{ServerEntry, ServerTable};
 use segue_frame_channel::{ProtocolViolation, ReceivedFrame, ServerChannel};
 use segue_portmap_core::PortReader;
@@ -80,6 +81,7 @@ pub struct Server {
     headers: Buffers,
     fair: RoundRobin,
     fragments: Fragments,
+    early: EarlyFragments,
     limit: Limit,
     /// Where frames for applications inside, and answers to them, are made.
     scratch: Vec<u8>,
@@ -152,6 +154,7 @@ impl Server {
             headers,
             fair: RoundRobin::default(),
             fragments: Fragments::default(),
+            early: EarlyFragments::new(),
             limit: Limit::default(),
             scratch: alloc::vec![0; MAXIMUM_ANSWER],
             reporter: Reporter::default(),
@@ -297,8 +300,18 @@ impl Server {
                         let copy = |slots: &Region, offset| nic.copy(&frame, slots, offset);
                         self.deliver(description, copy, index, clock);
                     }
+                    if let Decision::FirstFragment(datagram, applications) = decision {
+                        self.deliver_early(&datagram, applications & self.up, clock);
+                    }
                 }
-                Err(answer) => self.answer_network(nic, &frame, description, answer, clock),
+                Err(Unanswered::Early(datagram)) => {
+                    let read = |to: &mut [u8]| nic.read(&frame, to);
+                    let dropped = self.early.keep(datagram, description, clock(), read);
+                    self.count_early(dropped);
+                }
+                Err(Unanswered::Answer(answer)) => {
+                    self.answer_network(nic, &frame, description, answer, clock);
+                }
             }
             nic.release(frame);
         }

@@ -329,14 +329,52 @@ fn fragments_find_the_owner_of_the_first() {
         world.card.received.push_back((pair.0.clone(), false));
         world.card.received.push_back((pair.1.clone(), false));
     }
-    // Without a first one, nobody gets them.
-    let lost = &fragments(IN, 5000, 80, 3)[1..];
-    let lost = lost.iter().map(|frame| (frame.clone(), false));
-    world.card.received.extend(lost);
     world.run(0);
     assert_eq!(world.receive(0), mine);
     assert_eq!(world.receive(1), theirs);
-    assert_eq!(world.status.dropped(IngressDrop::Fragment), 6);
+    assert_eq!(world.status.dropped(IngressDrop::Fragment), 0);
+}
+
+#[test]
+fn fragments_before_the_first_wait_for_it() {
+    let mut world = World::new();
+    let arrive = |world: &mut World, frames: &mut dyn Iterator<Item = Vec<u8>>| {
+        let frames = frames.map(|frame| (frame, false));
+        world.card.received.extend(frames);
+        world.run(0);
+    };
+    // Last one first.
+    let mine = fragments(IN, 5000, 80, 1);
+    arrive(&mut world, &mut mine[1..].iter().rev().cloned());
+    assert_eq!(world.receive(0), [[0; 0]; 0]);
+    arrive(&mut world, &mut mine[..1].iter().cloned());
+    let mut expected = mine[1..].to_vec();
+    expected.reverse();
+    expected.insert(0, mine[0].clone());
+    assert_eq!(world.receive(0), expected);
+    // Without a first one, or with one for a free port, nobody gets them.
+    let lost = fragments(IN, 5000, 80, 2);
+    arrive(&mut world, &mut lost[1..].iter().cloned());
+    let nobodys = fragments(IN, 5000, 82, 3);
+    arrive(&mut world, &mut nobodys.iter().rev().cloned());
+    assert_eq!(world.status.dropped(IngressDrop::NoOwner), 1);
+    assert_eq!(world.status.dropped(IngressDrop::Fragment), 0);
+    world.now.set(2_000_000);
+    arrive(
+        &mut world,
+        &mut fragments(IN, 5000, 80, 4)[1..].iter().cloned(),
+    );
+    assert_eq!(world.status.dropped(IngressDrop::Fragment), 12);
+    arrive(&mut world, &mut lost[..1].iter().cloned());
+    assert_eq!(world.receive(0), lost[..1], "too late for the others");
+    // Frames that wait are bounded for each datagram and each peer.
+    for _ in 0..3 {
+        arrive(
+            &mut world,
+            &mut fragments(IN, 5000, 80, 5)[1..].iter().cloned(),
+        );
+    }
+    assert_eq!(world.status.dropped(IngressDrop::Fragment), 12 + 10);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::{Server, members};
 use crate::directory::Applications;
 use crate::egress::Approved;
+use crate::fragments::Datagram;
 use crate::ingress::{self, Answer, Decision, Origin};
 use crate::inside::Parcel;
 use segue_frame_channel::ReceivedFrame;
@@ -10,6 +11,14 @@ use segue_frame_channel::descriptor::TransmitFrame;
 use segue_frame_channel::layout::MAXIMUM_HEADER_LENGTH;
 use segue_shared_memory::Region;
 use segue_status::network::IngressDrop;
+
+/// What is to be done with a frame that goes to nobody now.
+pub(super) enum Unanswered {
+    /// The server answers it.
+    Answer(Answer),
+    /// It is a later fragment of a datagram whose first one has not come.
+    Early(Datagram),
+}
 
 /// A copy of verified headers, for a frame that goes inside.
 pub(super) struct KeptHeaders {
@@ -34,15 +43,15 @@ impl KeptHeaders {
 
 impl Server {
     /// Who gets a frame about which this was decided: perhaps nobody, if it is
-    /// dropped, which is counted. Or how the server answers it.
+    /// dropped, which is counted. Or what else is to be done with it.
     pub(super) fn recipients(
         &mut self,
         decision: Decision,
         clock: &impl Fn() -> u64,
-    ) -> Result<Applications, Answer> {
+    ) -> Result<Applications, Unanswered> {
         let cause = match decision {
             Decision::Deliver(applications) => return Ok(applications),
-            Decision::Answer(answer) => return Err(answer),
+            Decision::Answer(answer) => return Err(Unanswered::Answer(answer)),
             Decision::FirstFragment(datagram, applications) => {
                 self.fragments
                     .received_first(datagram, applications, clock());
@@ -54,7 +63,7 @@ impl Server {
                         return Ok(applications & self.up);
                     }
                     Some(_) => IngressDrop::ChannelDown,
-                    None => IngressDrop::Fragment,
+                    None => return Err(Unanswered::Early(datagram)),
                 }
             }
             Decision::Drop(cause) => cause,
@@ -62,6 +71,36 @@ impl Server {
         };
         self.status.drop_frame(cause);
         Ok(0)
+    }
+
+    /// Delivers what came before the first fragment of a datagram, now that it has
+    /// come and gone to these applications.
+    pub(super) fn deliver_early(
+        &mut self,
+        datagram: &Datagram,
+        applications: Applications,
+        clock: &impl Fn() -> u64,
+    ) {
+        if self.early.is_empty() {
+            return;
+        }
+        let mut early = core::mem::take(&mut self.early);
+        let dropped = early.take(datagram, clock(), |description, bytes| {
+            for index in members(applications) {
+                let copy = |slots: &Region, offset| slots.write(offset, bytes);
+                self.deliver(description, copy, index, clock);
+            }
+        });
+        self.early = early;
+        self.count_early(dropped);
+    }
+
+    /// Counts fragments that were dropped before the first one of their datagram
+    /// had come.
+    pub(super) fn count_early(&self, dropped: usize) {
+        for _ in 0..dropped {
+            self.status.drop_frame(IngressDrop::Fragment);
+        }
     }
 
     /// Delivers a verified frame inside, where it has its only receivers, or
@@ -79,7 +118,12 @@ impl Server {
             Ok(applications) => {
                 self.hand_over(sender, frame, headers, approved, applications, clock)
             }
-            Err(answer) => {
+            // An application's first fragment comes first, or none of them passes.
+            Err(Unanswered::Early(_)) => {
+                self.status.drop_frame(IngressDrop::Fragment);
+                0
+            }
+            Err(Unanswered::Answer(answer)) => {
                 let read = |server: &Self, to: &mut [u8]| {
                     let known = headers.len().min(to.len());
                     to[..known].copy_from_slice(&headers[..known]);
