@@ -20,7 +20,8 @@ pub struct RoundRobin {
 }
 
 impl RoundRobin {
-    /// Whose turn it is, of those that have something to send.
+    /// Whose turn it is, of those that have something to send. What it costs does
+    /// not depend on how many others there are.
     pub fn next(&mut self, waiting: Applications) -> Option<usize> {
         if waiting == 0 {
             return None;
@@ -35,12 +36,17 @@ impl RoundRobin {
                 if *account > 0 {
                     return Some(self.current);
                 }
-            } else {
-                // Who has nothing to send saves nothing up; debts stay.
-                *account = (*account).min(0);
             }
+            // Who has nothing to send saves nothing up; debts stay. So only the
+            // current account is ever above 0.
+            *account = (*account).min(0);
             self.granted = false;
-            self.current = (self.current + 1) % MAXIMUM_APPLICATIONS;
+            let behind = waiting
+                & Applications::MAX
+                    .checked_shl(self.current as u32 + 1)
+                    .unwrap_or(0);
+            let next = if behind == 0 { waiting } else { behind };
+            self.current = next.trailing_zeros() as usize;
         }
     }
 
