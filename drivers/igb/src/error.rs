@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::filters::ADDRESS_FILTERS;
+
 /// The NIC or the way it was set up is not as it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
@@ -31,6 +33,8 @@ pub enum Error {
     TransceiverSilent,
     /// The transceiver reported an error.
     TransceiverError,
+    /// There are more addresses than the device has filters for.
+    TooManyAddresses(usize),
 }
 
 impl fmt::Display for Error {
@@ -54,6 +58,9 @@ impl fmt::Display for Error {
             Error::ResetStuck => formatter.write_str("the NIC did not come out of its reset"),
             Error::TransceiverSilent => formatter.write_str("the NIC's transceiver does not answer"),
             Error::TransceiverError => formatter.write_str("the NIC's transceiver reports an error"),
+            Error::TooManyAddresses(count) => {
+                write!(formatter, "the NIC has {ADDRESS_FILTERS} filters for MAC addresses, but {count} are wanted: share addresses")
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ extern crate std;
 
 mod descriptor;
 mod error;
+pub mod filters;
 pub mod offload;
 pub mod pf;
 mod pf_registers;

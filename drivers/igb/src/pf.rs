@@ -3,12 +3,13 @@
 //! [`PhysicalFunction`] is a state machine. Call [`PhysicalFunction::poll`] when
 //! the function interrupts and when the time it asked for has come; it never waits.
 //! It gives each virtual function with an address a pool of its own, with exactly
-//! that address and broadcasts, and enables a virtual function again after
-//! its user has reset it. It moves no frame itself.
+//! that address, those that the filters name, and broadcasts, and enables a virtual
+//! function again after its user has reset it. It moves no frame itself.
 
 use segue_device::Mmio;
 
 use crate::error::Error;
+use crate::filters::{ADDRESS_FILTERS, Filter};
 use crate::pf_registers::*;
 
 #[cfg(test)]
@@ -88,19 +89,91 @@ enum State {
 pub struct PhysicalFunction<M> {
     registers: M,
     addresses: [Option<[u8; 6]>; VIRTUAL_FUNCTIONS],
+    unicast: [Option<Unicast>; ADDRESS_FILTERS],
+    multicast: [u32; MULTICAST_REGISTERS],
+    /// Pools that the multicast table is for, one bit each.
+    multicast_pools: u8,
     state: State,
+}
+
+/// An address of one station, and the pools (one bit each) that get its frames.
+#[derive(Clone, Copy)]
+struct Unicast {
+    address: [u8; 6],
+    pools: u8,
 }
 
 impl<M: Mmio> PhysicalFunction<M> {
     /// Takes the function over. `addresses` has the MAC address of each virtual
-    /// function that is in use. Nothing happens before the first
-    /// [`PhysicalFunction::poll`].
-    pub fn new(registers: M, addresses: [Option<[u8; 6]>; VIRTUAL_FUNCTIONS]) -> Self {
-        Self {
+    /// function that is in use, `filters` the other addresses whose frames go to
+    /// one of them, of one station or multicast; those of functions that are not in
+    /// use say nothing. Nothing happens before the first [`PhysicalFunction::poll`].
+    ///
+    /// The device tells multicast addresses apart by a part of their bits, and once
+    /// for all functions, so that a function can get frames to others too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooManyAddresses`] if the device has not enough filters.
+    pub fn new(
+        registers: M,
+        addresses: [Option<[u8; 6]>; VIRTUAL_FUNCTIONS],
+        filters: impl IntoIterator<Item = Filter>,
+    ) -> Result<Self, Error> {
+        let mut function = Self {
             registers,
             addresses,
+            unicast: [None; ADDRESS_FILTERS],
+            multicast: [0; MULTICAST_REGISTERS],
+            multicast_pools: 0,
             state: State::Start,
+        };
+        for (index, address) in addresses.into_iter().enumerate() {
+            function.unicast[index] = address.map(|address| Unicast {
+                address,
+                pools: 1 << index,
+            });
         }
+        let used = function.used();
+        let mut missing = 0;
+        for filter in filters {
+            let Some(pool) = 1_u8.checked_shl(filter.function.into()) else {
+                continue;
+            };
+            if pool & used == 0 {
+                continue;
+            }
+            if filter.is_multicast() {
+                let (register, bit) = multicast_place(filter.mac);
+                function.multicast[register] |= bit;
+                function.multicast_pools |= pool;
+            } else if !function.add_unicast(filter.mac, pool) {
+                missing += 1;
+            }
+        }
+        match missing {
+            0 => Ok(function),
+            missing => Err(Error::TooManyAddresses(ADDRESS_FILTERS + missing)),
+        }
+    }
+
+    /// Notes that frames to `address` go to `pools`; false if no filter is free.
+    fn add_unicast(&mut self, address: [u8; 6], pools: u8) -> bool {
+        let known = self
+            .unicast
+            .iter_mut()
+            .flatten()
+            .find(|filter| filter.address == address);
+        if let Some(filter) = known {
+            filter.pools |= pools;
+            return true;
+        }
+        // A function's own address keeps the filter with its number.
+        let Some(free) = self.unicast.iter_mut().find(|filter| filter.is_none()) else {
+            return false;
+        };
+        *free = Some(Unicast { address, pools });
+        true
     }
 
     /// Does what is to be done at `now` (microseconds of any clock that does not
@@ -118,9 +191,9 @@ impl<M: Mmio> PhysicalFunction<M> {
         result
     }
 
-    /// Makes `address` go to `pools` (one bit each), by filter `index` of 16. Filter
-    /// n is virtual function n's own at the start. No pools: nobody gets it.
-    /// Returns false if there is no such filter.
+    /// Makes `address` go to `pools` (one bit each), by filter `index` of 24. Filter
+    /// n is that of virtual function n's own address at the start, if it has one. No
+    /// pools: nobody gets it. Returns false if there is no such filter.
     pub fn set_address_filter(&mut self, index: usize, address: [u8; 6], pools: u8) -> bool {
         if index >= ADDRESS_FILTERS {
             return false;
@@ -260,6 +333,7 @@ impl<M: Mmio> PhysicalFunction<M> {
         RECEIVE_CONTROL_REGISTER.write(
             registers,
             RECEIVE_CONTROL::ENABLE::SET
+                + RECEIVE_CONTROL::MULTICAST_HASH::Bits47To36
                 + RECEIVE_CONTROL::ACCEPT_BROADCAST::SET
                 + RECEIVE_CONTROL::STRIP_FRAME_CHECK::SET,
         );
@@ -286,19 +360,34 @@ impl<M: Mmio> PhysicalFunction<M> {
             TRANSMIT_SWITCH::CHECK_SOURCE_ADDRESS.val(self.used().into()),
         );
         for index in 0..ADDRESS_FILTERS {
-            let address = self.addresses.get(index).copied().flatten();
-            let pools = if address.is_some() { 1u8 << index } else { 0 };
-            self.set_address_filter(index, address.unwrap_or_default(), pools);
+            let filter = self.unicast.get(index).copied().flatten();
+            let filter = filter.unwrap_or(Unicast {
+                address: [0; 6],
+                pools: 0,
+            });
+            self.set_address_filter(index, filter.address, filter.pools);
         }
+        for (index, bits) in self.multicast.iter().enumerate() {
+            multicast_table(index).write(&self.registers, *bits);
+        }
+        self.set_pool_filters(u8::MAX);
+    }
+
+    /// Says what each of the pools (one bit each) accepts.
+    fn set_pool_filters(&self, pools: u8) {
         for (index, address) in self.addresses.iter().enumerate() {
-            let filter =
+            if pools >> index & 1 == 0 {
+                continue;
+            }
+            let mut filter =
                 POOL_FILTER::LONGEST.val(LONGEST_FRAME) + POOL_FILTER::STRIP_FRAME_CHECK::SET;
-            let accept = POOL_FILTER::ACCEPT_UNTAGGED::SET + POOL_FILTER::ACCEPT_BROADCAST::SET;
-            let filter = if address.is_some() {
-                filter + accept
-            } else {
-                filter
-            };
+            if address.is_some() {
+                filter =
+                    filter + POOL_FILTER::ACCEPT_UNTAGGED::SET + POOL_FILTER::ACCEPT_BROADCAST::SET;
+            }
+            if self.multicast_pools >> index & 1 != 0 {
+                filter += POOL_FILTER::ACCEPT_MULTICAST_HASH::SET;
+            }
             pool_filter(index).write(&self.registers, filter);
         }
     }
@@ -312,6 +401,8 @@ impl<M: Mmio> PhysicalFunction<M> {
         let reset = FUNCTIONS_RESET.read(registers) as u8;
         if reset != 0 {
             FUNCTIONS_RESET.write(registers, reset.into());
+            // The reset leaves them on the emulated device; nothing is said of others.
+            self.set_pool_filters(reset);
             RECEIVE_ENABLE.write(registers, used.into());
             TRANSMIT_ENABLE.write(registers, used.into());
         }
@@ -353,4 +444,11 @@ impl<M: Mmio> PhysicalFunction<M> {
             full_duplex: status.is_set(STATUS::FULL_DUPLEX),
         }
     }
+}
+
+/// Where a multicast address is in the multicast table: the register, and the bit in
+/// it. The place is the address's bits 47 to 36 (8.10.1, and 7.1.2.2 of the datasheet).
+fn multicast_place(mac: [u8; 6]) -> (usize, u32) {
+    let place = u16::from_le_bytes([mac[4], mac[5]]) >> 4;
+    (usize::from(place >> 5), 1 << (place & 0x1f))
 }

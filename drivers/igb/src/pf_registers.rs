@@ -45,6 +45,10 @@ register_bitfields![u32,
     /// Receive control.
     pub(crate) RECEIVE_CONTROL [
         ENABLE OFFSET(1) NUMBITS(1) [],
+        /// Which bits of a multicast address are its place in the table.
+        MULTICAST_HASH OFFSET(12) NUMBITS(2) [
+            Bits47To36 = 0,
+        ],
         ACCEPT_BROADCAST OFFSET(15) NUMBITS(1) [],
         STRIP_FRAME_CHECK OFFSET(26) NUMBITS(1) [],
     ],
@@ -96,6 +100,7 @@ register_bitfields![u32,
     pub(crate) POOL_FILTER [
         LONGEST OFFSET(0) NUMBITS(14) [],
         ACCEPT_UNTAGGED OFFSET(24) NUMBITS(1) [],
+        /// Multicast frames that the multicast table lets through.
         ACCEPT_MULTICAST_HASH OFFSET(25) NUMBITS(1) [],
         ACCEPT_BROADCAST OFFSET(27) NUMBITS(1) [],
         STRIP_FRAME_CHECK OFFSET(31) NUMBITS(1) [],
@@ -141,17 +146,31 @@ pub(crate) const RECEIVE_CONTROL_REGISTER: Register<RECEIVE_CONTROL::Register> =
 pub(crate) const TRANSMIT_CONTROL_REGISTER: Register<TRANSMIT_CONTROL::Register> =
     Register::at(0x0400);
 pub(crate) const QUEUE_SPREAD_REGISTER: Register<QUEUE_SPREAD::Register> = Register::at(0x5818);
-/// Number of address filters.
-pub(crate) const ADDRESS_FILTERS: usize = 16;
 
-/// Lower half of address filter `index`: octets 0 to 3.
+/// Lower half of address filter `index`: octets 0 to 3. The first 16 lie apart from
+/// the others.
 pub(crate) const fn address_low(index: usize) -> Plain {
-    Plain(0x5400 + 8 * index)
+    Plain(address_filter(index))
 }
 
 /// Upper half of address filter `index`.
 pub(crate) const fn address_high(index: usize) -> Register<ADDRESS_HIGH::Register> {
-    Register::at(0x5404 + 8 * index)
+    Register::at(address_filter(index) + 4)
+}
+
+const fn address_filter(index: usize) -> usize {
+    match index {
+        0..16 => 0x5400 + 8 * index,
+        _ => 0x54e0 + 8 * (index - 16),
+    }
+}
+
+/// Registers of the multicast table: 4096 bits together.
+pub(crate) const MULTICAST_REGISTERS: usize = 128;
+
+/// Word `index` of the multicast table: one bit for each hash value.
+pub(crate) const fn multicast_table(index: usize) -> Plain {
+    Plain(0x5200 + 4 * index)
 }
 
 // 8.14: virtualization. One bit for each virtual function in the plain ones.

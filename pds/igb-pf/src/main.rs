@@ -8,6 +8,7 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
+use segue_igb_driver::filters::FilterTable;
 use segue_igb_driver::pf::{Link, Outcome, PhysicalFunction, VIRTUAL_FUNCTIONS};
 use segue_pci_driver::config::DeviceTable;
 use segue_shared_memory::Region;
@@ -50,8 +51,13 @@ fn init() -> IgbPf {
         panic!("the system description gives this program no PCI device");
     };
     let addresses = core::array::from_fn(|index| device.vf_mac(index));
+    let filters = var!(mac_filters: FilterTable = FilterTable::EMPTY).filters();
+    let filters = filters.iter().copied().filter(|filter| filter.device == 0);
+    // The image builder refuses such a system.
+    let function = PhysicalFunction::new(region!(nic_registers), addresses, filters)
+        .unwrap_or_else(|error| panic!("{error}"));
     IgbPf {
-        function: PhysicalFunction::new(region!(nic_registers), addresses),
+        function,
         placed: false,
         failed: false,
         clock: Clock::new(region!(tsc_frequency, 0x1000)),

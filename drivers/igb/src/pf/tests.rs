@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::vec::Vec;
 
 use super::*;
 
@@ -86,7 +87,12 @@ fn addresses() -> [Option<[u8; 6]>; VIRTUAL_FUNCTIONS] {
 
 /// Runs the driver until it watches the link.
 fn running(device: &Device) -> (PhysicalFunction<Device>, u64) {
-    let mut function = PhysicalFunction::new(device.clone(), addresses());
+    running_with(device, &[])
+}
+
+fn running_with(device: &Device, filters: &[Filter]) -> (PhysicalFunction<Device>, u64) {
+    let mut function =
+        PhysicalFunction::new(device.clone(), addresses(), filters.iter().copied()).unwrap();
     let outcome = function.poll(1000).unwrap();
     assert_eq!(
         outcome,
@@ -120,6 +126,16 @@ fn pools_get_their_addresses_and_nothing_else() {
     for index in 2..16 {
         assert_eq!(device.get(0x5404 + 8 * index), 0, "filter {index} is off");
     }
+    for index in 0..8 {
+        assert_eq!(
+            device.get(0x54e4 + 8 * index),
+            0,
+            "filter {index} + 16 is off"
+        );
+    }
+    for index in 0..128 {
+        assert_eq!(device.get(0x5200 + 4 * index), 0, "no multicast");
+    }
     assert_eq!(device.get(0x5ad0), 0x8900_0600);
     assert_eq!(
         device.get(0x5ad8),
@@ -143,6 +159,81 @@ fn pools_get_their_addresses_and_nothing_else() {
     assert_eq!(device.get(0x0018) & 1 << 14, 1 << 14);
     assert_eq!(device.get(0x0400) & 0xa, 0xa);
     assert_eq!(device.get(0x0100), 1 << 1 | 1 << 15 | 1 << 26);
+}
+
+fn filter(mac: [u8; 6], function: u8) -> Filter {
+    Filter {
+        mac,
+        device: 0,
+        function,
+    }
+}
+
+#[test]
+fn addresses_beyond_a_functions_own_go_where_the_filters_say() {
+    let device = device();
+    let own = |last| [0x52, 0x54, 0, 0x5e, 0x61, last];
+    let filters: Vec<Filter> = (0..22).map(|last| filter(own(last), last % 2)).collect();
+    running_with(&device, &filters);
+    assert_eq!(device.get(0x5404), 0x8004_0060, "the function's own");
+    for (index, last) in (2..24).zip(0u32..) {
+        let at = match index {
+            0..16 => 0x5400 + 8 * index,
+            _ => 0x54e0 + 8 * (index - 16),
+        };
+        assert_eq!(device.get(at), 0x5e00_5452);
+        let pool = 1 << (18 + last % 2);
+        assert_eq!(
+            device.get(at + 4),
+            0x8000_0061 | last << 8 | pool,
+            "{index}"
+        );
+    }
+
+    // One more, one that is there already, one of a function that is not in use.
+    let more = |mac, function| {
+        let filters = [&filters[..], &[filter(mac, function)]].concat();
+        PhysicalFunction::new(device.clone(), addresses(), filters).err()
+    };
+    assert_eq!(more(own(22), 0), Some(Error::TooManyAddresses(25)));
+    assert_eq!(more(own(0), 0), None);
+    assert_eq!(more(own(22), 5), None);
+    assert_eq!(more(own(22), 200), None);
+}
+
+#[test]
+fn multicast_goes_to_the_functions_that_want_it() {
+    let device = device();
+    let filters = [
+        filter([0x33, 0x33, 0, 0, 0, 1], 0),
+        filter([0x33, 0x33, 0xff, 0x12, 0x34, 0x56], 0),
+        // Of a function that is not in use.
+        filter([0x33, 0x33, 0xff, 0x12, 0x34, 0xff], 6),
+    ];
+    let (mut function, now) = running_with(&device, &filters);
+    // 0x0100 >> 4 is 0x010, 0x5634 >> 4 is 0x563.
+    for index in 0..128 {
+        let expected = match index {
+            0 => 1 << 0x10,
+            0x2b => 1 << 3,
+            _ => 0,
+        };
+        assert_eq!(device.get(0x5200 + 4 * index), expected, "{index}");
+    }
+    assert_eq!(
+        device.get(0x0100) >> 12 & 3,
+        0,
+        "the bits that are looked at"
+    );
+    let pools = |pool: usize| device.get(0x5ad0 + 4 * pool);
+    assert_eq!(pools(0), 0x8b00_0600);
+    assert_eq!(pools(1), 0x8900_0600);
+    assert_eq!(pools(6), 0x8000_0600);
+
+    device.set(0x5ad0, 0);
+    device.reset_function(0);
+    function.poll(now).unwrap();
+    assert_eq!(pools(0), 0x8b00_0600, "after a reset as before");
 }
 
 #[test]
@@ -218,14 +309,16 @@ fn an_address_can_move_to_another_pool() {
     assert_eq!(device.get(0x540c), 0x8004_0160);
     assert!(function.set_address_filter(1, MAC, 0));
     assert_eq!(device.get(0x540c) >> 18, 0);
-    assert!(!function.set_address_filter(16, MAC, 1));
+    assert!(function.set_address_filter(23, MAC, 1));
+    assert_eq!(device.get(0x551c), 0x8004_0160);
+    assert!(!function.set_address_filter(24, MAC, 1));
 }
 
 #[test]
 fn a_dead_device_is_given_up_in_time() {
     let absent = device();
     absent.set(0x0008, u32::MAX);
-    let mut function = PhysicalFunction::new(absent, addresses());
+    let mut function = PhysicalFunction::new(absent, addresses(), []).unwrap();
     assert_eq!(function.poll(0), Err(Error::NotPresent));
     assert_eq!(function.poll(1), Err(Error::NotPresent), "and stays so");
 
@@ -238,7 +331,7 @@ fn a_dead_device_is_given_up_in_time() {
     assert_eq!(run_to_failure(&silent), (Error::TransceiverSilent, 110_000));
 
     let broken = device();
-    let mut function = PhysicalFunction::new(broken.clone(), addresses());
+    let mut function = PhysicalFunction::new(broken.clone(), addresses(), []).unwrap();
     *broken.transceiver_answers.borrow_mut() = false;
     function.poll(0).unwrap();
     function.poll(10_000).unwrap();
@@ -248,7 +341,7 @@ fn a_dead_device_is_given_up_in_time() {
 
 /// Follows the driver's own wake-up times until it gives up: (why, when).
 fn run_to_failure(device: &Device) -> (Error, u64) {
-    let mut function = PhysicalFunction::new(device.clone(), addresses());
+    let mut function = PhysicalFunction::new(device.clone(), addresses(), []).unwrap();
     let mut now = 0;
     for _ in 0..2000 {
         match function.poll(now) {
