@@ -23,6 +23,10 @@ const PEER_DESCRIPTOR: i32 = 11;
 /// MAC address of the physical function. Virtual functions get theirs from the system description.
 const MAC: &str = "52:54:00:5e:5f:00";
 
+/// QEMU's own network: its host has the addresses that the tap device has.
+const USER_NETWORK: &str =
+    "net=10.0.2.0/24,host=10.0.2.2,ipv6-net=fd00:5e60::/64,ipv6-host=fd00:5e60::2";
+
 /// Exit code of QEMU for a value `v` written to the debug exit device: 2 v + 1.
 const DEBUG_EXIT: &str = "isa-debug-exit,iobase=0x501,iosize=2";
 
@@ -302,7 +306,7 @@ impl Machine {
         Some(match &self.network {
             Network::NoDevice => return None,
             Network::User(forwards) => {
-                let mut backend = "user,id=cable".to_owned();
+                let mut backend = format!("user,id=cable,{USER_NETWORK}");
                 for forward in forwards {
                     backend += &forward.option();
                 }
@@ -540,6 +544,7 @@ mod tests {
         let full = line(machine.clone());
         assert!(full.contains("-device intel-iommu,intremap=off"));
         assert!(full.contains("-device igb,bus=pcie.0,addr=3.0,netdev=cable"));
+        assert!(full.contains("-netdev user,id=cable,net=10.0.2.0/24,host=10.0.2.2,ipv6-net="));
         let bare = line(machine.iommu(false).network(Network::NoDevice));
         assert!(!bare.contains("iommu") && !bare.contains("igb") && !bare.contains("netdev"));
     }

@@ -138,8 +138,10 @@ fn announce(run: &Run, running: &Running) {
         NetworkName::Tap => {
             if let Some(namespace) = running.namespace() {
                 println!(
-                    "segue-qemu: the machine is 10.0.2.15 in a network namespace of its own. \
-                     Reach it as root with\n  nsenter --net={} curl http://10.0.2.15/\n\
+                    "segue-qemu: the machine is 10.0.2.15 and fd00:5e60::15 in a network namespace \
+                     of its own. Reach it as root with\n  \
+                     nsenter --net={0} curl http://10.0.2.15/\n  \
+                     nsenter --net={0} curl -g 'http://[fd00:5e60::15]/'\n\
                      Ctrl-C stops it.",
                     namespace.path()
                 );

@@ -18,10 +18,13 @@ const SETUP: &[&[&str]] = &[
     &["link", "set", "lo", "up"],
     &["tuntap", "add", "dev", TAP, "mode", "tap", "vnet_hdr"],
     &["addr", "add", "10.0.2.2/24", "dev", TAP],
+    // Nobody else is there who could have the address: it is good at once.
+    &["addr", "add", "fd00:5e60::2/64", "dev", TAP, "nodad"],
     &["link", "set", TAP, "up"],
 ];
 
-/// A network namespace that holds a tap device `segue0` with address 10.0.2.2/24.
+/// A network namespace that holds a tap device `segue0` with the addresses 10.0.2.2/24 and
+/// fd00:5e60::2/64.
 pub struct NetworkNamespace {
     file: File,
 }

@@ -66,9 +66,11 @@ impl Forward {
 pub enum Network {
     /// No NIC in the machine at all.
     NoDevice,
-    /// QEMU's own network (10.0.2.0/24, host 10.0.2.2): needs nothing, but is slow.
+    /// QEMU's own network (10.0.2.0/24 and fd00:5e60::/64, host 10.0.2.2 and fd00:5e60::2): needs
+    /// nothing, but is slow.
     User(Vec<Forward>),
-    /// A tap device at 10.0.2.2/24 in a network namespace made for this machine. Needs root.
+    /// A tap device at 10.0.2.2/24 and fd00:5e60::2/64 in a network namespace made for this
+    /// machine. Needs root.
     Tap,
     /// A [`Peer`](crate::Peer) in this process that sees and sends raw frames.
     Peer,
