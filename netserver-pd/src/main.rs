@@ -12,9 +12,10 @@ extern crate alloc;
 mod card;
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use card::{CONFIGURATION, Card};
 use segue_device::DmaMemory;
-use segue_frame_channel::config::{MAXIMUM_APPLICATIONS, ServerTable};
+use segue_frame_channel::config::ServerTable;
 use segue_igb_driver::vf::{Layout, VirtualFunction};
 use segue_netserver_core::Server;
 use segue_netserver_core::directory::Applications;
@@ -29,6 +30,9 @@ use sel4_microkit::{
     protection_domain, region, region_at, set_mr, var,
 };
 
+/// Channels of a protection domain.
+const CHANNELS: usize = 64;
+
 /// How often a card that holds frames is looked at: twice, before it counts as
 /// stalled, the driver's two seconds apart.
 const WATCH_NANOSECONDS: u64 = 2_100_000_000;
@@ -41,7 +45,9 @@ struct NetworkServer {
     status: NetworkStatus,
     clock: Clock,
     /// Channels to the applications, by index.
-    applications: [Option<Channel>; MAXIMUM_APPLICATIONS],
+    applications: Vec<Channel>,
+    /// The application on each channel.
+    by_channel: Vec<Option<u8>>,
     /// Interrupts for received and for transmitted frames.
     interrupts: [Channel; 2],
     /// Says that the virtual function is enabled.
@@ -76,9 +82,14 @@ fn init() -> NetworkServer {
     };
     let registers = region!(vf_registers, 0x4000);
 
-    let mut applications = [None; MAXIMUM_APPLICATIONS];
-    for (slot, entry) in applications.iter_mut().zip(table.applications()) {
-        *slot = Some(Channel::new(entry.channel as usize));
+    let applications: Vec<_> = table
+        .applications()
+        .iter()
+        .map(|entry| Channel::new(entry.channel as usize))
+        .collect();
+    let mut by_channel = alloc::vec![None; CHANNELS];
+    for (index, channel) in applications.iter().enumerate() {
+        by_channel[channel.index()] = Some(index as u8);
     }
     let server = Server::new(table, ports, status, headers, |entry| ChannelRegions {
         client: region_at!(entry.client_region, entry.client_region_size),
@@ -99,6 +110,7 @@ fn init() -> NetworkServer {
         status,
         clock,
         applications,
+        by_channel,
         interrupts: [channel!(vf_irq), channel!(vf_transmit_irq)],
         igb_pf: channel!(igb_pf_channel),
         timer: channel!(timer_channel),
@@ -127,7 +139,7 @@ impl NetworkServer {
             woken,
             || clock.now_microseconds(),
             |index| {
-                if let Some(channel) = applications.get(index).copied().flatten() {
+                if let Some(channel) = applications.get(index) {
                     channel.notify();
                 }
             },
@@ -195,8 +207,8 @@ impl Handler for NetworkServer {
             self.look_at_card();
         }
         let mut woken: Applications = 0;
-        for (index, channel) in self.applications.iter().enumerate() {
-            if channel.is_some_and(|channel| channels.contains(channel)) {
+        for channel in channels.iter() {
+            if let Some(index) = self.by_channel[channel.index()] {
                 woken |= 1 << index;
             }
         }

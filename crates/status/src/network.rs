@@ -17,7 +17,7 @@ pub const HEADER_SIZE: usize = 512;
 /// Bytes of a record.
 pub const RECORD_SIZE: usize = 384;
 /// Most applications there is room for.
-pub const MAXIMUM_APPLICATIONS: usize = 16;
+pub const MAXIMUM_APPLICATIONS: usize = 64;
 /// Bytes of the region, at least.
 pub const REGION_SIZE: usize = HEADER_SIZE + MAXIMUM_APPLICATIONS * RECORD_SIZE;
 
@@ -444,7 +444,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_can_be_read() {
-        let region = leaked_region(0x2000);
+        let region = leaked_region(0x7000);
         let status = NetworkStatus::new(region).unwrap();
         assert_eq!(status.count(), 0);
         let mut names = [[0; 64]; 2];

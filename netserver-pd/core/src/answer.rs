@@ -3,7 +3,7 @@
 
 use crate::directory::Directory;
 use crate::ingress::{Answer, LONG_HEADER};
-use segue_frame_channel::config::MAXIMUM_APPLICATIONS;
+use alloc::vec::Vec;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
     EthernetRepr, Icmpv4DstUnreachable, Icmpv4Message, Icmpv4Packet, IpAddress, IpProtocol,
@@ -235,18 +235,17 @@ const MICROSECONDS_PER_ANSWER: u64 = 1_000_000 / BURST;
 #[derive(Debug)]
 pub struct Limit {
     /// When each account, drawn on at this rate, will be full.
-    full_at: [u64; MAXIMUM_APPLICATIONS + 1],
-}
-
-impl Default for Limit {
-    fn default() -> Self {
-        Self {
-            full_at: [0; MAXIMUM_APPLICATIONS + 1],
-        }
-    }
+    full_at: Vec<u64>,
 }
 
 impl Limit {
+    /// Full accounts of so many applications, and of the network.
+    pub fn new(applications: usize) -> Self {
+        Self {
+            full_at: alloc::vec![0; applications + 1],
+        }
+    }
+
     /// Whether one more may be given now; `application` asks, or the network.
     pub fn admit(&mut self, application: Option<usize>, now_microseconds: u64) -> bool {
         let account = application.map_or(0, |index| index + 1);
@@ -268,7 +267,7 @@ mod tests {
 
     #[test]
     fn so_many_in_a_row_and_so_many_a_second() {
-        let mut limit = Limit::default();
+        let mut limit = Limit::new(16);
         let mut given = |who, from: u64, to: u64| {
             (from..to)
                 .step_by(100)

@@ -4,26 +4,35 @@
 //! not be known before it is the sender's turn.
 
 use crate::directory::Applications;
-use segue_frame_channel::config::MAXIMUM_APPLICATIONS;
+use alloc::vec::Vec;
 
 /// Bytes an application may send each round. Longer than the longest frame, so
 /// that nearly every turn sends one.
 pub const QUANTUM: i64 = 0x1_8000;
 
 /// Accounts of all applications, and whose turn it is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RoundRobin {
-    accounts: [i64; MAXIMUM_APPLICATIONS],
+    accounts: Vec<i64>,
     current: usize,
     /// Whether the current application has been given its quantum.
     granted: bool,
 }
 
 impl RoundRobin {
+    /// Accounts of so many applications.
+    pub fn new(applications: usize) -> Self {
+        Self {
+            accounts: alloc::vec![0; applications],
+            current: 0,
+            granted: false,
+        }
+    }
+
     /// Whose turn it is, of those that have something to send. What it costs does
     /// not depend on how many others there are.
     pub fn next(&mut self, waiting: Applications) -> Option<usize> {
-        if waiting == 0 {
+        if waiting == 0 || self.accounts.is_empty() {
             return None;
         }
         loop {
@@ -67,7 +76,7 @@ mod tests {
         fn each_gets_its_share_of_the_bytes_whatever_the_lengths(
             lengths in prop::collection::vec(60usize..120_000, 2..=16),
         ) {
-            let mut fair = RoundRobin::default();
+            let mut fair = RoundRobin::new(lengths.len());
             let waiting = ((1u32 << lengths.len()) - 1) as Applications;
             let mut bytes = std::vec![0usize; lengths.len()];
             let total = 40 * QUANTUM as usize * lengths.len();
@@ -86,7 +95,7 @@ mod tests {
 
     #[test]
     fn who_is_idle_saves_nothing_up() {
-        let mut fair = RoundRobin::default();
+        let mut fair = RoundRobin::new(3);
         for _ in 0..1000 {
             assert_eq!(fair.next(0b10), Some(1));
             fair.charge(1000);

@@ -6,7 +6,6 @@
 use crate::directory::Applications;
 use alloc::vec;
 use alloc::vec::Vec;
-use segue_frame_channel::config::MAXIMUM_APPLICATIONS;
 use segue_portmap_core::Protocol;
 use smoltcp::wire::Ipv4Address;
 
@@ -84,16 +83,15 @@ pub struct Fragments {
     sent: Vec<Table>,
 }
 
-impl Default for Fragments {
-    fn default() -> Self {
+impl Fragments {
+    /// Of so many applications.
+    pub fn new(applications: usize) -> Self {
         Self {
             received: Table::new(RECEIVED),
-            sent: vec![Table::new(SENT); MAXIMUM_APPLICATIONS],
+            sent: vec![Table::new(SENT); applications],
         }
     }
-}
 
-impl Fragments {
     /// Remembers that these applications get the datagram.
     pub fn received_first(&mut self, datagram: Datagram, applications: Applications, now: u64) {
         self.received.remember(datagram, applications, now);
@@ -145,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_later_ones_follow_the_first_for_a_while() {
-        let mut fragments = Fragments::default();
+        let mut fragments = Fragments::new(4);
         assert_eq!(fragments.received_later(&datagram(1), 0), None);
         fragments.received_first(datagram(1), 0b10, 5);
         fragments.received_first(datagram(2), 0b100, 5);
@@ -169,7 +167,7 @@ mod tests {
         fn no_datagram_has_fragments_of_two_senders(
             frames in prop::collection::vec((0..4usize, 0..6u16, any::<bool>(), 0..100u64), 1..400),
         ) {
-            let mut fragments = Fragments::default();
+            let mut fragments = Fragments::new(4);
             let mut now = 0;
             // (datagram, sender, when) of all that were let through.
             let mut passed: Vec<(u16, usize, u64)> = Vec::new();

@@ -1,17 +1,25 @@
 //! Console lines about culprits, at most one a second each.
 
-use segue_frame_channel::config::MAXIMUM_APPLICATIONS;
+use alloc::vec::Vec;
 
 const INTERVAL_MICROSECONDS: u64 = 1_000_000;
 
 /// When each culprit was last reported.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reporter {
-    last: [Option<u64>; MAXIMUM_APPLICATIONS],
-    suppressed: [u64; MAXIMUM_APPLICATIONS],
+    last: Vec<Option<u64>>,
+    suppressed: Vec<u64>,
 }
 
 impl Reporter {
+    /// So many culprits, none of whom has been reported.
+    pub fn new(culprits: usize) -> Self {
+        Self {
+            last: alloc::vec![None; culprits],
+            suppressed: alloc::vec![0; culprits],
+        }
+    }
+
     /// Whether to report `culprit` now, and if so how often it was not since
     /// the last report.
     pub fn admit(&mut self, culprit: usize, now_microseconds: u64) -> Option<u64> {
@@ -32,7 +40,7 @@ mod tests {
 
     #[test]
     fn one_line_a_second_for_each() {
-        let mut reporter = Reporter::default();
+        let mut reporter = Reporter::new(2);
         assert_eq!(reporter.admit(0, 5), Some(0));
         assert_eq!(reporter.admit(0, 6), None);
         assert_eq!(reporter.admit(1, 7), Some(0));

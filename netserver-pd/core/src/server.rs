@@ -146,18 +146,19 @@ impl Server {
             });
         }
         let headers = Buffers::new(headers).ok_or("there is no memory for header buffers")?;
-        let all = ((1u32 << links.len()) - 1) as Applications;
+        let count = links.len();
+        let all = links.iter().fold(0, |set, _| set << 1 | 1);
         Ok(Self {
             directory: Directory::new(table, ports),
             links,
             status,
             headers,
-            fair: RoundRobin::default(),
-            fragments: Fragments::default(),
+            fair: RoundRobin::new(count),
+            fragments: Fragments::new(count),
             early: EarlyFragments::new(),
-            limit: Limit::default(),
+            limit: Limit::new(count),
             scratch: alloc::vec![0; MAXIMUM_ANSWER],
-            reporter: Reporter::default(),
+            reporter: Reporter::new(count),
             active: all,
             up: 0,
             unpublished: all,

@@ -4,6 +4,7 @@
 mod support;
 
 use segue_frame_channel::{ClientChannel, FrameOffload};
+use segue_netserver_core::directory::Applications;
 use segue_netserver_core::server::ChannelRegions;
 use segue_shared_memory::Region;
 use segue_shared_memory::testing::leaked_private_region;
@@ -283,7 +284,7 @@ fn a_busy_card_is_shared_out_by_bytes() {
                 room.bytes().copy_from_slice(&frame);
                 room.submit(frame.len(), FrameOffload::default());
             }
-            woken |= u16::from(client.publish()) << index;
+            woken |= Applications::from(client.publish()) << index;
             let _ = client.sleep(true);
         }
         world.run(woken);

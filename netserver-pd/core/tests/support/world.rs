@@ -2,11 +2,12 @@
 
 use super::{ports, table};
 use segue_frame_channel::{ClientChannel, FrameOffload, ReceivedFrame, layout};
+use segue_netserver_core::directory::Applications;
 use segue_netserver_core::nic::{Nic, Refusal, Token, VerifiedFrame};
 use segue_netserver_core::server::{ChannelRegions, Server};
 use segue_shared_memory::Region;
 use segue_shared_memory::testing::{leaked_private_region, leaked_region};
-use segue_status::network::{Counter, EgressDrop, NetworkStatus};
+use segue_status::network::{Counter, EgressDrop, NetworkStatus, REGION_SIZE};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
@@ -125,7 +126,7 @@ impl World {
             let (transmit, receive) = (entry.transmit_entries, entry.receive_entries);
             clients.push(ClientChannel::new(client, server, pool, transmit, receive).unwrap());
         }
-        let status = NetworkStatus::new(leaked_region(0x2000)).unwrap();
+        let status = NetworkStatus::new(leaked_region(REGION_SIZE)).unwrap();
         let (server, headers) = new_server(status, &regions);
         let card = Card {
             pools: regions.iter().map(|regions| regions.pool).collect(),
@@ -159,14 +160,14 @@ impl World {
         for (index, client) in self.clients.iter_mut().enumerate() {
             client.wake();
             client.poll().unwrap();
-            woken |= u16::from(client.publish()) << index;
+            woken |= Applications::from(client.publish()) << index;
             assert!(client.sleep(false));
         }
         self.run(woken);
         self.take_notified();
     }
 
-    pub fn run(&mut self, woken: u16) {
+    pub fn run(&mut self, woken: Applications) {
         let (now, notified) = (&self.now, &self.notified);
         self.server.run(
             &mut self.card,
