@@ -7,13 +7,13 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use segue_frame_channel::FrameOffload;
-use segue_frame_channel::config::{ADDRESS_OWN, ServerEntry, ServerTable};
+use segue_frame_channel::config::{ADDRESS_OWN, Addresses, ServerEntry, ServerTable};
 use segue_frame_channel::layout::MAXIMUM_HEADER_LENGTH;
 use segue_netserver_core::Directory;
 use segue_netserver_core::egress;
 use segue_netserver_core::answer::{self, MAXIMUM_ANSWER};
 use segue_netserver_core::ingress::{self, Decision, LONG_HEADER, Origin, SHORT_HEADER};
-use segue_portmap_core::{PortReader, PortTable, Protocol, TABLE_SIZE};
+use segue_portmap_core::{Families, PortReader, PortTable, Protocol, TABLE_SIZE};
 use segue_shared_memory::testing::leaked_region;
 
 /// Two applications that share an address, and one with an address of its own.
@@ -27,10 +27,13 @@ fn directory() -> &'static Directory {
             *entry = ServerEntry {
                 owner: index as u16 + 1,
                 flags: if own { ADDRESS_OWN } else { 0 },
-                mac: [0x52, 0x54, 0, 0x5e, 0x60, u8::from(own)],
-                ipv4: [10, 0, 2, 15 + u8::from(own)],
-                prefix_length: 24,
-                gateway: [10, 0, 2, 2],
+                addresses: Addresses {
+                    mac: [0x52, 0x54, 0, 0x5e, 0x60, u8::from(own)],
+                    ipv4: [10, 0, 2, 15 + u8::from(own)],
+                    ipv4_prefix_length: 24,
+                    gateway: [10, 0, 2, 2],
+                    ..Addresses::NONE
+                },
                 ..ServerEntry::EMPTY
             };
         }
@@ -38,7 +41,7 @@ fn directory() -> &'static Directory {
         let mut ports = PortTable::new(region).expect("the region has the table's size");
         for (owner, port) in [(1, 80), (2, 443)] {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
-                ports.bind(owner, protocol, port).expect("the port is free");
+                ports.bind(owner, Families::Both, protocol, port).expect("the port is free");
             }
         }
         let reader = PortReader::new(region).expect("the region has the table's size");
@@ -51,7 +54,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     if choice & 1 == 0 {
-        receive(u16::from(up) & 0b111, frame);
+        receive(u64::from(up) & 0b111, frame);
     } else {
         let offload = FrameOffload {
             ipv4_checksum: choice & 2 != 0,
@@ -63,7 +66,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 /// The decision on a frame must not depend on how much of it was at hand.
-fn receive(up: u16, frame: &[u8]) {
+fn receive(up: u64, frame: &[u8]) {
     let whole = ingress::demultiplex(directory(), up, Origin::Network, frame, frame.len());
     assert_ne!(whole, Decision::Longer, "all of it was at hand");
     if let Decision::Deliver(applications) = whole {

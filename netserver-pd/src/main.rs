@@ -21,9 +21,9 @@ use segue_netserver_core::Server;
 use segue_netserver_core::directory::Applications;
 use segue_netserver_core::nic::Nic;
 use segue_netserver_core::server::ChannelRegions;
-use segue_portmap_core::{PortReader, TABLE_SIZE};
+use segue_portmap_core::PortReader;
 use segue_shared_memory::Region;
-use segue_status::network::{NetworkStatus, REGION_SIZE, ServerCounter};
+use segue_status::network::{self, NetworkStatus, ServerCounter};
 use segue_timer_core::protocol;
 use sel4_microkit::{
     Channel, ChannelSet, Clock, Handler, IrqAckError, MessageInfo, channel, private_region_at,
@@ -62,11 +62,17 @@ struct NetworkServer {
 fn init() -> NetworkServer {
     let table = var!(frame_channels: ServerTable = ServerTable::EMPTY);
     let clock = Clock::new(region!(tsc_frequency, 0x1000));
-    let Some(ports) = PortReader::new(region!(port_table, TABLE_SIZE)) else {
-        panic!("the region port_table must have {TABLE_SIZE:#x} bytes");
+    let Some(ports) = PortReader::new(region!(port_table, segue_portmap_core::REGION_SIZE)) else {
+        panic!(
+            "the region port_table must have {:#x} bytes",
+            segue_portmap_core::REGION_SIZE
+        );
     };
-    let Some(status) = NetworkStatus::new(region!(network_status, REGION_SIZE)) else {
-        panic!("the region network_status must have {REGION_SIZE:#x} bytes");
+    let Some(status) = NetworkStatus::new(region!(network_status, network::REGION_SIZE)) else {
+        panic!(
+            "the region network_status must have {:#x} bytes",
+            network::REGION_SIZE
+        );
     };
     // The driver's rings and buffers come first, then the copies of headers.
     let memory = region!(dma);

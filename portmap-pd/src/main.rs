@@ -10,7 +10,7 @@
 
 use segue_portmap_core::config::OwnerTable;
 use segue_portmap_core::protocol::Message;
-use segue_portmap_core::{PortTable, Service, TABLE_SIZE};
+use segue_portmap_core::{PortTable, REGION_SIZE, Service};
 use segue_status::network::{self, ChannelState, NetworkStatus, name_text};
 use segue_status::system::{self, State, SystemStatus};
 use sel4_microkit::{
@@ -27,8 +27,8 @@ struct PortMap {
 #[protection_domain]
 fn init() -> PortMap {
     let owners = var!(port_owners: OwnerTable = OwnerTable::EMPTY);
-    let Some(table) = PortTable::new(region!(port_table, TABLE_SIZE)) else {
-        panic!("the region port_table must have {TABLE_SIZE:#x} bytes");
+    let Some(table) = PortTable::new(region!(port_table, REGION_SIZE)) else {
+        panic!("the region port_table must have {REGION_SIZE:#x} bytes");
     };
     log::info!(
         "applications that may have ports: {}",

@@ -55,11 +55,11 @@ pub fn start_network(
     };
     let server = Channel::new(config.channel as usize);
     let backend = FrameChannel::new(channel, config.server(), Box::new(move || server.notify()));
-    let gateway = Ipv4Addr::from(config.gateway);
+    let gateway = Ipv4Addr::from(config.addresses.gateway);
     let settings = Config {
-        hardware_address: config.mac,
-        address: config.ipv4.into(),
-        prefix_length: config.prefix_length,
+        hardware_address: config.addresses.mac,
+        address: config.addresses.ipv4.into(),
+        prefix_length: config.addresses.ipv4_prefix_length,
         gateway: (!gateway.is_unspecified()).then_some(gateway),
         seed,
         maximum_connections: limits.maximum_connections,

@@ -68,7 +68,7 @@ fn init() -> Application {
     let echo_port = port(*var!(echo_port: u64 = 7));
     let message_port = port(*var!(message_port: u64 = 5002));
     let (mut stack, mut ports) = start_network(config, NETWORK, seed(&clock), &clock);
-    let address = Ipv4Addr::from(config.ipv4);
+    let address = Ipv4Addr::from(config.addresses.ipv4);
     listen(&mut stack, &mut ports, address, echo_port);
     let messages = listen(&mut stack, &mut ports, address, message_port);
     match stack.udp_bind(echo_port, DATAGRAM_MEMORY, &mut ports) {

@@ -95,7 +95,7 @@ fn listen(config: &'static ClientConfig, clock: &Clock) -> Stack {
         buffers: BUFFERS,
         ..ListenOptions::default()
     };
-    let address = Ipv4Addr::from(config.ipv4);
+    let address = Ipv4Addr::from(config.addresses.ipv4);
     match stack.listen(port, options, &mut ports) {
         Ok(_) => log::info!("listening on {address}:{port}"),
         Err(error) => log::error!("cannot listen on {address}:{port}: {error}"),

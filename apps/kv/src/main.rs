@@ -73,7 +73,7 @@ fn init() -> Application {
         timeout: Some(TIMEOUT),
         ..ListenOptions::default()
     };
-    let address = Ipv4Addr::from(config.ipv4);
+    let address = Ipv4Addr::from(config.addresses.ipv4);
     match stack.listen(port, options, &mut ports) {
         Ok(_) => log::info!("listening on {address}:{port}"),
         Err(error) => log::error!("cannot listen on {address}:{port}: {error}"),

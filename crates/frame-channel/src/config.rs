@@ -5,7 +5,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Most applications that one server serves.
-pub const MAXIMUM_APPLICATIONS: usize = 16;
+pub const MAXIMUM_APPLICATIONS: usize = 64;
 
 /// Bytes of a protection domain's name, padded with zeroes; at most 63 are used.
 pub const NAME_SIZE: usize = 64;
@@ -17,6 +17,36 @@ pub const NO_CHANNEL: u32 = u32::MAX;
 /// table is not asked. Without this flag applications with equal MAC and IPv4
 /// addresses share them and are told apart by the port table.
 pub const ADDRESS_OWN: u16 = 1;
+
+/// The port map says at run time which addresses these are: the IPv4 address of
+/// sharers who get it by DHCP; all of a pool's member.
+pub const ADDRESS_LEASED: u16 = 2;
+
+/// The application asks a DHCP server for the shared address: it may send from
+/// UDP port 68 of no address, and gets what is for that port.
+pub const DHCP_CLIENT: u16 = 4;
+
+/// Where a station is found. What it does not have is all zeroes.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Addresses {
+    /// The MAC address its frames carry.
+    pub mac: [u8; 6],
+    /// Length of the IPv4 network prefix in bits.
+    pub ipv4_prefix_length: u8,
+    /// Length of the IPv6 network prefix in bits.
+    pub ipv6_prefix_length: u8,
+    /// Its IPv4 address.
+    pub ipv4: [u8; 4],
+    /// The IPv4 router to other networks.
+    pub gateway: [u8; 4],
+    /// Its IPv6 address, besides [`Addresses::link_local`].
+    pub ipv6: [u8; 16],
+    /// The IPv6 router to other networks.
+    pub ipv6_gateway: [u8; 16],
+}
 
 /// Symbol `frame_channels` of the server: all its applications.
 #[repr(C)]
@@ -54,20 +84,12 @@ pub struct ServerEntry {
     pub receive_entries: u32,
     /// Channel id, in the server, to notify the application.
     pub channel: u32,
-    /// The application's number in the port table, 1..=16.
+    /// The application's number in the port table, 1..=64.
     pub owner: u16,
-    /// [`ADDRESS_OWN`] or 0.
+    /// Some of [`ADDRESS_OWN`], [`ADDRESS_LEASED`], [`DHCP_CLIENT`].
     pub flags: u16,
-    /// The MAC address its frames carry.
-    pub mac: [u8; 6],
-    /// Length of the IPv4 network prefix in bits.
-    pub prefix_length: u8,
-    /// 0.
-    pub reserved: u8,
-    /// Its IPv4 address.
-    pub ipv4: [u8; 4],
-    /// The default gateway; all zeroes if there is none.
-    pub gateway: [u8; 4],
+    /// Its addresses, as far as they are known beforehand.
+    pub addresses: Addresses,
 }
 
 /// Symbol `frame_channel` of an application.
@@ -97,28 +119,56 @@ pub struct ClientConfig {
     /// Channel id, in the application, for protected calls to the port map;
     /// [`NO_CHANNEL`] if there is none.
     pub portmap_channel: u32,
-    /// The application's number in the port table, 1..=16.
+    /// The application's number in the port table, 1..=64.
     pub owner: u16,
-    /// [`ADDRESS_OWN`] or 0.
+    /// Some of [`ADDRESS_OWN`], [`ADDRESS_LEASED`], [`DHCP_CLIENT`].
     pub flags: u16,
-    /// The MAC address its frames carry.
-    pub mac: [u8; 6],
-    /// Length of the IPv4 network prefix in bits.
-    pub prefix_length: u8,
+    /// Its addresses, as far as they are known beforehand.
+    pub addresses: Addresses,
     /// 0.
-    pub reserved: u8,
-    /// Its IPv4 address.
-    pub ipv4: [u8; 4],
-    /// The default gateway; all zeroes if there is none.
-    pub gateway: [u8; 4],
-    /// 0.
-    pub reserved_end: [u8; 4],
+    pub reserved: [u8; 4],
 }
 
 /// Size in bytes of [`ServerTable`].
 pub const SERVER_TABLE_SIZE: usize = size_of::<ServerTable>();
 /// Size in bytes of [`ClientConfig`].
 pub const CLIENT_CONFIG_SIZE: usize = size_of::<ClientConfig>();
+
+impl Addresses {
+    /// No address at all.
+    pub const NONE: Self = Self {
+        mac: [0; 6],
+        ipv4_prefix_length: 0,
+        ipv6_prefix_length: 0,
+        ipv4: [0; 4],
+        gateway: [0; 4],
+        ipv6: [0; 16],
+        ipv6_gateway: [0; 16],
+    };
+
+    /// The IPv6 address that comes with the MAC address (RFC 4291, appendix A).
+    pub const fn link_local(&self) -> [u8; 16] {
+        let [a, b, c, d, e, f] = self.mac;
+        [
+            0xfe,
+            0x80,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            a ^ 2,
+            b,
+            c,
+            0xff,
+            0xfe,
+            d,
+            e,
+            f,
+        ]
+    }
+}
 
 impl ServerTable {
     /// A table without applications: what a program holds before it is patched.
@@ -149,11 +199,7 @@ impl ServerEntry {
         channel: NO_CHANNEL,
         owner: 0,
         flags: 0,
-        mac: [0; 6],
-        prefix_length: 0,
-        reserved: 0,
-        ipv4: [0; 4],
-        gateway: [0; 4],
+        addresses: Addresses::NONE,
     };
 
     /// The application's name.
@@ -179,12 +225,8 @@ impl ClientConfig {
         portmap_channel: NO_CHANNEL,
         owner: 0,
         flags: 0,
-        mac: [0; 6],
-        prefix_length: 0,
-        reserved: 0,
-        ipv4: [0; 4],
-        gateway: [0; 4],
-        reserved_end: [0; 4],
+        addresses: Addresses::NONE,
+        reserved: [0; 4],
     };
 
     /// The server's name.
@@ -223,12 +265,12 @@ mod tests {
         table.count = 1;
         table.entries[0].name = name_to_bytes("http").unwrap();
         table.entries[0].pool = 0x20_0020_0000;
-        table.entries[0].mac = [0x52, 0x54, 0, 0x5e, 0x60, 0];
+        table.entries[0].addresses.mac = [0x52, 0x54, 0, 0x5e, 0x60, 0];
         let again = ServerTable::read_from_bytes(table.as_bytes()).unwrap();
         assert_eq!(again, table);
         assert_eq!(again.applications()[0].name(), "http");
-        assert_eq!(SERVER_TABLE_SIZE, 8 + 16 * 144);
-        assert_eq!(CLIENT_CONFIG_SIZE, 152);
+        assert_eq!(SERVER_TABLE_SIZE, 8 + 64 * 176);
+        assert_eq!(CLIENT_CONFIG_SIZE, 184);
         assert!(SERVER_TABLE_SIZE.is_multiple_of(8));
     }
 

@@ -71,12 +71,18 @@ fn both_ends_of_the_frame_channel_are_told_the_same() {
         panic!("{} applications", server.count);
     };
     assert_eq!((application.name(), client.server()), ("http", "netserver"));
-    assert_eq!(application.mac, [0x52, 0x54, 0, 0x5e, 0x60, 0]);
+    assert_eq!(application.addresses.mac, [0x52, 0x54, 0, 0x5e, 0x60, 0]);
     assert_eq!(
-        (application.mac, application.ipv4),
-        (client.mac, client.ipv4)
+        (application.addresses.mac, application.addresses.ipv4),
+        (client.addresses.mac, client.addresses.ipv4)
     );
-    assert_eq!((client.gateway, client.prefix_length), ([10, 0, 2, 2], 24));
+    assert_eq!(
+        (
+            client.addresses.gateway,
+            client.addresses.ipv4_prefix_length
+        ),
+        ([10, 0, 2, 2], 24)
+    );
     assert_eq!((application.owner, client.owner), (1, 1));
     assert_eq!((application.channel, client.channel), (60, 60));
 

@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(given(None, 0, 10_000), BURST);
         assert_eq!(given(Some(0), 0, 10_000), BURST, "others have their own");
         assert_eq!(given(None, 10_000, 10_010_000), 10 * BURST);
-        assert!(limit.admit(Some(15), 0));
-        assert!(!limit.admit(Some(16), 0));
+        assert!(limit.admit(Some(63), 0));
+        assert!(!limit.admit(Some(64), 0));
     }
 }

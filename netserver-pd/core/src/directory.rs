@@ -1,11 +1,11 @@
 //! Who has which address.
 
 use segue_frame_channel::config::{ADDRESS_OWN, MAXIMUM_APPLICATIONS, ServerEntry, ServerTable};
-use segue_portmap_core::{PortReader, Protocol};
+use segue_portmap_core::{Family, PortReader, Protocol};
 use smoltcp::wire::{EthernetAddress, Ipv4Address};
 
 /// A set of applications: bit *i* is application *i*.
-pub type Applications = u16;
+pub type Applications = u64;
 
 const _: () = assert!(MAXIMUM_APPLICATIONS <= Applications::BITS as usize);
 
@@ -50,13 +50,13 @@ impl Identity {
 }
 
 fn identity(entry: &ServerEntry) -> Identity {
-    let address = u32::from_be_bytes(entry.ipv4);
+    let address = u32::from_be_bytes(entry.addresses.ipv4);
     let host_bits = u32::MAX
-        .checked_shr(entry.prefix_length.into())
+        .checked_shr(entry.addresses.ipv4_prefix_length.into())
         .unwrap_or(0);
     Identity {
-        mac: EthernetAddress(entry.mac),
-        ipv4: Ipv4Address::from(entry.ipv4),
+        mac: EthernetAddress(entry.addresses.mac),
+        ipv4: Ipv4Address::from(entry.addresses.ipv4),
         owner: entry.owner,
         own_address: entry.flags & ADDRESS_OWN != 0,
         sharers: 0,
@@ -137,18 +137,19 @@ impl Directory {
     }
 
     /// The owner's number of a port of the shared addresses; 0 if it is free.
-    pub fn port_owner(&self, protocol: Protocol, port: u16) -> u16 {
-        self.ports.owner(protocol, port)
+    pub fn port_owner(&self, family: Family, protocol: Protocol, port: u16) -> u16 {
+        self.ports.owner(family, protocol, port)
     }
 
     /// Which application owns a port, if it is one of `among`.
     pub fn application_with_port(
         &self,
+        family: Family,
         protocol: Protocol,
         port: u16,
         among: Applications,
     ) -> Option<Applications> {
-        let owner = self.ports.owner(protocol, port);
+        let owner = self.ports.owner(family, protocol, port);
         if owner == 0 {
             return None;
         }

@@ -7,7 +7,7 @@
 use crate::directory::{Directory, Identity};
 use crate::fragments::Datagram;
 use segue_frame_channel::FrameOffload;
-use segue_portmap_core::Protocol;
+use segue_portmap_core::{Family, Protocol};
 use segue_status::network::EgressDrop;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, TcpPacket,
@@ -276,7 +276,7 @@ fn verify_port(
     if identity.own_address {
         return Ok(());
     }
-    let owner = directory.port_owner(protocol, port);
+    let owner = directory.port_owner(Family::V4, protocol, port);
     if owner == identity.owner && owner != 0 || owner == 0 && allowed_if_free {
         return Ok(());
     }

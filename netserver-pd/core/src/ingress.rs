@@ -6,7 +6,7 @@
 
 use crate::directory::{Applications, Directory, Identity};
 use crate::fragments::Datagram;
-use segue_portmap_core::Protocol;
+use segue_portmap_core::{Family, Protocol};
 use segue_status::network::IngressDrop;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol,
@@ -212,7 +212,7 @@ fn ipv4(
         _ => return Err(IngressDrop::Protocol.into()),
     };
     let port = port(payload, 2, payload_length)?;
-    match directory.application_with_port(protocol, port, identity.sharers) {
+    match directory.application_with_port(Family::V4, protocol, port, identity.sharers) {
         Some(owner) => Ok(owner),
         None => {
             // Checks that somebody is there whose port it could be.
@@ -250,7 +250,7 @@ fn fragment(
         return Err(Refusal::Later(datagram));
     }
     let port = port(payload, 2, payload_length)?;
-    match directory.application_with_port(protocol, port, identity.sharers) {
+    match directory.application_with_port(Family::V4, protocol, port, identity.sharers) {
         Some(owner) => Err(Refusal::First(datagram, owner)),
         None => Err(IngressDrop::NoOwner.into()),
     }
@@ -275,7 +275,7 @@ fn broadcast(
     let payload = &packet[length.min(packet.len())..packet.len().min(total)];
     let port = port(payload, 2, total - length)?;
     directory
-        .application_with_port(Protocol::Udp, port, Applications::MAX)
+        .application_with_port(Family::V4, Protocol::Udp, port, Applications::MAX)
         .ok_or(Refusal::Drop(IngressDrop::NoOwner))
 }
 
@@ -354,7 +354,7 @@ fn by_port(
     port: u16,
 ) -> Result<Applications, Refusal> {
     directory
-        .application_with_port(protocol, port, identity.sharers)
+        .application_with_port(Family::V4, protocol, port, identity.sharers)
         .ok_or(Refusal::Drop(IngressDrop::NoOwner))
 }
 

@@ -13,10 +13,10 @@ use smoltcp::wire::{
 };
 use support::*;
 
-const ALL: u16 = 0b111;
+const ALL: u64 = 0b111;
 
 /// Decides as the server does: with as little of the frame as suffices.
-fn whose(sharers: u32, up: u16, frame: &[u8]) -> Decision {
+fn whose(sharers: u32, up: u64, frame: &[u8]) -> Decision {
     let directory = directory(sharers);
     let at_hand = |most: usize| &frame[..frame.len().min(most)];
     match demultiplex(
@@ -324,7 +324,7 @@ fn the_first_fragment_says_whose_the_others_are() {
 
 proptest! {
     #[test]
-    fn any_bytes_have_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..300), ethertype in 0u8..8, up in 0u16..8) {
+    fn any_bytes_have_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..300), ethertype in 0u8..8, up in 0u64..8) {
         let mut frame = bytes;
         if frame.len() > 14 {
             frame[12] = 8;

@@ -4,7 +4,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Most owners of ports.
-pub const MAXIMUM_OWNERS: usize = 16;
+pub const MAXIMUM_OWNERS: usize = 64;
 
 /// Bytes of a protection domain's name, padded with zeroes; at most 63 are used.
 pub const NAME_SIZE: usize = 64;

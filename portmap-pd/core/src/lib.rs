@@ -1,4 +1,4 @@
-//! The port table: who owns which TCP and UDP port.
+//! The port table: who owns which TCP and UDP port, and who was given which addresses.
 //!
 //! The table is a memory region that the port map alone writes and the network
 //! server reads. It outlives both. This crate decides; the protection domain in
@@ -6,11 +6,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod config;
 pub mod protocol;
 pub mod service;
 pub mod table;
 
+pub use addresses::{AddressReader, AddressTable, REGION_SIZE};
 pub use protocol::{PortClient, PortError};
 pub use service::Service;
-pub use table::{PortReader, PortTable, Protocol, TABLE_SIZE};
+pub use table::{Families, Family, PortReader, PortTable, Protocol, TABLE_SIZE};

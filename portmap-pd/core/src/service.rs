@@ -2,7 +2,7 @@
 
 use crate::config::{MAXIMUM_OWNERS, OwnerTable};
 use crate::protocol::{Answer, Message, Operation, PortError, Request, encode_answer};
-use crate::table::PortTable;
+use crate::table::{Families, Family, PortTable};
 
 /// The port map: the table, who may call on which channel, and each caller's
 /// last request.
@@ -95,19 +95,28 @@ impl Service {
             Operation::Bind(protocol, port) => {
                 // The first request since this incarnation started may repeat
                 // one that its predecessor carried out and did not answer.
-                if first && port != 0 && self.table.owner(protocol, port) == owner {
+                if first && port != 0 && self.table.owner(Family::V4, protocol, port) == owner {
                     return Ok(port.into());
                 }
-                self.table.bind(owner, protocol, port).map(|()| port.into())
+                self.table
+                    .bind(owner, Families::Both, protocol, port)
+                    .map(|()| port.into())
             }
-            Operation::BindAny(protocol) => self.table.bind_any(owner, protocol).map(u32::from),
-            Operation::Release(protocol, port) => match self.table.release(owner, protocol, port) {
-                // As above: the predecessor may have released it.
-                Err(PortError::NotOwner) if first && self.table.owner(protocol, port) == 0 => {
-                    Ok(port.into())
+            Operation::BindAny(protocol) => self
+                .table
+                .bind_any(owner, Families::Both, protocol)
+                .map(u32::from),
+            Operation::Release(protocol, port) => {
+                match self.table.release(owner, Families::Both, protocol, port) {
+                    // As above: the predecessor may have released it.
+                    Err(PortError::NotOwner)
+                        if first && self.table.owner(Family::V4, protocol, port) == 0 =>
+                    {
+                        Ok(port.into())
+                    }
+                    result => result.map(|()| port.into()),
                 }
-                result => result.map(|()| port.into()),
-            },
+            }
             Operation::ReleaseAll => Ok(self.table.release_all(owner)),
         }
     }

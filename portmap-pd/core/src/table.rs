@@ -1,13 +1,14 @@
-//! The table itself: for each port of TCP and UDP the number of its owner.
+//! The table itself: for each port of TCP and UDP over IPv4 and IPv6 the number of
+//! its owner.
 
 use crate::protocol::PortError;
 use core::ops::RangeInclusive;
 use core::sync::atomic::Ordering::{Acquire, Release};
 use segue_shared_memory::Region;
 
-/// Size of the table in bytes: 65,536 numbers of two bytes for TCP, then as
-/// many for UDP.
-pub const TABLE_SIZE: usize = 2 * PROTOCOL_SIZE;
+/// Size of the table in bytes: 65,536 numbers of two bytes for TCP over IPv4, then as
+/// many for UDP over IPv4, TCP over IPv6, UDP over IPv6.
+pub const TABLE_SIZE: usize = 4 * PROTOCOL_SIZE;
 
 /// Ports from which [`PortTable::bind_any`] chooses (RFC 6335, section 6).
 pub const EPHEMERAL_PORTS: RangeInclusive<u16> = 49_152..=65_535;
@@ -26,6 +27,26 @@ pub enum Protocol {
     Udp,
 }
 
+/// A version of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// One version of IP, or both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Families {
+    /// IPv4 alone.
+    V4,
+    /// IPv6 alone.
+    V6,
+    /// Both: a port is then the owner's in both, or in none.
+    Both,
+}
+
 /// Reads the table; what the network server has.
 #[derive(Clone, Copy, Debug)]
 pub struct PortReader {
@@ -41,6 +62,9 @@ pub struct PortTable {
 }
 
 impl Protocol {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+
     /// Its number in the IP header.
     pub const fn number(self) -> u8 {
         match self {
@@ -66,6 +90,48 @@ impl Protocol {
     }
 }
 
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    const fn index(self) -> usize {
+        match self {
+            Self::V4 => 0,
+            Self::V6 => 1,
+        }
+    }
+}
+
+impl Families {
+    /// The versions it consists of.
+    pub const fn each(self) -> &'static [Family] {
+        match self {
+            Self::V4 => &[Family::V4],
+            Self::V6 => &[Family::V6],
+            Self::Both => &Family::ALL,
+        }
+    }
+
+    /// Its number in messages.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::V4 => 1,
+            Self::V6 => 2,
+            Self::Both => 3,
+        }
+    }
+
+    /// What has this number in messages.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::V4),
+            2 => Some(Self::V6),
+            3 => Some(Self::Both),
+            _ => None,
+        }
+    }
+}
+
 impl PortReader {
     /// The table in this region, or `None` if it is smaller than
     /// [`TABLE_SIZE`].
@@ -75,15 +141,16 @@ impl PortReader {
 
     /// The owner of a port, or [`FREE`].
     #[inline]
-    pub fn owner(&self, protocol: Protocol, port: u16) -> u16 {
-        let (word, shift) = place(protocol, port);
+    pub fn owner(&self, family: Family, protocol: Protocol, port: u16) -> u16 {
+        let (word, shift) = place(family, protocol, port);
         (self.region.load32(word, Acquire) >> shift) as u16
     }
 }
 
 /// The word that holds a port's owner, and the owner's place in it.
-fn place(protocol: Protocol, port: u16) -> (usize, u32) {
-    let offset = protocol.index() * PROTOCOL_SIZE + usize::from(port) * size_of::<u16>();
+fn place(family: Family, protocol: Protocol, port: u16) -> (usize, u32) {
+    let table = 2 * family.index() + protocol.index();
+    let offset = table * PROTOCOL_SIZE + usize::from(port) * size_of::<u16>();
     (offset & !3, 8 * (offset & 3) as u32)
 }
 
@@ -98,32 +165,45 @@ impl PortTable {
     }
 
     /// The owner of a port, or [`FREE`].
-    pub fn owner(&self, protocol: Protocol, port: u16) -> u16 {
-        self.reader.owner(protocol, port)
+    pub fn owner(&self, family: Family, protocol: Protocol, port: u16) -> u16 {
+        self.reader.owner(family, protocol, port)
     }
 
-    /// Gives `port` to `owner`.
+    /// Gives `port` to `owner`, in all of `families`.
     ///
     /// # Errors
     ///
-    /// If the port is taken, by whomever, or 0.
-    pub fn bind(&mut self, owner: u16, protocol: Protocol, port: u16) -> Result<(), PortError> {
+    /// If the port is taken in one of them, by whomever, or 0: then nothing
+    /// has changed.
+    pub fn bind(
+        &mut self,
+        owner: u16,
+        families: Families,
+        protocol: Protocol,
+        port: u16,
+    ) -> Result<(), PortError> {
         if port == 0 {
             return Err(PortError::InvalidPort);
         }
-        if self.owner(protocol, port) != FREE {
+        if !self.is_free(families, protocol, port) {
             return Err(PortError::AddressInUse);
         }
-        self.store(protocol, port, owner);
+        self.store_each(families, protocol, port, owner);
         Ok(())
     }
 
-    /// Gives a free port of [`EPHEMERAL_PORTS`] to `owner`.
+    /// Gives a port of [`EPHEMERAL_PORTS`] that is free in all of `families` to
+    /// `owner`.
     ///
     /// # Errors
     ///
     /// If none is free.
-    pub fn bind_any(&mut self, owner: u16, protocol: Protocol) -> Result<u16, PortError> {
+    pub fn bind_any(
+        &mut self,
+        owner: u16,
+        families: Families,
+        protocol: Protocol,
+    ) -> Result<u16, PortError> {
         let mut port = self.next[protocol.index()];
         for _ in EPHEMERAL_PORTS {
             let candidate = port;
@@ -132,47 +212,69 @@ impl PortTable {
             } else {
                 port + 1
             };
-            if self.owner(protocol, candidate) == FREE {
+            if self.is_free(families, protocol, candidate) {
                 self.next[protocol.index()] = port;
-                self.store(protocol, candidate, owner);
+                self.store_each(families, protocol, candidate, owner);
                 return Ok(candidate);
             }
         }
         Err(PortError::NoPortFree)
     }
 
-    /// Takes `port` back from `owner`.
+    /// Takes `port` back from `owner`, in all of `families`.
     ///
     /// # Errors
     ///
-    /// If it is not the owner's. Whether it is free or another's is not told.
-    pub fn release(&mut self, owner: u16, protocol: Protocol, port: u16) -> Result<(), PortError> {
-        if owner == FREE || self.owner(protocol, port) != owner {
+    /// If it is not the owner's in one of them: then nothing has changed. Whether it
+    /// is free or another's is not told.
+    pub fn release(
+        &mut self,
+        owner: u16,
+        families: Families,
+        protocol: Protocol,
+        port: u16,
+    ) -> Result<(), PortError> {
+        let is_owner = |family: &Family| self.owner(*family, protocol, port) == owner;
+        if owner == FREE || !families.each().iter().all(is_owner) {
             return Err(PortError::NotOwner);
         }
-        self.store(protocol, port, FREE);
+        self.store_each(families, protocol, port, FREE);
         Ok(())
     }
 
-    /// Takes all ports back from `owner`; returns how many there were.
+    /// Takes all ports back from `owner`; returns how many there were: a port counts once
+    /// for each version of IP.
     pub fn release_all(&mut self, owner: u16) -> u32 {
         let mut released = 0;
         if owner == FREE {
             return released;
         }
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
-            for port in 0..=u16::MAX {
-                if self.owner(protocol, port) == owner {
-                    self.store(protocol, port, FREE);
-                    released += 1;
+        for family in Family::ALL {
+            for protocol in Protocol::ALL {
+                for port in 0..=u16::MAX {
+                    if self.owner(family, protocol, port) == owner {
+                        self.store(family, protocol, port, FREE);
+                        released += 1;
+                    }
                 }
             }
         }
         released
     }
 
-    fn store(&mut self, protocol: Protocol, port: u16, owner: u16) {
-        let (word, shift) = place(protocol, port);
+    fn is_free(&self, families: Families, protocol: Protocol, port: u16) -> bool {
+        let is_free = |family: &Family| self.owner(*family, protocol, port) == FREE;
+        families.each().iter().all(is_free)
+    }
+
+    fn store_each(&mut self, families: Families, protocol: Protocol, port: u16, owner: u16) {
+        for family in families.each() {
+            self.store(*family, protocol, port, owner);
+        }
+    }
+
+    fn store(&mut self, family: Family, protocol: Protocol, port: u16, owner: u16) {
+        let (word, shift) = place(family, protocol, port);
         // Nobody else writes, so the neighbour's half cannot change meanwhile.
         let neighbour = self.reader.region.load32(word, Acquire) & !(0xffff << shift);
         self.reader

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use roxmltree::Node;
 use segue_frame_channel::config::{
-    ClientConfig, MAXIMUM_APPLICATIONS, ServerEntry, ServerTable, name_to_bytes,
+    Addresses, ClientConfig, MAXIMUM_APPLICATIONS, ServerEntry, ServerTable, name_to_bytes,
 };
 use segue_frame_channel::layout;
 use segue_portmap_core::config::{MAXIMUM_OWNERS, OwnerEntry, OwnerTable};
@@ -301,6 +301,13 @@ impl Draft<'_, '_> {
 
         let server_name = name_to_bytes(self.domain_name(server))?;
         let client_name = name_to_bytes(self.domain_name(client))?;
+        let addresses = Addresses {
+            mac: wanted.mac,
+            ipv4_prefix_length: wanted.prefix_length,
+            ipv4: wanted.ipv4,
+            gateway: wanted.gateway,
+            ..Addresses::NONE
+        };
         let entry = ServerEntry {
             name: client_name,
             client_region: client_region.address,
@@ -312,10 +319,7 @@ impl Draft<'_, '_> {
             transmit_entries: wanted.transmit_entries,
             receive_entries: wanted.receive_entries,
             channel: u32::from(server_id),
-            mac: wanted.mac,
-            prefix_length: wanted.prefix_length,
-            ipv4: wanted.ipv4,
-            gateway: wanted.gateway,
+            addresses,
             ..ServerEntry::EMPTY
         };
         let owner = self.add_server_entry(tables, wanted, entry)?;
@@ -333,10 +337,7 @@ impl Draft<'_, '_> {
             channel: u32::from(client_id),
             portmap_channel: u32::from(caller_id),
             owner,
-            mac: wanted.mac,
-            prefix_length: wanted.prefix_length,
-            ipv4: wanted.ipv4,
-            gateway: wanted.gateway,
+            addresses,
             ..ClientConfig::EMPTY
         };
         let reason = Reason::Table {

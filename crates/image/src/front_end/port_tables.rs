@@ -1,7 +1,7 @@
 //! The port table: the memory in which a port map tells its server who owns which
 //! port.
 
-use segue_portmap_core::TABLE_SIZE;
+use segue_portmap_core::REGION_SIZE;
 
 use super::{Draft, NamedMap};
 use crate::model::Map;
@@ -18,7 +18,7 @@ impl Draft<'_, '_> {
             let named = |map: &&NamedMap| map.symbol == VARIABLE;
             let Some(map) = self.domains[domain].named_maps.iter().find(named) else {
                 let message = format!(
-                    "\"{}\" maps no port table: map a region of {TABLE_SIZE:#x} bytes into \"{}\" and, read-only, into \"{}\", with setvar_vaddr=\"{VARIABLE}\"",
+                    "\"{}\" maps no port table: map a region of {REGION_SIZE:#x} bytes into \"{}\" and, read-only, into \"{}\", with setvar_vaddr=\"{VARIABLE}\"",
                     self.domain_name(domain),
                     self.domain_name(portmap),
                     self.domain_name(server)
@@ -63,11 +63,13 @@ impl Draft<'_, '_> {
             );
         }
         let size = self.system.regions[region.0].size;
-        if self.regions[region.0].size_known && size < TABLE_SIZE as u64 {
+        if self.regions[region.0].size_known && size < REGION_SIZE as u64 {
             let region_at = self.regions[region.0].at;
             self.diagnostics.error(
                 region_at,
-                format!("the region is too small for a port table: write size=\"{TABLE_SIZE:#x}\""),
+                format!(
+                    "the region is too small for a port table: write size=\"{REGION_SIZE:#x}\""
+                ),
             );
         }
     }

@@ -4,9 +4,11 @@
 
 pub mod world;
 
-use segue_frame_channel::config::{ADDRESS_OWN, ServerEntry, ServerTable, name_to_bytes};
+use segue_frame_channel::config::{
+    ADDRESS_OWN, Addresses, ServerEntry, ServerTable, name_to_bytes,
+};
 use segue_netserver_core::Directory;
-use segue_portmap_core::{PortReader, PortTable, Protocol, TABLE_SIZE};
+use segue_portmap_core::{Families, PortReader, PortTable, Protocol, TABLE_SIZE};
 use segue_shared_memory::testing::leaked_region;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::*;
@@ -28,9 +30,12 @@ pub fn table(sharers: u32) -> ServerTable {
             name: name_to_bytes(&format!("application-{index}")).unwrap(),
             owner: index as u16 + 1,
             flags: if own { ADDRESS_OWN } else { 0 },
-            mac: if own { OWN_MAC.0 } else { SHARED_MAC.0 },
-            ipv4: if own { OWN.octets() } else { SHARED.octets() },
-            prefix_length: 24,
+            addresses: Addresses {
+                mac: if own { OWN_MAC.0 } else { SHARED_MAC.0 },
+                ipv4: if own { OWN.octets() } else { SHARED.octets() },
+                ipv4_prefix_length: 24,
+                ..Addresses::NONE
+            },
             transmit_entries: 64,
             receive_entries: 64,
             ..ServerEntry::EMPTY
@@ -44,8 +49,8 @@ pub fn ports() -> PortReader {
     let region = leaked_region(TABLE_SIZE);
     let mut ports = PortTable::new(region).unwrap();
     for protocol in [Protocol::Tcp, Protocol::Udp] {
-        ports.bind(1, protocol, 80).unwrap();
-        ports.bind(2, protocol, 81).unwrap();
+        ports.bind(1, Families::Both, protocol, 80).unwrap();
+        ports.bind(2, Families::Both, protocol, 81).unwrap();
     }
     PortReader::new(region).unwrap()
 }

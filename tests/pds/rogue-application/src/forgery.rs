@@ -56,8 +56,8 @@ pub fn forge(kind: Kind, config: &ClientConfig, request: &[u8]) -> [u8; LENGTH] 
         }
         Kind::Arp => {
             frame[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
-            frame[22..28].copy_from_slice(&config.mac);
-            frame[28..32].copy_from_slice(&config.gateway);
+            frame[22..28].copy_from_slice(&config.addresses.mac);
+            frame[28..32].copy_from_slice(&config.addresses.gateway);
             frame[32..38].copy_from_slice(&request[6..12]);
             frame[38..42].copy_from_slice(&request[26..30]);
         }
@@ -76,11 +76,11 @@ pub fn honest(config: &ClientConfig, request: &[u8]) -> [u8; LENGTH] {
 fn datagram(config: &ClientConfig, request: &[u8], text: &[u8]) -> [u8; LENGTH] {
     let mut frame = [0; LENGTH];
     frame[..6].copy_from_slice(&request[6..12]);
-    frame[6..12].copy_from_slice(&config.mac);
+    frame[6..12].copy_from_slice(&config.addresses.mac);
     frame[12..16].copy_from_slice(&[8, 0, 0x45, 0]);
     frame[16..18].copy_from_slice(&((LENGTH - 14) as u16).to_be_bytes());
     frame[22..24].copy_from_slice(&[64, UDP]);
-    frame[26..30].copy_from_slice(&config.ipv4);
+    frame[26..30].copy_from_slice(&config.addresses.ipv4);
     frame[30..34].copy_from_slice(&request[26..30]);
     let sum = checksum(&frame[14..34]);
     frame[24..26].copy_from_slice(&sum.to_be_bytes());

@@ -70,14 +70,14 @@ impl Visit {
     /// A segment to the other application. Its checksums are the server's work.
     fn segment(&self, config: &ClientConfig, flags: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = alloc::vec![0; HEADERS];
-        frame[..6].copy_from_slice(&config.mac);
-        frame[6..12].copy_from_slice(&config.mac);
+        frame[..6].copy_from_slice(&config.addresses.mac);
+        frame[6..12].copy_from_slice(&config.addresses.mac);
         frame[12..16].copy_from_slice(&[8, 0, 0x45, 0]);
         let total = (HEADERS - 14 + payload.len()) as u16;
         frame[16..18].copy_from_slice(&total.to_be_bytes());
         frame[22..24].copy_from_slice(&[64, TCP]);
-        frame[26..30].copy_from_slice(&config.ipv4);
-        frame[30..34].copy_from_slice(&config.ipv4);
+        frame[26..30].copy_from_slice(&config.addresses.ipv4);
+        frame[30..34].copy_from_slice(&config.addresses.ipv4);
         frame[34..36].copy_from_slice(&super::PORT.to_be_bytes());
         frame[36..38].copy_from_slice(&super::HTTP.to_be_bytes());
         frame[38..42].copy_from_slice(&self.next.0.to_be_bytes());
