@@ -221,14 +221,14 @@ fuzz_target!(|data: &[u8]| {
     };
     let mut time = 1_000_000;
     let vif = Vif::new(Box::new(Link(wire.clone())));
-    let mut stack = Stack::new(config, vif, Instant::from_micros(time));
+    let mut stack = Stack::new(config, vif, Box::new(EveryPort::default()), Instant::from_micros(time));
     let options = ListenOptions {
         backlog: BACKLOG,
         buffers: BUFFERS,
         ..ListenOptions::default()
     };
     stack
-        .listen(80, options, &mut EveryPort::default())
+        .listen(80, options)
         .expect("the port is free");
     let mut peers = [Peer::default(); PEERS];
     let mut application = Application::default();

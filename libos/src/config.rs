@@ -1,5 +1,6 @@
 //! What a stack is told when it is made, and what it reports.
 
+use crate::connection::Terms;
 use crate::engine::BufferSizes;
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -68,6 +69,18 @@ impl Default for ListenOptions {
     }
 }
 
+impl ListenOptions {
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            buffers: self.buffers,
+            handshake_timeout: self.handshake_timeout,
+            timeout: self.timeout,
+            keep_alive: self.keep_alive,
+            linger: self.linger,
+        }
+    }
+}
+
 /// What happens to a SYN when a listener's backlog is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
@@ -96,9 +109,12 @@ impl ConnectionId {
     }
 }
 
-/// Names a listener.
+/// Names a listener. It stays unique after the listener was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ListenerId(pub(crate) u32);
+pub struct ListenerId {
+    pub(crate) port: u32,
+    pub(crate) serial: u32,
+}
 
 /// Names a UDP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -171,7 +187,8 @@ pub enum Protocol {
     Udp,
 }
 
-/// Who says which ports this stack may use.
+/// Who says which ports this stack may use. A port is taken for all families of
+/// addresses.
 pub trait PortAuthority {
     /// Takes a port.
     fn bind(&mut self, protocol: Protocol, port: u16) -> Result<(), BindError>;
@@ -179,6 +196,9 @@ pub trait PortAuthority {
     fn bind_any(&mut self, protocol: Protocol) -> Result<u16, BindError>;
     /// Gives a port back.
     fn release(&mut self, protocol: Protocol, port: u16);
+    /// Says that a port has connections in TIME_WAIT for so long from now: if this
+    /// program dies meanwhile, nobody else may have the port before.
+    fn hold(&mut self, protocol: Protocol, port: u16, duration: Duration);
 }
 
 /// Why a port could not be bound.
@@ -225,4 +245,5 @@ impl PortAuthority for EveryPort {
         Ok(port)
     }
     fn release(&mut self, _: Protocol, _: u16) {}
+    fn hold(&mut self, _: Protocol, _: u16, _: Duration) {}
 }

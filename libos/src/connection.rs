@@ -1,11 +1,10 @@
 //! What the stack remembers about connections, in each of their stages.
 
-use crate::config::{CloseReason, ListenOptions};
-use crate::engine::{Resumption, Sent};
+use crate::config::CloseReason;
+use crate::engine::{BufferSizes, Resumption, Sent};
 use crate::recovery::Flight;
 use crate::wire::{ETHERNET_HEADER, FlowKey, PeerOptions, before};
-use alloc::collections::VecDeque;
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 
 /// The Ethernet header that answers a frame.
 pub type Link = [u8; ETHERNET_HEADER];
@@ -31,11 +30,22 @@ pub enum Place {
     TimeWait(u32),
 }
 
+/// What a connection lives by, whoever opened it.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    pub buffers: BufferSizes,
+    pub handshake_timeout: Duration,
+    pub timeout: Option<Duration>,
+    pub keep_alive: Option<Duration>,
+    pub linger: Duration,
+}
+
 /// An established connection.
 pub struct Connection {
     pub key: FlowKey,
     pub link: Link,
-    pub listener: u32,
+    /// The local port, by its index.
+    pub port: u32,
     /// The engine it holds; none while it is parked or has ended.
     pub engine: Option<usize>,
     /// From the engine's sequence numbers to those of the wire.
@@ -68,6 +78,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whether it was accepted and the application does not know of it yet.
+    pub fn is_new(&self) -> bool {
+        !self.announced
+    }
+
     /// Notes what its engine has sent. Returns whether it was sent before.
     #[inline]
     pub fn note(&mut self, sent: &Sent, now: Instant) -> bool {
@@ -102,7 +117,8 @@ impl Connection {
 pub struct Handshake {
     pub key: FlowKey,
     pub link: Link,
-    pub listener: u32,
+    /// The local port, by its index.
+    pub port: u32,
     /// Our initial sequence number.
     pub ours: u32,
     /// The peer's initial sequence number.
@@ -117,16 +133,10 @@ pub struct Handshake {
 /// 3.6.1).
 pub struct TimeWait {
     pub key: FlowKey,
+    /// The local port, by its index.
+    pub port: u32,
     pub send_next: u32,
     pub receive_next: u32,
     /// The SYN of a peer that wants the name for a new connection.
     pub wanted: Option<(u32, PeerOptions)>,
-}
-
-/// A port that accepts connections.
-pub struct Listener {
-    pub options: ListenOptions,
-    pub handshakes: usize,
-    /// Handshakes in the order they began, with their generations; some are over.
-    pub order: VecDeque<(u32, u32)>,
 }

@@ -33,6 +33,7 @@ impl Stack {
             tcp::State::TimeWait if drained => {
                 let remains = TimeWait {
                     key: connection.key,
+                    port: connection.port,
                     send_next: connection.send_next,
                     receive_next: connection.receive_next,
                     wanted: None,

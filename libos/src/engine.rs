@@ -43,6 +43,11 @@ impl BufferSizes {
     fn total(&self) -> usize {
         self.receive + self.send
     }
+
+    /// Whether a connection can live with them.
+    pub(crate) fn are_usable(&self) -> bool {
+        (2048..=65_535).contains(&self.receive) && (2048..=1 << 24).contains(&self.send)
+    }
 }
 
 /// One smoltcp socket in a set of its own.

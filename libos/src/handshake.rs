@@ -34,7 +34,7 @@ impl Stack {
             self.statistics.malformed += 1;
             return;
         }
-        let listener = self.listening.get(&segment.key.local_port).copied();
+        let listener = self.listening_port(segment.key.local_port);
         match listener {
             Some(listener) if segment.flags & (SYN | ACK | FIN) == SYN => {
                 let options = PeerOptions::parse(&frame[segment.tcp + TCP_HEADER..segment.payload]);
@@ -97,21 +97,23 @@ impl Stack {
 
     fn begin_handshake(
         &mut self,
-        listener_index: u32,
+        port: u32,
         key: FlowKey,
         link: Link,
         theirs: u32,
         peer: PeerOptions,
         last: Option<u32>,
     ) {
-        let Some(Some(listener)) = self.listeners.get_mut(listener_index as usize) else {
+        let handshakes = &self.handshakes;
+        let Some(Some(listener)) = self.ports.get_mut(port).map(|port| port.listener.as_mut())
+        else {
             return;
         };
         if listener.handshakes >= listener.options.backlog {
             match listener.options.overflow {
                 Overflow::EvictOldest => {
                     while let Some((oldest, generation)) = listener.order.pop_front() {
-                        if self.handshakes.generation(oldest) == generation {
+                        if handshakes.generation(oldest) == generation {
                             self.drop_handshake(oldest);
                             break;
                         }
@@ -136,7 +138,7 @@ impl Stack {
         let handshake = Handshake {
             key,
             link,
-            listener: listener_index,
+            port,
             ours,
             theirs,
             peer,
@@ -149,8 +151,13 @@ impl Stack {
         };
         self.statistics.handshakes += 1;
         self.table.insert(key, Place::Handshake(index));
+        self.use_port(port);
         let handshakes = &self.handshakes;
-        if let Some(Some(listener)) = self.listeners.get_mut(listener_index as usize) {
+        if let Some(listener) = self
+            .ports
+            .get_mut(port)
+            .and_then(|port| port.listener.as_mut())
+        {
             listener.handshakes += 1;
             if listener.order.len() > 2 * listener.options.backlog {
                 listener
@@ -169,7 +176,7 @@ impl Stack {
         let Some(handshake) = self.handshakes.get(index) else {
             return;
         };
-        let Some(options) = self.listener_options(handshake.listener) else {
+        let Some(options) = self.port_terms(handshake.port) else {
             return;
         };
         let segment = self.vif.capabilities().maximum_frame - crate::wire::ETHERNET_HEADER - 40;
@@ -204,8 +211,8 @@ impl Stack {
         };
         handshake.armed = None;
         handshake.tries += 1;
-        let (listener, begun) = (handshake.listener, handshake.begun);
-        match self.listener_options(listener) {
+        let (port, begun) = (handshake.port, handshake.begun);
+        match self.port_terms(port) {
             Some(options) if self.now < begun + options.handshake_timeout => {
                 self.send_synchronize(index)
             }
@@ -217,15 +224,33 @@ impl Stack {
         let handshake = self.handshakes.remove(index)?;
         self.timers.disarm(Timer::Handshake(index), handshake.armed);
         self.table.remove(&handshake.key);
-        if let Some(Some(listener)) = self.listeners.get_mut(handshake.listener as usize) {
+        if let Some(listener) = self.listener_mut(handshake.port) {
             listener.handshakes -= 1;
         }
         Some(handshake)
     }
 
     pub(crate) fn drop_handshake(&mut self, index: u32) {
-        if self.remove_handshake(index).is_some() {
+        if let Some(handshake) = self.remove_handshake(index) {
             self.statistics.handshakes_lost += 1;
+            self.leave_port(handshake.port);
+        }
+    }
+
+    /// Ends a handshake with a RST.
+    pub(crate) fn reset_handshake(&mut self, index: u32) {
+        if let Some(handshake) = self.handshakes.get(index) {
+            let control = Control {
+                key: handshake.key,
+                sequence: handshake.ours.wrapping_add(1),
+                acknowledgement: handshake.theirs.wrapping_add(1),
+                flags: RST | ACK,
+                window: 0,
+                options: None,
+            };
+            let link = handshake.link;
+            self.send_control(&link, &control);
+            self.drop_handshake(index);
         }
     }
 
@@ -260,7 +285,7 @@ impl Stack {
                     sequence: handshake.ours.wrapping_add(1),
                     acknowledgement: next,
                     flags: ACK,
-                    window: self.idle_window(handshake.listener),
+                    window: self.idle_window(handshake.port),
                     options: None,
                 };
                 let link = handshake.link;
@@ -275,7 +300,7 @@ impl Stack {
             self.refuse(&link_back(frame), segment);
             return true;
         }
-        let Some(options) = self.listener_options(handshake.listener) else {
+        let Some(options) = self.port_terms(handshake.port) else {
             return true;
         };
         if segment.sequence.wrapping_sub(next) as usize > options.buffers.receive {
@@ -285,7 +310,7 @@ impl Stack {
         let connection = Connection {
             key: handshake.key,
             link: link_back(frame),
-            listener: handshake.listener,
+            port: handshake.port,
             engine: None,
             offset: 0,
             send_next: segment.acknowledgement,
@@ -313,6 +338,7 @@ impl Stack {
             self.statistics.no_room += 1;
             return true;
         };
+        // It uses the port as its handshake did.
         self.remove_handshake(index);
         self.table.insert(segment.key, Place::Connection(new));
         self.statistics.accepted += 1;
@@ -327,8 +353,8 @@ impl Stack {
     }
 
     /// The window of a connection of which nothing waits to be read.
-    fn idle_window(&self, listener: u32) -> u16 {
-        self.listener_options(listener)
+    fn idle_window(&self, port: u32) -> u16 {
+        self.port_terms(port)
             .map_or(0, |options| window_field(options.buffers.receive))
     }
 
@@ -354,7 +380,7 @@ impl Stack {
             window: 0,
             options: None,
         };
-        let (link, listener, engine) = (connection.link, connection.listener, connection.engine);
+        let (link, port, engine) = (connection.link, connection.port, connection.engine);
         // The peer believes this answer to what it may not have sent: no room would
         // make it stop.
         control.window = match engine {
@@ -362,7 +388,7 @@ impl Stack {
                 let socket = self.engines.get_ref(engine).socket_ref();
                 window_field(socket.recv_capacity() - socket.recv_queue())
             }
-            None => self.idle_window(listener),
+            None => self.idle_window(port),
         };
         self.send_control(&link, &control);
     }
@@ -377,8 +403,10 @@ impl Stack {
                 }
             }
         }
-        let key = remains.key;
+        let (key, port) = (remains.key, remains.port);
         if let Some(index) = self.time_waits.insert(remains) {
+            self.use_port(port);
+            self.hold_port(port, TIME_WAIT);
             self.table.insert(key, Place::TimeWait(index));
             // Names that were taken for new connections leave their places here.
             if self.time_wait_order.len() > 2 * self.time_waits.len() {
@@ -397,6 +425,7 @@ impl Stack {
     pub(crate) fn forget(&mut self, index: u32) {
         if let Some(remains) = self.time_waits.remove(index) {
             self.table.remove(&remains.key);
+            self.leave_port(remains.port);
         }
     }
 
@@ -414,7 +443,7 @@ impl Stack {
             {
                 self.forget(index);
                 self.statistics.time_wait_recycled += 1;
-                if let Some(&listener) = self.listening.get(&segment.key.local_port) {
+                if let Some(listener) = self.listening_port(segment.key.local_port) {
                     let link = link_back(frame);
                     self.begin_handshake(
                         listener,
@@ -429,14 +458,19 @@ impl Stack {
             return;
         }
         if segment.flags & (SYN | ACK) == SYN {
-            if before(receive_next.wrapping_sub(1), segment.sequence) {
+            if before(receive_next.wrapping_sub(1), segment.sequence)
+                && self.listening_port(segment.key.local_port).is_some()
+            {
                 // RFC 6191, 2: a new incarnation of the connection.
                 self.statistics.time_wait_recycled += 1;
                 self.forget(index);
                 return self.stray_segment(frame, segment, Some(send_next));
             }
             let peer = PeerOptions::parse(&frame[segment.tcp + TCP_HEADER..segment.payload]);
-            if let Some(remains) = self.time_waits.get_mut(index) {
+            let listens = self.listening_port(segment.key.local_port).is_some();
+            if let Some(remains) = self.time_waits.get_mut(index)
+                && listens
+            {
                 remains.wanted = Some((segment.sequence, peer));
             }
         }
@@ -464,7 +498,7 @@ fn window_field(bytes: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, EveryPort, ListenOptions};
     use crate::vif::{Backend, Capabilities, Offload, Received, Vif};
     use alloc::boxed::Box;
     use core::net::Ipv4Addr;
@@ -507,7 +541,9 @@ mod tests {
             maximum_time_wait: 8,
         };
         let now = Instant::from_secs(1);
-        let mut stack = Stack::new(config, Vif::new(Box::new(Nowhere)), now);
+        let ports = Box::new(EveryPort::default());
+        let mut stack = Stack::new(config, Vif::new(Box::new(Nowhere)), ports, now);
+        stack.listen(80, ListenOptions::default()).unwrap();
         for count in 0..1000u32 {
             let key = FlowKey {
                 remote: Ipv4Addr::new(10, 0, 2, 2),
@@ -520,6 +556,7 @@ mod tests {
             }
             stack.remember(TimeWait {
                 key,
+                port: 0,
                 send_next: count,
                 receive_next: count,
                 wanted: None,

@@ -77,10 +77,9 @@ impl Stack {
         if connection.ended.is_some() {
             return false;
         }
-        let Some(Some(listener)) = self.listeners.get(connection.listener as usize) else {
+        let Some(&options) = self.port_terms(connection.port) else {
             return false;
         };
-        let options = listener.options;
         let mut engine = self.engines.take(options.buffers, index as usize);
         if engine.is_none() && self.relieve(options.buffers) {
             engine = self.engines.take(options.buffers, index as usize);
@@ -117,10 +116,10 @@ impl Stack {
         let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
-        let Some(Some(listener)) = self.listeners.get(connection.listener as usize) else {
+        let Some(port) = self.ports.get(connection.port) else {
             return;
         };
-        let timeout = listener.options.timeout;
+        let timeout = port.terms.timeout;
         connection.deadline = timeout.map(|timeout| connection.last_activity + timeout);
         connection.armed = self.timers.arm(
             Timer::Connection(index),

@@ -22,6 +22,7 @@ mod handshake;
 mod hash;
 mod lending;
 mod others;
+mod ports;
 mod recovery;
 mod slab;
 mod sockets;

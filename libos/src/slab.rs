@@ -51,6 +51,11 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// All indices that were ever in use.
+    pub fn indices(&self) -> core::ops::Range<u32> {
+        0..self.slots.len() as u32
+    }
+
     /// The generation of what is, or will be, at `index`.
     pub fn generation(&self, index: u32) -> u32 {
         self.slots.get(index as usize).map_or(0, |slot| slot.0)

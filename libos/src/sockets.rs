@@ -1,6 +1,6 @@
 //! The calls of the application.
 
-use crate::config::{BindError, CloseReason, ConnectionId, PortAuthority, Protocol, UdpId};
+use crate::config::{BindError, CloseReason, ConnectionId, Protocol, UdpId};
 use crate::connection::Connection;
 use crate::stack::Stack;
 use core::net::{IpAddr, SocketAddrV4};
@@ -183,7 +183,7 @@ impl Stack {
             }
             None if connection.ended.is_some() => 0,
             None => self
-                .listener_options(connection.listener)
+                .port_terms(connection.port)
                 .map_or(0, |options| options.buffers.send),
         }
     }
@@ -215,7 +215,7 @@ impl Stack {
             return;
         }
         let linger = self
-            .listener_options(connection.listener)
+            .port_terms(connection.port)
             .map(|options| options.linger);
         if let Some(connection) = self.find_mut(id) {
             connection.close_requested = true;
@@ -246,34 +246,29 @@ impl Stack {
         }
     }
 
-    /// Makes a UDP socket on a port that `authority` grants; port 0 lets it
-    /// choose one. `bytes` of datagrams are held each way. Returns the socket and
-    /// its port.
-    pub fn udp_bind(
-        &mut self,
-        port: u16,
-        bytes: usize,
-        authority: &mut dyn PortAuthority,
-    ) -> Result<(UdpId, u16), BindError> {
+    /// Makes a UDP socket on a port, if the port authority grants it; port 0 lets
+    /// it choose one. `bytes` of datagrams are held each way. Returns the socket
+    /// and its port.
+    pub fn udp_bind(&mut self, port: u16, bytes: usize) -> Result<(UdpId, u16), BindError> {
         let port = if port == 0 {
-            authority.bind_any(Protocol::Udp)?
+            self.authority.bind_any(Protocol::Udp)?
         } else {
-            authority.bind(Protocol::Udp, port)?;
+            self.authority.bind(Protocol::Udp, port)?;
             port
         };
         match self.others.bind(port, bytes) {
             Some(id) => Ok((id, port)),
             None => {
-                authority.release(Protocol::Udp, port);
+                self.authority.release(Protocol::Udp, port);
                 Err(BindError::Invalid)
             }
         }
     }
 
     /// Ends a UDP socket and gives its port back.
-    pub fn udp_close(&mut self, id: UdpId, authority: &mut dyn PortAuthority) {
+    pub fn udp_close(&mut self, id: UdpId) {
         if let Some(port) = self.others.close(id) {
-            authority.release(Protocol::Udp, port);
+            self.authority.release(Protocol::Udp, port);
         }
     }
 

@@ -1,19 +1,18 @@
 //! The stack: frames in, events out; calls in, frames out.
 
-use crate::config::{
-    BindError, CloseReason, Config, ConnectionId, Event, ListenOptions, ListenerId, PortAuthority,
-    Protocol, Ready,
-};
-use crate::connection::{Connection, Handshake, Link, Listener, Place, TimeWait};
+use crate::config::{CloseReason, Config, ConnectionId, Event, ListenerId, PortAuthority, Ready};
+use crate::connection::{Connection, Handshake, Link, Place, TimeWait};
 use crate::engine::Engines;
 use crate::hash::{FlowMap, Secret, Seed};
 use crate::lending::PARK_AFTER;
 use crate::others::Others;
+use crate::ports::Port;
 use crate::slab::Slab;
 use crate::statistics::Statistics;
 use crate::timers::{Timer, Timers};
 use crate::vif::{Offload, Vif};
 use crate::wire::{self, ACK, Class, Control, ETHERNET_HEADER, RST, SYN, Segment};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -47,8 +46,10 @@ pub struct Stack {
     pub(crate) time_waits: Slab<TimeWait>,
     /// TIME_WAITs in the order they end, with their generations.
     pub(crate) time_wait_order: VecDeque<(Instant, u32, u32)>,
-    pub(crate) listeners: Vec<Option<Listener>>,
-    pub(crate) listening: HashMap<u16, u32, Seed>,
+    pub(crate) ports: Slab<Port>,
+    pub(crate) port_numbers: HashMap<u16, u32, Seed>,
+    pub(crate) next_listener: u32,
+    pub(crate) authority: Box<dyn PortAuthority>,
     pub(crate) timers: Timers,
     pub(crate) touched: Vec<u32>,
     pub(crate) queue: VecDeque<u32>,
@@ -68,8 +69,14 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack with no sockets yet.
-    pub fn new(config: Config, mut vif: Vif, now: Instant) -> Self {
+    /// A stack with no sockets yet. `authority` says which ports it may use, and is
+    /// told when it needs them no more.
+    pub fn new(
+        config: Config,
+        mut vif: Vif,
+        authority: Box<dyn PortAuthority>,
+        now: Instant,
+    ) -> Self {
         let secret = Secret(config.seed);
         let hash = Seed(Secret([secret.derive(1), secret.derive(2)]));
         let cidr = Ipv4Cidr::new(config.address, config.prefix_length);
@@ -81,8 +88,10 @@ impl Stack {
             handshakes: Slab::new(usize::MAX),
             time_waits: Slab::new(config.maximum_time_wait.max(1)),
             time_wait_order: VecDeque::new(),
-            listeners: Vec::new(),
-            listening: HashMap::with_hasher(hash),
+            ports: Slab::new(usize::MAX),
+            port_numbers: HashMap::with_hasher(hash),
+            next_listener: 0,
+            authority,
             timers: Timers::default(),
             touched: Vec::new(),
             queue: VecDeque::new(),
@@ -100,34 +109,6 @@ impl Stack {
             vif,
             config,
         }
-    }
-
-    /// Accepts connections on a port, which `authority` must grant.
-    pub fn listen(
-        &mut self,
-        port: u16,
-        options: ListenOptions,
-        authority: &mut dyn PortAuthority,
-    ) -> Result<ListenerId, BindError> {
-        let sizes = options.buffers;
-        if port == 0
-            || !(2048..=65_535).contains(&sizes.receive)
-            || !(2048..=1 << 24).contains(&sizes.send)
-        {
-            return Err(BindError::Invalid);
-        }
-        if self.listening.contains_key(&port) {
-            return Err(BindError::AddressInUse);
-        }
-        authority.bind(Protocol::Tcp, port)?;
-        let id = self.listeners.len() as u32;
-        self.listening.insert(port, id);
-        self.listeners.push(Some(Listener {
-            options,
-            handshakes: 0,
-            order: VecDeque::new(),
-        }));
-        Ok(ListenerId(id))
     }
 
     /// Takes in frames, until there is none or it is the application's turn, and
@@ -294,11 +275,21 @@ impl Stack {
             };
             connection.queued = false;
             let id = ConnectionId { index, generation };
+            let port = connection.port;
             if !connection.announced {
                 connection.announced = true;
-                connection.queued = true;
-                let listener = ListenerId(connection.listener);
                 let peer = SocketAddrV4::new(connection.key.remote, connection.key.remote_port);
+                let listener = self.ports.get(port).and_then(|port| port.listener.as_ref());
+                let Some(listener) = listener else {
+                    // Its listener was closed, and it was reset.
+                    self.remove_connection(index, port);
+                    continue;
+                };
+                let listener = ListenerId {
+                    port,
+                    serial: listener.serial,
+                };
+                connection.queued = true;
                 self.queue.push_front(index);
                 return Some(Event::Accepted {
                     listener,
@@ -307,8 +298,7 @@ impl Stack {
                 });
             }
             if let Some(reason) = connection.ended {
-                self.connections.remove(index);
-                self.statistics.closed += 1;
+                self.remove_connection(index, port);
                 return Some(Event::Closed {
                     connection: id,
                     reason,
@@ -343,6 +333,12 @@ impl Stack {
         self.others
             .next_event()
             .map(|socket| Event::Datagram { socket })
+    }
+
+    fn remove_connection(&mut self, index: u32, port: u32) {
+        self.connections.remove(index);
+        self.statistics.closed += 1;
+        self.leave_port(port);
     }
 
     /// What has been counted so far.
@@ -565,10 +561,6 @@ impl Stack {
             drained,
         );
         blocked
-    }
-
-    pub(crate) fn listener_options(&self, listener: u32) -> Option<&ListenOptions> {
-        Some(&self.listeners.get(listener as usize)?.as_ref()?.options)
     }
 
     /// Sends a segment of the stack's own.

@@ -283,10 +283,7 @@ fn requests_across_the_end_of_the_ring() {
 fn peek_shows_what_receive_takes() {
     let mut world = World::new(Settings::default());
     let handle = world.connect(9000, 50_000);
-    let listener = world
-        .stack
-        .listen(9000, ListenOptions::default(), &mut EveryPort::default())
-        .unwrap();
+    let listener = world.stack.listen(9000, ListenOptions::default()).unwrap();
     let mut connection = None;
     for _ in 0..20 {
         let now = world.now();

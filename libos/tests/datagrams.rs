@@ -98,11 +98,10 @@ fn echo_requests_are_answered() {
 #[test]
 fn datagrams_come_and_go() {
     let mut world = World::new(Settings::default());
-    let mut ports = EveryPort::default();
-    let (socket, port) = world.stack.udp_bind(7, 32 * 1024, &mut ports).unwrap();
+    let (socket, port) = world.stack.udp_bind(7, 32 * 1024).unwrap();
     assert_eq!(port, 7);
-    assert!(world.stack.udp_bind(7, 1024, &mut ports).is_err());
-    let (_, port) = world.stack.udp_bind(0, 1024, &mut ports).unwrap();
+    assert!(world.stack.udp_bind(7, 1024).is_err());
+    let (_, port) = world.stack.udp_bind(0, 1024).unwrap();
     assert!(port >= 49_152);
     // The first answer waits for the neighbour's address.
     world.network.borrow_mut().sniff = Some(vec![]);
@@ -132,7 +131,7 @@ fn datagrams_come_and_go() {
     // Nobody at this port.
     let answer = answers(&mut world, vec![ipv4(17, 6, 0, &udp(999, 8, b"hello"))]);
     assert_eq!(answer[0][34..36], [3, 3]);
-    world.stack.udp_close(socket, &mut ports);
+    world.stack.udp_close(socket);
     let answer = answers(&mut world, vec![ipv4(17, 7, 0, &udp(999, 7, b"hello"))]);
     assert_eq!(answer[0][34..36], [3, 3]);
 }
@@ -140,8 +139,7 @@ fn datagrams_come_and_go() {
 #[test]
 fn nine_thousand_bytes_in_fragments() {
     let mut world = World::new(Settings::default());
-    let mut ports = EveryPort::default();
-    let (socket, _) = world.stack.udp_bind(7, 32 * 1024, &mut ports).unwrap();
+    let (socket, _) = world.stack.udp_bind(7, 32 * 1024).unwrap();
     answer_arp(&mut world);
     let payload: Vec<u8> = (0..9000).map(|at| pattern(at as u64)).collect();
     let datagram = udp(999, 7, &payload);

@@ -29,7 +29,7 @@ pub struct NetworkLimits {
 }
 
 /// Joins the frame channel that the image builder has described in `config`, and returns a stack
-/// without sockets and the way to ask for ports.
+/// without sockets. It asks the port map for ports.
 ///
 /// # Panics
 /// If the channel cannot be used: the image is wrong.
@@ -38,7 +38,7 @@ pub fn start_network(
     limits: NetworkLimits,
     seed: [u64; 2],
     clock: &Clock,
-) -> (Stack, Portmap) {
+) -> Stack {
     let channel = ClientChannel::new(
         region_at!(config.client_region, config.client_region_size),
         region_at!(config.server_region, config.server_region_size),
@@ -67,8 +67,8 @@ pub fn start_network(
         maximum_time_wait: limits.maximum_time_wait,
     };
     let now = Instant::from_micros(clock.now_microseconds() as i64);
-    let stack = Stack::new(settings, Vif::new(Box::new(backend)), now);
-    (stack, Portmap::new(config.portmap_channel))
+    let ports = Portmap::new(config.portmap_channel);
+    Stack::new(settings, Vif::new(Box::new(backend)), Box::new(ports), now)
 }
 
 /// A port that the system description sets.

@@ -1,6 +1,6 @@
 //! Ports, asked for at the port map.
 
-use segue_libos::{BindError, PortAuthority, Protocol};
+use segue_libos::{BindError, Duration, PortAuthority, Protocol};
 use segue_portmap_core::protocol::Message;
 use segue_portmap_core::{self as portmap, PortClient, PortError};
 use sel4_microkit::{Channel, MessageInfo, get_mr, set_mr};
@@ -66,5 +66,9 @@ impl PortAuthority for Portmap {
         if let Err(error) = self.client.release(protocol(of), port) {
             log::error!("the port map refuses to take port {port} back: {error}");
         }
+    }
+
+    fn hold(&mut self, _: Protocol, _: u16, _: Duration) {
+        // The port map's protocol has no word for it yet.
     }
 }

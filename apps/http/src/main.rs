@@ -90,13 +90,13 @@ fn init() -> Application {
 /// Joins the network and listens.
 fn listen(config: &'static ClientConfig, clock: &Clock) -> Stack {
     let port = port(*var!(listen_port: u64 = PORT));
-    let (mut stack, mut ports) = start_network(config, NETWORK, seed(clock), clock);
+    let mut stack = start_network(config, NETWORK, seed(clock), clock);
     let options = ListenOptions {
         buffers: BUFFERS,
         ..ListenOptions::default()
     };
     let address = Ipv4Addr::from(config.addresses.ipv4);
-    match stack.listen(port, options, &mut ports) {
+    match stack.listen(port, options) {
         Ok(_) => log::info!("listening on {address}:{port}"),
         Err(error) => log::error!("cannot listen on {address}:{port}: {error}"),
     }

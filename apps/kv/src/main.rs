@@ -67,14 +67,14 @@ fn init() -> Application {
     let clock = Clock::new(region!(tsc_frequency));
     let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
     let port = port(*var!(listen_port: u64 = 6379));
-    let (mut stack, mut ports) = start_network(config, NETWORK, seed(&clock), &clock);
+    let mut stack = start_network(config, NETWORK, seed(&clock), &clock);
     let options = ListenOptions {
         buffers: BUFFERS,
         timeout: Some(TIMEOUT),
         ..ListenOptions::default()
     };
     let address = Ipv4Addr::from(config.addresses.ipv4);
-    match stack.listen(port, options, &mut ports) {
+    match stack.listen(port, options) {
         Ok(_) => log::info!("listening on {address}:{port}"),
         Err(error) => log::error!("cannot listen on {address}:{port}: {error}"),
     }

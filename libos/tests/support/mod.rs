@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod forged;
+pub mod ports;
 
 use segue_libos::*;
 use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
@@ -272,6 +273,7 @@ struct Job {
 #[derive(Default)]
 pub struct Application {
     jobs: HashMap<ConnectionId, Job>,
+    pub serve: Option<ListenerId>,
     pub sink: Option<ListenerId>,
     pub closed: Vec<CloseReason>,
     pub events: u64,
@@ -401,6 +403,7 @@ pub struct Settings {
     pub maximum_connections: usize,
     pub listen: ListenOptions,
     pub seed: u64,
+    pub authority: Box<dyn PortAuthority>,
 }
 
 impl Default for Settings {
@@ -417,6 +420,7 @@ impl Default for Settings {
             maximum_connections: 4096,
             listen: ListenOptions::default(),
             seed: 0x1234_5678_9abc_def1,
+            authority: Box::new(EveryPort::default()),
         }
     }
 }
@@ -457,17 +461,13 @@ impl World {
             buffer_memory: settings.buffer_memory,
             maximum_time_wait: 64,
         };
-        let mut stack = Stack::new(config, Vif::new(Box::new(nic)), now);
+        let mut stack = Stack::new(config, Vif::new(Box::new(nic)), settings.authority, now);
         let options = ListenOptions {
             buffers: settings.buffers,
             ..settings.listen
         };
-        stack
-            .listen(SERVE, options, &mut EveryPort::default())
-            .unwrap();
-        let sink = stack
-            .listen(SINK, options, &mut EveryPort::default())
-            .unwrap();
+        let serve = stack.listen(SERVE, options).unwrap();
+        let sink = stack.listen(SINK, options).unwrap();
         let mut device = ClientEnd(network.clone());
         let mut settings =
             iface::Config::new(HardwareAddress::Ethernet(EthernetAddress(CLIENT_MAC)));
@@ -479,6 +479,7 @@ impl World {
                 .unwrap()
         });
         let application = Application {
+            serve: Some(serve),
             sink: Some(sink),
             ..Application::default()
         };
