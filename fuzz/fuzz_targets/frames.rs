@@ -45,7 +45,7 @@ fn directory() -> &'static Directory {
             }
         }
         let reader = PortReader::new(region).expect("the region has the table's size");
-        Directory::new(&table, reader)
+        Directory::new(&table, reader, None)
     })
 }
 

@@ -21,7 +21,7 @@ use segue_netserver_core::Server;
 use segue_netserver_core::directory::Applications;
 use segue_netserver_core::nic::Nic;
 use segue_netserver_core::server::ChannelRegions;
-use segue_portmap_core::PortReader;
+use segue_portmap_core::{AddressReader, PortReader};
 use segue_shared_memory::Region;
 use segue_status::network::{self, NetworkStatus, ServerCounter};
 use segue_timer_core::protocol;
@@ -62,7 +62,10 @@ struct NetworkServer {
 fn init() -> NetworkServer {
     let table = var!(frame_channels: ServerTable = ServerTable::EMPTY);
     let clock = Clock::new(region!(tsc_frequency, 0x1000));
-    let Some(ports) = PortReader::new(region!(port_table, segue_portmap_core::REGION_SIZE)) else {
+    let port_table = region!(port_table, segue_portmap_core::REGION_SIZE);
+    let (Some(ports), leases @ Some(_)) =
+        (PortReader::new(port_table), AddressReader::new(port_table))
+    else {
         panic!(
             "the region port_table must have {:#x} bytes",
             segue_portmap_core::REGION_SIZE
@@ -97,10 +100,12 @@ fn init() -> NetworkServer {
     for (index, channel) in applications.iter().enumerate() {
         by_channel[channel.index()] = Some(index as u8);
     }
-    let server = Server::new(table, ports, status, headers, |entry| ChannelRegions {
-        client: region_at!(entry.client_region, entry.client_region_size),
-        server: region_at!(entry.server_region, entry.server_region_size),
-        pool: region_at!(entry.pool, entry.pool_size),
+    let server = Server::new(table, ports, leases, status, headers, |entry| {
+        ChannelRegions {
+            client: region_at!(entry.client_region, entry.client_region_size),
+            server: region_at!(entry.server_region, entry.server_region_size),
+            pool: region_at!(entry.pool, entry.pool_size),
+        }
     });
     let server = Box::new(server.unwrap_or_else(|error| panic!("{error}")));
     let card = Card::new(new_function(registers, memory));

@@ -64,6 +64,8 @@ pub enum EgressDrop {
     EtherType,
     /// The network card refused it.
     Device,
+    /// The application has no address yet, or no more.
+    NoAddress,
 }
 
 /// Why a received frame was not delivered.
@@ -135,6 +137,7 @@ texts!(EgressDrop, [
     Ipv6 => "IPv6",
     EtherType => "neither ARP nor IP",
     Device => "refused by the network card",
+    NoAddress => "no address yet",
 ]);
 
 texts!(IngressDrop, [
@@ -484,7 +487,7 @@ mod tests {
                 .all(|cause| status.dropped(*cause) == 1)
         );
         assert_eq!(second.state(), ChannelState::Up);
-        assert_eq!(second.dropped_in_all(), 120);
+        assert_eq!(second.dropped_in_all(), 136);
         let first = status.application(0).unwrap();
         assert_eq!(
             (first.dropped_in_all(), first.state()),

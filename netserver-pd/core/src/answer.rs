@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn so_many_in_a_row_and_so_many_a_second() {
-        let mut limit = Limit::new(16);
+        let mut limit = Limit::new(64);
         let mut given = |who, from: u64, to: u64| {
             (from..to)
                 .step_by(100)

@@ -29,6 +29,9 @@ const TCP: usize = 20;
 const UDP: usize = 8;
 const ICMP: usize = 8;
 
+/// Source and destination port of what a DHCP client says (RFC 2131, section 4.1).
+const DHCP_PORTS: [u8; 4] = [0, 68, 0, 67];
+
 const ICMP_ECHO_REPLY: u8 = 0;
 const ICMP_UNREACHABLE: u8 = 3;
 const ICMP_ECHO_REQUEST: u8 = 8;
@@ -84,6 +87,9 @@ pub fn verify(
     if header.len() < ETHERNET || frame_length < header.len() {
         return Err(EgressDrop::Malformed);
     }
+    if !identity.is_reachable() {
+        return Err(EgressDrop::NoAddress);
+    }
     let ethernet = EthernetFrame::new_unchecked(header);
     if ethernet.src_addr() != identity.mac {
         return Err(EgressDrop::SourceMac);
@@ -121,6 +127,9 @@ fn verify_arp(identity: &Identity, packet: &[u8]) -> Result<(), EgressDrop> {
     if !is_ethernet_ipv4 {
         return Err(EgressDrop::Malformed);
     }
+    if !identity.has_ipv4() {
+        return Err(EgressDrop::NoAddress);
+    }
     let ours = identity.ipv4.octets();
     let is_probe = arp.operation() == ArpOperation::Request
         && arp.source_protocol_addr() == [0; 4]
@@ -157,10 +166,25 @@ fn verify_ipv4(
     if usize::from(ipv4.header_len()) != IPV4 {
         return Err(EgressDrop::Options);
     }
-    if ipv4.src_addr() != identity.ipv4 {
-        return Err(EgressDrop::SourceAddress);
-    }
     let is_fragment = ipv4.more_frags() || ipv4.frag_offset() != 0;
+    if ipv4.src_addr().is_unspecified() {
+        if !identity.dhcp_client {
+            return Err(missing(identity));
+        }
+        if is_fragment || ipv4.next_header() != IpProtocol::Udp {
+            return Err(EgressDrop::SourceAddress);
+        }
+        let to_all = EthernetFrame::new_unchecked(header)
+            .dst_addr()
+            .is_broadcast()
+            && ipv4.dst_addr().is_broadcast();
+        let ports = packet.get(IPV4..IPV4 + 4);
+        if !to_all || ports != Some(&DHCP_PORTS) {
+            return Err(EgressDrop::SourceAddress);
+        }
+    } else if ipv4.src_addr() != identity.ipv4 {
+        return Err(missing(identity));
+    }
     if is_fragment {
         // A whole TCP or ICMP header is all that makes these the sender's, and
         // nobody needs to send them in fragments.
@@ -217,6 +241,15 @@ fn verify_ipv4(
             Ok(approved(frame_length, offload, None, 0))
         }
         _ => Err(EgressDrop::Protocol),
+    }
+}
+
+/// Why a source address that is not the sender's is refused.
+fn missing(identity: &Identity) -> EgressDrop {
+    if identity.has_ipv4() {
+        EgressDrop::SourceAddress
+    } else {
+        EgressDrop::NoAddress
     }
 }
 

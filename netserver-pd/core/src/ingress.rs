@@ -23,6 +23,7 @@ const ETHERNET: usize = 14;
 const IPV4: usize = 20;
 const ARP: usize = 28;
 const ICMP: usize = 8;
+const DHCP_CLIENT_PORT: u16 = 68;
 const TCP: usize = 20;
 const UDP: usize = 8;
 
@@ -119,6 +120,10 @@ fn decide(
         return Err(IngressDrop::Malformed.into());
     }
     let ethernet = EthernetFrame::new_unchecked(header);
+    let to = ethernet.dst_addr();
+    if to.is_unicast() && !directory.has_mac(to) {
+        return Err(IngressDrop::NotOurAddress.into());
+    }
     match ethernet.ethertype() {
         EthernetProtocol::Ipv4 => ipv4(directory, up, origin, header, frame_length),
         EthernetProtocol::Arp => arp(directory, up, &ethernet, &header[ETHERNET..]),
@@ -183,6 +188,13 @@ fn ipv4(
     if origin == Origin::Network && directory.with_address(ipv4.src_addr()).is_some() {
         return Err(IngressDrop::SourceAddress.into());
     }
+    if let Some(client) = dhcp(directory, &ipv4, header, total)? {
+        // Another application could pretend to be the DHCP server.
+        return match origin {
+            Origin::Network => Ok(client),
+            Origin::Application => Err(IngressDrop::NoOwner.into()),
+        };
+    }
     let destination = ipv4.dst_addr();
     let Some(identity) = directory.with_address(destination) else {
         return if directory.is_broadcast(destination) {
@@ -220,6 +232,32 @@ fn ipv4(
             Err(Refusal::Answer(answer))
         }
     }
+}
+
+/// The DHCP client among the applications, if the packet is what a DHCP server says to
+/// it: whatever its IPv4 destination is, since that may be an address only offered.
+fn dhcp(
+    directory: &Directory,
+    ipv4: &Ipv4Packet<&[u8]>,
+    header: &[u8],
+    total: usize,
+) -> Result<Option<Applications>, Refusal> {
+    let clients = directory.dhcp_clients();
+    let is_fragment = ipv4.more_frags() || ipv4.frag_offset() != 0;
+    if clients == 0 || is_fragment || ipv4.next_header() != IpProtocol::Udp {
+        return Ok(None);
+    }
+    let length = usize::from(ipv4.header_len());
+    let payload = header.get(ETHERNET + length..).unwrap_or_default();
+    if port(payload, 2, total - length)? != DHCP_CLIENT_PORT {
+        return Ok(None);
+    }
+    let to = EthernetFrame::new_unchecked(header).dst_addr();
+    let clients =
+        directory.application_with_port(Family::V4, Protocol::Udp, DHCP_CLIENT_PORT, clients);
+    Ok(clients.filter(|client| {
+        to.is_broadcast() || directory.identity(client.trailing_zeros() as usize).mac == to
+    }))
 }
 
 /// A fragment for those who share an address: the first one must have the whole
@@ -275,7 +313,7 @@ fn broadcast(
     let payload = &packet[length.min(packet.len())..packet.len().min(total)];
     let port = port(payload, 2, total - length)?;
     directory
-        .application_with_port(Family::V4, Protocol::Udp, port, Applications::MAX)
+        .application_with_port(Family::V4, Protocol::Udp, port, directory.sharing())
         .ok_or(Refusal::Drop(IngressDrop::NoOwner))
 }
 

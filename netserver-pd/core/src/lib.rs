@@ -25,6 +25,7 @@ pub mod early;
 pub mod egress;
 pub mod fair;
 pub mod fragments;
+mod index;
 pub mod ingress;
 pub mod inside;
 pub mod nic;

@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use inside::{KeptHeaders, Unanswered};
 use segue_frame_channel::config::{ServerEntry, ServerTable};
 use segue_frame_channel::{ProtocolViolation, ReceivedFrame, ServerChannel};
-use segue_portmap_core::PortReader;
+use segue_portmap_core::{AddressReader, PortReader};
 use segue_shared_memory::{PrivateRegion, Region};
 use segue_status::network::{
     Application, ChannelState, Counter, EgressDrop, IngressDrop, NetworkStatus, ServerCounter,
@@ -113,6 +113,7 @@ impl Server {
     pub fn new(
         table: &ServerTable,
         ports: PortReader,
+        leases: Option<AddressReader>,
         status: NetworkStatus,
         headers: PrivateRegion,
         mut regions: impl FnMut(&ServerEntry) -> ChannelRegions,
@@ -149,7 +150,7 @@ impl Server {
         let count = links.len();
         let all = links.iter().fold(0, |set, _| set << 1 | 1);
         Ok(Self {
-            directory: Directory::new(table, ports),
+            directory: Directory::new(table, ports, leases),
             links,
             status,
             headers,
@@ -201,6 +202,7 @@ impl Server {
         }
         let mut rounds = 0;
         loop {
+            self.directory.refresh();
             self.round(nic, &clock);
             rounds += 1;
             if rounds % ROUNDS_BEFORE_NOTIFICATION == 0 {

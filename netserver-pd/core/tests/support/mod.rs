@@ -56,7 +56,7 @@ pub fn ports() -> PortReader {
 }
 
 pub fn directory(sharers: u32) -> Directory {
-    Directory::new(&table(sharers), ports())
+    Directory::new(&table(sharers), ports(), None)
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -241,6 +241,9 @@ pub fn new_server(status: NetworkStatus, regions: &[ChannelRegions]) -> (Server,
     }
     let mut next = regions.iter();
     let headers = headers.with_device_address(HEADERS);
-    let server = Server::new(&table, ports(), status, headers, |_| *next.next().unwrap()).unwrap();
+    let server = Server::new(&table, ports(), None, status, headers, |_| {
+        *next.next().unwrap()
+    })
+    .unwrap();
     (server, reader)
 }
