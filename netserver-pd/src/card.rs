@@ -9,7 +9,7 @@ use segue_igb_driver::vf::{
 use segue_netserver_core::Nic;
 use segue_netserver_core::egress::SendOffload;
 use segue_netserver_core::nic::{Refusal, Token, VerifiedFrame};
-use segue_portmap_core::Protocol;
+use segue_portmap_core::{Family, Protocol};
 use segue_shared_memory::Region;
 
 /// Descriptors of each ring.
@@ -42,6 +42,16 @@ impl Card {
         statistics.dropped_long + statistics.dropped_damaged + statistics.dropped_nonsense
     }
 
+    fn is_ipv6(&self, frame: &Received) -> bool {
+        const ETHERTYPE: usize = 12;
+        let mut ethertype = [0; 2];
+        if frame.length() >= ETHERTYPE + ethertype.len() {
+            let memory = self.function.memory();
+            memory.copy_out(frame.offset() + ETHERTYPE, &mut ethertype);
+        }
+        ethertype == [0x86, 0xdd]
+    }
+
     /// The driver.
     pub fn function(&mut self) -> &mut VirtualFunction<Region, Region, Token> {
         &mut self.function
@@ -50,7 +60,10 @@ impl Card {
 
 fn driver_offload(offload: &SendOffload) -> TransmitOffload {
     TransmitOffload {
-        protocol: InternetProtocol::V4,
+        protocol: match offload.family {
+            Family::V4 => InternetProtocol::V4,
+            Family::V6 => InternetProtocol::V6,
+        },
         ip_header_length: offload.ip_header_length as u16,
         transport: offload.transport.map(|protocol| match protocol {
             Protocol::Tcp => Transport::Tcp,
@@ -113,8 +126,13 @@ impl Nic for Card {
     }
 
     fn describe(&self, frame: &Received) -> ReceivedFrame {
-        let good = frame.ip_checksum() == ChecksumState::Good
-            && frame.transport_checksum() == ChecksumState::Good;
+        let good = frame.transport_checksum() == ChecksumState::Good
+            && match frame.ip_checksum() {
+                ChecksumState::Good => true,
+                ChecksumState::Bad => false,
+                // IPv6 has no checksum of its header.
+                ChecksumState::Unknown => self.is_ipv6(frame),
+            };
         ReceivedFrame {
             length: frame.length(),
             checksums_verified: good,

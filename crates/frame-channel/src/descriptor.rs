@@ -140,10 +140,17 @@ impl ReceivedFrame {
 pub fn header_length(frame: &[u8]) -> u16 {
     let most = frame.len().min(MAXIMUM_HEADER_LENGTH);
     let byte = |offset: usize| frame.get(offset).copied().unwrap_or(0);
-    let transport = ETHERNET_HEADER_LENGTH + 4 * usize::from(byte(14) & 0xf);
-    let length = match (byte(12), byte(13), byte(ETHERNET_HEADER_LENGTH + 9)) {
-        (8, 0, 6) => transport + 4 * usize::from(byte(transport + 12) >> 4),
-        (8, 0, 17) => transport + 8,
+    let (transport, protocol) = match (byte(12), byte(13)) {
+        (0x08, 0x00) => {
+            let header = 4 * usize::from(byte(ETHERNET_HEADER_LENGTH) & 0xf);
+            (ETHERNET_HEADER_LENGTH + header, byte(23))
+        }
+        (0x86, 0xdd) => (ETHERNET_HEADER_LENGTH + 40, byte(20)),
+        _ => (0, 0),
+    };
+    let length = match protocol {
+        6 => transport + 4 * usize::from(byte(transport + 12) >> 4),
+        17 => transport + 8,
         _ => most,
     };
     length.clamp(ETHERNET_HEADER_LENGTH.min(most), most) as u16
@@ -263,6 +270,14 @@ mod tests {
         assert_eq!(header_length(&tcp), 42);
         tcp[23] = 1;
         assert_eq!(header_length(&tcp), 200);
+        let mut tcp6 = [0u8; 200];
+        tcp6[12..14].copy_from_slice(&[0x86, 0xdd]);
+        (tcp6[20], tcp6[66]) = (6, 0x80);
+        assert_eq!(header_length(&tcp6), 86);
+        tcp6[20] = 17;
+        assert_eq!(header_length(&tcp6), 62);
+        tcp6[20] = 58;
+        assert_eq!(header_length(&tcp6), 200);
         assert_eq!(header_length(&[0; 1500]), 256);
         assert_eq!(header_length(&tcp[..20]), 20);
         assert_eq!(header_length(&[]), 0);

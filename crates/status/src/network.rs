@@ -50,7 +50,7 @@ pub enum EgressDrop {
     SourcePort,
     /// It is an ARP packet that does not speak for the application's address.
     Arp,
-    /// It is a fragment, and the application shares its address.
+    /// It is an IPv6 fragment; or an IPv4 one, and the application shares its address.
     Fragment,
     /// It has IPv4 options.
     Options,
@@ -58,8 +58,11 @@ pub enum EgressDrop {
     Icmp,
     /// Its IP protocol is neither TCP nor UDP nor ICMP.
     Protocol,
-    /// It is IPv6, which is refused.
-    Ipv6,
+    /// It has an IPv6 extension header.
+    ExtensionHeader,
+    /// It is a message of IPv6's neighbour discovery that does not speak for the
+    /// application's addresses alone.
+    NeighborDiscovery,
     /// It is neither ARP nor IP.
     EtherType,
     /// The network card refused it.
@@ -80,7 +83,7 @@ pub enum IngressDrop {
     /// The port it is for is free, and several applications share the address.
     NoOwner,
     /// It is a fragment for an address that several applications share, and
-    /// there is no telling whose.
+    /// there is no telling whose, or it is an IPv6 one.
     Fragment,
     /// It is for a multicast group.
     Multicast,
@@ -88,8 +91,11 @@ pub enum IngressDrop {
     Icmp,
     /// Its IP protocol is neither TCP nor UDP nor ICMP.
     Protocol,
-    /// It is IPv6, which is refused.
-    Ipv6,
+    /// It has an IPv6 extension header, and several applications share the address.
+    ExtensionHeader,
+    /// It is a message of IPv6's neighbour discovery about nobody here, or one that
+    /// nobody here heeds.
+    NeighborDiscovery,
     /// It is neither ARP nor IP.
     EtherType,
     /// It does not fit a receive slot.
@@ -98,7 +104,8 @@ pub enum IngressDrop {
     RingFull,
     /// Its owner's channel is down.
     ChannelDown,
-    /// It came from the network with an address of ours as its source.
+    /// It came from the network with an address of ours as its source, or
+    /// advertises one.
     SourceAddress,
     /// It is the first fragment of a datagram without the whole of the
     /// transport header, or a later one that reaches back into it.
@@ -134,7 +141,8 @@ texts!(EgressDrop, [
     Options => "IPv4 options",
     Icmp => "ICMP message not allowed",
     Protocol => "IP protocol not allowed",
-    Ipv6 => "IPv6",
+    ExtensionHeader => "IPv6 extension header",
+    NeighborDiscovery => "neighbour discovery not allowed",
     EtherType => "neither ARP nor IP",
     Device => "refused by the network card",
     NoAddress => "no address yet",
@@ -149,7 +157,8 @@ texts!(IngressDrop, [
     Multicast => "multicast",
     Icmp => "ICMP message for nobody",
     Protocol => "IP protocol not served",
-    Ipv6 => "IPv6",
+    ExtensionHeader => "IPv6 extension header",
+    NeighborDiscovery => "neighbour discovery for nobody",
     EtherType => "neither ARP nor IP",
     TooLong => "too long",
     RingFull => "receive ring full",

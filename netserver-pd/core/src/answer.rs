@@ -1,5 +1,7 @@
 //! What the server says for those who share an address: ARP and echo replies,
-//! and what a closed port says.
+//! neighbour advertisements, and what a closed port says.
+
+mod ipv6;
 
 use crate::directory::Directory;
 use crate::ingress::{Answer, LONG_HEADER};
@@ -30,20 +32,26 @@ pub fn compose(
     answer: Answer,
     frame_length: usize,
     buffer: &mut [u8],
-    read: impl FnOnce(&mut [u8]),
+    read: impl Fn(&mut [u8]),
 ) -> Option<usize> {
-    if answer == Answer::Echo {
+    if matches!(answer, Answer::Echo | Answer::Neighbor) {
         let whole = buffer.get_mut(..frame_length)?;
         read(whole);
-        return echo(directory, whole);
+        return match answer {
+            Answer::Neighbor => ipv6::advertisement(directory, buffer, frame_length),
+            _ if ipv6::is_ipv6(whole) => ipv6::echo(whole),
+            _ => echo(directory, whole),
+        };
     }
     let mut header = [0; LONG_HEADER];
     let header = &mut header[..frame_length.min(LONG_HEADER)];
     read(header);
-    match answer {
-        Answer::Arp => arp(directory, header, buffer),
-        Answer::Reset => reset(directory, header, buffer),
-        _ => unreachable(directory, header, buffer),
+    match (answer, ipv6::is_ipv6(header)) {
+        (Answer::Arp, _) => arp(directory, header, buffer),
+        (Answer::Reset, false) => reset(directory, header, buffer),
+        (Answer::Reset, true) => ipv6::reset(header, buffer),
+        (_, false) => unreachable(directory, header, buffer),
+        (_, true) => ipv6::unreachable(frame_length, buffer, read),
     }
 }
 
@@ -106,14 +114,27 @@ pub fn reset(directory: &Directory, frame: &[u8], answer: &mut [u8]) -> Option<u
     let packet = frame.get(ETHERNET..)?;
     let ipv4 = Ipv4Packet::new_unchecked(packet.get(..IPV4).and(Some(packet))?);
     let header = usize::from(ipv4.header_len());
-    let segment = packet.get(header..)?;
+    let length = usize::from(ipv4.total_len()).checked_sub(header)?;
+    let repr = reset_of(packet.get(header..)?, length)?;
+    let answer = answer.get_mut(..ETHERNET + IPV4 + TCP)?;
+    repr.emit(
+        &mut TcpPacket::new_unchecked(&mut answer[ETHERNET + IPV4..]),
+        &IpAddress::Ipv4(us.1),
+        &IpAddress::Ipv4(them.1),
+        &Default::default(),
+    );
+    headers(answer, us, them, IpProtocol::Tcp, TCP)
+}
+
+/// The reset for the segment of `length` bytes that `segment` starts with; `None` if
+/// it is a reset itself or cannot be answered.
+fn reset_of(segment: &[u8], length: usize) -> Option<TcpRepr<'static>> {
     if segment.len() < TCP {
         return None;
     }
     let tcp = TcpPacket::new_unchecked(segment);
-    let payload = usize::from(ipv4.total_len())
-        .checked_sub(header + usize::from(tcp.header_len()))
-        .filter(|_| usize::from(tcp.header_len()) >= TCP)?;
+    let header = usize::from(tcp.header_len());
+    let payload = length.checked_sub(header).filter(|_| header >= TCP)?;
     if tcp.rst() || tcp.src_port() == 0 {
         return None;
     }
@@ -123,7 +144,7 @@ pub fn reset(directory: &Directory, frame: &[u8], answer: &mut [u8]) -> Option<u
     } else {
         (TcpSeqNumber(0), Some(tcp.seq_number() + length))
     };
-    let repr = TcpRepr {
+    Some(TcpRepr {
         src_port: tcp.dst_port(),
         dst_port: tcp.src_port(),
         control: TcpControl::Rst,
@@ -136,15 +157,7 @@ pub fn reset(directory: &Directory, frame: &[u8], answer: &mut [u8]) -> Option<u
         sack_ranges: [None; 3],
         timestamp: None,
         payload: &[],
-    };
-    let answer = answer.get_mut(..ETHERNET + IPV4 + TCP)?;
-    repr.emit(
-        &mut TcpPacket::new_unchecked(&mut answer[ETHERNET + IPV4..]),
-        &IpAddress::Ipv4(us.1),
-        &IpAddress::Ipv4(them.1),
-        &Default::default(),
-    );
-    headers(answer, us, them, IpProtocol::Tcp, TCP)
+    })
 }
 
 /// "Port unreachable" about the UDP datagram whose headers `frame` starts with, at
@@ -168,8 +181,11 @@ pub fn unreachable(directory: &Directory, frame: &[u8], answer: &mut [u8]) -> Op
 }
 
 /// Whether the UDP datagram whose headers `frame` starts with has no checksum
-/// (RFC 768).
+/// (RFC 768), which over IPv6 it must have.
 pub fn is_unsummed(frame: &[u8]) -> bool {
+    if ipv6::is_ipv6(frame) {
+        return false;
+    }
     let header = frame
         .get(ETHERNET)
         .map_or(0, |byte| 4 * usize::from(byte & 0xf));

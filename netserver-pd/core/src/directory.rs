@@ -4,6 +4,7 @@
 //! that has it to itself, or to several that share it.
 
 use crate::index::Index;
+use crate::ipv6::solicited_node;
 use alloc::vec::Vec;
 use segue_frame_channel::config::{
     ADDRESS_LEASED, ADDRESS_OWN, Addresses, DHCP_CLIENT, MAXIMUM_APPLICATIONS, ServerEntry,
@@ -90,6 +91,19 @@ impl Identity {
     #[inline]
     pub fn has_ipv4(&self) -> bool {
         !self.ipv4.is_unspecified()
+    }
+
+    /// Whether this is one of its IPv6 addresses.
+    #[inline]
+    pub fn has_ipv6(&self, address: Ipv6Address) -> bool {
+        (self.ipv6 == address || self.link_local == address) && !address.is_unspecified()
+    }
+
+    /// Whether it listens for neighbour solicitations in this group.
+    fn is_in_group(&self, group: Ipv6Address) -> bool {
+        [self.ipv6, self.link_local]
+            .iter()
+            .any(|address| !address.is_unspecified() && solicited_node(*address) == group)
     }
 }
 
@@ -297,7 +311,7 @@ impl Directory {
     pub fn with_ipv6(&self, address: Ipv6Address) -> Option<&Identity> {
         let index = self.by_ipv6.find(ipv6_key(address))?;
         let identity = &self.identities[usize::from(index)];
-        (identity.ipv6 == address || identity.link_local == address).then_some(identity)
+        identity.has_ipv6(address).then_some(identity)
     }
 
     /// Some application with this MAC address.
@@ -305,6 +319,14 @@ impl Directory {
     pub fn with_mac(&self, mac: EthernetAddress) -> Option<&Identity> {
         let index = self.by_mac.find(mac_key(mac))?;
         Some(&self.identities[usize::from(index)])
+    }
+
+    /// The applications with an address to themselves for whose solicitations this
+    /// multicast group is; 0 if there is none.
+    pub fn alone_in_group(&self, group: Ipv6Address) -> Applications {
+        self.stations()
+            .filter(|identity| identity.is_alone() && identity.is_in_group(group))
+            .fold(0, |set, identity| set | identity.sharers)
     }
 
     /// Whether some application has this MAC address.

@@ -4,8 +4,11 @@
 //! what is sent. The payload behind it may change until the network card has
 //! fetched it; nothing here depends on it.
 
+mod ipv6;
+
 use crate::directory::{Directory, Identity};
 use crate::fragments::Datagram;
+use crate::ipv6::IPV6;
 use segue_frame_channel::FrameOffload;
 use segue_portmap_core::{Family, Protocol};
 use segue_status::network::EgressDrop;
@@ -39,13 +42,16 @@ const ICMP_ECHO_REQUEST: u8 = 8;
 /// What the network card is to do to a verified frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendOffload {
-    /// Length of the IPv4 header in bytes.
+    /// The version of IP. With IPv4, compute the header's checksum, too.
+    pub family: Family,
+    /// Length of the IP header in bytes.
     pub ip_header_length: usize,
     /// Compute the checksum of this protocol.
     pub transport: Option<Protocol>,
     /// Length of the TCP or UDP header in bytes.
     pub transport_header_length: usize,
     /// Cut the TCP segment into segments of this many payload bytes; 0: do not.
+    /// For IPv4 alone.
     pub segment_size: u16,
 }
 
@@ -110,7 +116,7 @@ pub fn verify(
                 fragment: None,
             })
         }
-        EthernetProtocol::Ipv6 => Err(EgressDrop::Ipv6),
+        EthernetProtocol::Ipv6 => ipv6::verify(directory, identity, header, frame_length, offload),
         EthernetProtocol::Unknown(_) => Err(EgressDrop::EtherType),
     }
 }
@@ -197,7 +203,8 @@ fn verify_ipv4(
         if ipv4.frag_offset() != 0 {
             return match ipv4.next_header() {
                 IpProtocol::Tcp | IpProtocol::Udp | IpProtocol::Icmp => {
-                    Ok(approved(frame_length, offload, None, 0).with_fragment(identity, &ipv4))
+                    Ok(approved(frame_length, offload, Family::V4, None, 0)
+                        .with_fragment(identity, &ipv4))
                 }
                 _ => Err(EgressDrop::Protocol),
             };
@@ -209,16 +216,23 @@ fn verify_ipv4(
     let transport_length = total - IPV4;
     match ipv4.next_header() {
         IpProtocol::Tcp => {
-            let length = verify_tcp(directory, identity, transport, transport_length)?;
+            let length = verify_tcp(directory, identity, Family::V4, transport, transport_length)?;
             if offload.segment_size != 0 {
                 verify_segmentation(total, frame_length, length, offload.segment_size)?;
             }
-            Ok(approved(frame_length, offload, Some(Protocol::Tcp), length))
+            Ok(approved(
+                frame_length,
+                offload,
+                Family::V4,
+                Some(Protocol::Tcp),
+                length,
+            ))
         }
         IpProtocol::Udp => {
             verify_udp(
                 directory,
                 identity,
+                Family::V4,
                 transport,
                 transport_length,
                 is_fragment,
@@ -226,7 +240,7 @@ fn verify_ipv4(
             if offload.segment_size != 0 {
                 return Err(EgressDrop::Offload);
             }
-            let approved = approved(frame_length, offload, Some(Protocol::Udp), UDP);
+            let approved = approved(frame_length, offload, Family::V4, Some(Protocol::Udp), UDP);
             Ok(if is_fragment {
                 approved.with_fragment(identity, &ipv4)
             } else {
@@ -238,7 +252,7 @@ fn verify_ipv4(
             if offload.transport_checksum || offload.segment_size != 0 {
                 return Err(EgressDrop::Offload);
             }
-            Ok(approved(frame_length, offload, None, 0))
+            Ok(approved(frame_length, offload, Family::V4, None, 0))
         }
         _ => Err(EgressDrop::Protocol),
     }
@@ -256,6 +270,7 @@ fn missing(identity: &Identity) -> EgressDrop {
 fn verify_tcp(
     directory: &Directory,
     identity: &Identity,
+    family: Family,
     transport: &[u8],
     transport_length: usize,
 ) -> Result<usize, EgressDrop> {
@@ -272,13 +287,21 @@ fn verify_tcp(
     }
     // A closed port answers with a reset, and a closed port is nobody's.
     let is_reset = tcp.rst() && !tcp.syn() && !tcp.fin() && length == transport_length;
-    verify_port(directory, identity, Protocol::Tcp, tcp.src_port(), is_reset)?;
+    verify_port(
+        directory,
+        identity,
+        family,
+        Protocol::Tcp,
+        tcp.src_port(),
+        is_reset,
+    )?;
     Ok(length)
 }
 
 fn verify_udp(
     directory: &Directory,
     identity: &Identity,
+    family: Family,
     transport: &[u8],
     transport_length: usize,
     is_fragment: bool,
@@ -296,12 +319,20 @@ fn verify_udp(
     if !fits {
         return Err(EgressDrop::Malformed);
     }
-    verify_port(directory, identity, Protocol::Udp, udp.src_port(), false)
+    verify_port(
+        directory,
+        identity,
+        family,
+        Protocol::Udp,
+        udp.src_port(),
+        false,
+    )
 }
 
 fn verify_port(
     directory: &Directory,
     identity: &Identity,
+    family: Family,
     protocol: Protocol,
     port: u16,
     allowed_if_free: bool,
@@ -309,7 +340,7 @@ fn verify_port(
     if identity.own_address {
         return Ok(());
     }
-    let owner = directory.port_owner(Family::V4, protocol, port);
+    let owner = directory.port_owner(family, protocol, port);
     if owner == identity.owner && owner != 0 || owner == 0 && allowed_if_free {
         return Ok(());
     }
@@ -335,8 +366,15 @@ fn verify_icmp(
             if identity.is_alone() {
                 return Ok(());
             }
-            verify_port(directory, identity, Protocol::Udp, identifier, false)
-                .map_err(|_| EgressDrop::Icmp)
+            verify_port(
+                directory,
+                identity,
+                Family::V4,
+                Protocol::Udp,
+                identifier,
+                false,
+            )
+            .map_err(|_| EgressDrop::Icmp)
         }
         ICMP_UNREACHABLE => {
             let quoted = &message[ICMP..];
@@ -351,19 +389,32 @@ fn verify_icmp(
             let Some(ports) = quoted.get(length..length + 4) else {
                 return Err(too_short(message_length, ICMP + length + 4));
             };
-            let destination = u16::from_be_bytes([ports[2], ports[3]]);
-            let Some(protocol) = Protocol::from_number(ipv4.next_header().into()) else {
-                return if identity.is_alone() {
-                    Ok(())
-                } else {
-                    Err(EgressDrop::Icmp)
-                };
-            };
-            verify_port(directory, identity, protocol, destination, true)
-                .map_err(|_| EgressDrop::Icmp)
+            let protocol = ipv4.next_header().into();
+            unreachable_is_about_own_port(directory, identity, Family::V4, protocol, ports)
         }
         _ => Err(EgressDrop::Icmp),
     }
+}
+
+/// Whether a packet of this protocol number with these ports, source and destination,
+/// was for a port that is its own or nobody's.
+fn unreachable_is_about_own_port(
+    directory: &Directory,
+    identity: &Identity,
+    family: Family,
+    protocol: u8,
+    ports: &[u8],
+) -> Result<(), EgressDrop> {
+    let destination = u16::from_be_bytes([ports[2], ports[3]]);
+    let Some(protocol) = Protocol::from_number(protocol) else {
+        return if identity.is_alone() {
+            Ok(())
+        } else {
+            Err(EgressDrop::Icmp)
+        };
+    };
+    verify_port(directory, identity, family, protocol, destination, true)
+        .map_err(|_| EgressDrop::Icmp)
 }
 
 fn verify_segmentation(
@@ -397,10 +448,15 @@ fn too_short(available: usize, needed: usize) -> EgressDrop {
 fn approved(
     frame_length: usize,
     offload: FrameOffload,
+    family: Family,
     transport: Option<Protocol>,
     transport_header_length: usize,
 ) -> Approved {
-    let headers = ETHERNET + IPV4 + transport_header_length;
+    let ip_header_length = match family {
+        Family::V4 => IPV4,
+        Family::V6 => IPV6,
+    };
+    let headers = ETHERNET + ip_header_length + transport_header_length;
     let segments = match offload.segment_size {
         0 => 1,
         size => (frame_length - headers).div_ceil(usize::from(size)).max(1),
@@ -409,7 +465,8 @@ fn approved(
     let transport = transport.filter(|_| offload.transport_checksum);
     Approved {
         offload: wanted.then_some(SendOffload {
-            ip_header_length: IPV4,
+            family,
+            ip_header_length,
             transport,
             transport_header_length: if transport.is_some() {
                 transport_header_length

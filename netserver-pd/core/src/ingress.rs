@@ -4,6 +4,8 @@
 //! told apart by protocol and destination port; what has no port has a defined
 //! answer, documented at each rule.
 
+mod ipv6;
+
 use crate::directory::{Applications, Directory, Identity};
 use crate::fragments::Datagram;
 use segue_portmap_core::{Family, Protocol};
@@ -16,7 +18,7 @@ use smoltcp::wire::{
 /// How much of a frame decides in nearly all cases.
 pub const SHORT_HEADER: usize = 64;
 /// How much of a frame decides in all cases: Ethernet (14), IPv4 (60), ICMP (8),
-/// the quoted IPv4 (60) and ports (8).
+/// the quoted IPv4 (60) and ports (8); with IPv6 (40 and 40) it takes less.
 pub const LONG_HEADER: usize = 150;
 
 const ETHERNET: usize = 14;
@@ -50,6 +52,8 @@ pub enum Decision {
 pub enum Answer {
     /// An ARP reply: so none of them can keep the others from being found.
     Arp,
+    /// A neighbour advertisement, for the same reason.
+    Neighbor,
     /// An echo reply.
     Echo,
     /// A reset: the TCP port is free.
@@ -127,7 +131,7 @@ fn decide(
     match ethernet.ethertype() {
         EthernetProtocol::Ipv4 => ipv4(directory, up, origin, header, frame_length),
         EthernetProtocol::Arp => arp(directory, up, &ethernet, &header[ETHERNET..]),
-        EthernetProtocol::Ipv6 => Err(IngressDrop::Ipv6.into()),
+        EthernetProtocol::Ipv6 => ipv6::decide(directory, up, origin, header, frame_length),
         EthernetProtocol::Unknown(_) => Err(IngressDrop::EtherType.into()),
     }
 }
@@ -337,6 +341,7 @@ fn icmp(
         0 => by_port(
             directory,
             identity,
+            Family::V4,
             Protocol::Udp,
             port(message, 4, message_length)?,
         ),
@@ -362,18 +367,21 @@ fn icmp(
                 IpProtocol::Tcp => by_port(
                     directory,
                     identity,
+                    Family::V4,
                     Protocol::Tcp,
                     port(quoted, 0, quoted_length)?,
                 ),
                 IpProtocol::Udp => by_port(
                     directory,
                     identity,
+                    Family::V4,
                     Protocol::Udp,
                     port(quoted, 0, quoted_length)?,
                 ),
                 IpProtocol::Icmp => by_port(
                     directory,
                     identity,
+                    Family::V4,
                     Protocol::Udp,
                     port(quoted, 4, quoted_length)?,
                 ),
@@ -388,11 +396,12 @@ fn icmp(
 fn by_port(
     directory: &Directory,
     identity: &Identity,
+    family: Family,
     protocol: Protocol,
     port: u16,
 ) -> Result<Applications, Refusal> {
     directory
-        .application_with_port(Family::V4, protocol, port, identity.sharers)
+        .application_with_port(family, protocol, port, identity.sharers)
         .ok_or(Refusal::Drop(IngressDrop::NoOwner))
 }
 

@@ -3,10 +3,11 @@
 
 use crate::directory::Directory;
 use crate::egress::{Approved, MAXIMUM_UNSEGMENTED, SendOffload};
-use segue_portmap_core::Protocol;
+use crate::ipv6::{IPV6, NEIGHBOR, message, target};
+use segue_portmap_core::{Family, Protocol};
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, EthernetFrame, EthernetProtocol, IpAddress, Ipv4Address, Ipv4Packet,
-    TcpPacket, UdpPacket,
+    ArpOperation, ArpPacket, EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Address,
+    Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket,
 };
 
 const ETHERNET: usize = 14;
@@ -25,8 +26,9 @@ pub enum Route {
 }
 
 /// Where the frame that starts with `header`, verified, goes. A frame for a MAC
-/// address of ours stays inside; of what is for all, ARP requests for an address
-/// of ours do. Announcements of an address, and IPv4 broadcasts, go both ways.
+/// address of ours stays inside; of what is for all, ARP requests and neighbour
+/// solicitations for an address of ours do. ARP announcements of an address, and
+/// IPv4 broadcasts, go both ways.
 pub fn route(directory: &Directory, header: &[u8]) -> Route {
     if header.len() < ETHERNET {
         return Route::Out;
@@ -65,8 +67,23 @@ pub fn route(directory: &Directory, header: &[u8]) -> Route {
                 Route::Out
             }
         }
+        EthernetProtocol::Ipv6 if is_solicitation_inside(directory, packet) => Route::Inside,
         _ => Route::Out,
     }
+}
+
+/// Whether a verified IPv6 packet asks for an address of ours, and is no probe: that
+/// is for others who may have it.
+fn is_solicitation_inside(directory: &Directory, packet: &[u8]) -> bool {
+    if packet.len() < IPV6 + NEIGHBOR {
+        return false;
+    }
+    let ipv6 = Ipv6Packet::new_unchecked(packet);
+    let bytes = &packet[IPV6..];
+    ipv6.next_header() == IpProtocol::Icmpv6
+        && bytes[0] == message::NEIGHBOR_SOLICITATION
+        && !ipv6.src_addr().is_unspecified()
+        && directory.with_ipv6(target(bytes)).is_some()
 }
 
 /// A verified frame, as it is taken apart for receivers inside.
@@ -148,6 +165,9 @@ impl<'a> Parcel<'a> {
 /// Does to a copied frame, or to a segment of one, what a network card does:
 /// lengths, numbers, flags and checksums.
 fn finish(frame: &mut [u8], offload: &SendOffload, index: usize, last: bool) -> Option<()> {
+    if offload.family == Family::V6 {
+        return finish_ipv6(frame, offload);
+    }
     let size = usize::from(offload.segment_size);
     let mut ipv4 = Ipv4Packet::new_unchecked(frame.get_mut(ETHERNET..)?);
     if size != 0 {
@@ -175,6 +195,20 @@ fn finish(frame: &mut [u8], offload: &SendOffload, index: usize, last: bool) -> 
         Some(Protocol::Udp) => {
             UdpPacket::new_unchecked(transport).fill_checksum(&source, &destination);
         }
+    }
+    Some(())
+}
+
+/// The same for IPv6, which is not cut.
+fn finish_ipv6(frame: &mut [u8], offload: &SendOffload) -> Option<()> {
+    let ipv6 = Ipv6Packet::new_unchecked(frame.get(ETHERNET..).filter(|p| p.len() >= IPV6)?);
+    let source = IpAddress::Ipv6(ipv6.src_addr());
+    let destination = IpAddress::Ipv6(ipv6.dst_addr());
+    let total = ipv6.total_len();
+    let transport = frame.get_mut(ETHERNET + IPV6..ETHERNET + total)?;
+    match offload.transport? {
+        Protocol::Tcp => TcpPacket::new_unchecked(transport).fill_checksum(&source, &destination),
+        Protocol::Udp => UdpPacket::new_unchecked(transport).fill_checksum(&source, &destination),
     }
     Some(())
 }

@@ -28,6 +28,7 @@ pub mod fragments;
 mod index;
 pub mod ingress;
 pub mod inside;
+mod ipv6;
 pub mod nic;
 pub mod report;
 pub mod server;

@@ -241,10 +241,6 @@ fn what_is_for_nobody_has_an_answer() {
         dropped(IngressDrop::Protocol)
     );
     assert_eq!(
-        receive(&ethernet(IN, EthernetProtocol::Ipv6, &[0x60; 60])),
-        dropped(IngressDrop::Ipv6)
-    );
-    assert_eq!(
         receive(&ethernet(IN, EthernetProtocol::Unknown(0x88cc), &[0; 60])),
         dropped(IngressDrop::EtherType)
     );

@@ -72,7 +72,7 @@ impl Server {
         sender: usize,
         length: usize,
         answer: Answer,
-        read: impl FnOnce(&Self, &mut [u8]),
+        read: impl Fn(&Self, &mut [u8]),
         clock: &impl Fn() -> u64,
     ) {
         if is_of_closed_port(answer) && !self.limit.admit(Some(sender), clock()) {

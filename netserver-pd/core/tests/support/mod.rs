@@ -2,6 +2,7 @@
 //! them.
 #![allow(dead_code)]
 
+pub mod ipv6;
 pub mod world;
 
 use segue_frame_channel::config::{
@@ -34,6 +35,12 @@ pub fn table(sharers: u32) -> ServerTable {
                 mac: if own { OWN_MAC.0 } else { SHARED_MAC.0 },
                 ipv4: if own { OWN.octets() } else { SHARED.octets() },
                 ipv4_prefix_length: 24,
+                ipv6: if own {
+                    ipv6::OWN.octets()
+                } else {
+                    ipv6::SHARED.octets()
+                },
+                ipv6_prefix_length: 64,
                 ..Addresses::NONE
             },
             transmit_entries: 64,
@@ -111,8 +118,10 @@ pub fn ipv4(ends: Ends, next_header: IpProtocol, payload: &[u8]) -> Vec<u8> {
     ethernet(ends, EthernetProtocol::Ipv4, &packet)
 }
 
-pub fn tcp(
-    ends: Ends,
+/// A TCP segment, complete with its checksum.
+pub fn segment(
+    from: IpAddress,
+    to: IpAddress,
     source: u16,
     destination: u16,
     control: TcpControl,
@@ -133,19 +142,24 @@ pub fn tcp(
         payload,
     };
     let mut segment = vec![0; repr.buffer_len()];
-    let (from, to) = (ends.source.into(), ends.destination.into());
     let mut packet = TcpPacket::new_unchecked(&mut segment[..]);
     repr.emit(&mut packet, &from, &to, &ChecksumCapabilities::default());
-    ipv4(ends, IpProtocol::Tcp, &segment)
+    segment
 }
 
-pub fn udp(ends: Ends, source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
+/// A UDP datagram, complete with its checksum.
+pub fn datagram(
+    from: IpAddress,
+    to: IpAddress,
+    source: u16,
+    destination: u16,
+    payload: &[u8],
+) -> Vec<u8> {
     let mut datagram = vec![0; 8 + payload.len()];
     let repr = UdpRepr {
         src_port: source,
         dst_port: destination,
     };
-    let (from, to) = (ends.source.into(), ends.destination.into());
     repr.emit(
         &mut UdpPacket::new_unchecked(&mut datagram[..]),
         &from,
@@ -154,6 +168,24 @@ pub fn udp(ends: Ends, source: u16, destination: u16, payload: &[u8]) -> Vec<u8>
         |bytes| bytes.copy_from_slice(payload),
         &ChecksumCapabilities::default(),
     );
+    datagram
+}
+
+pub fn tcp(
+    ends: Ends,
+    source: u16,
+    destination: u16,
+    control: TcpControl,
+    payload: &[u8],
+) -> Vec<u8> {
+    let (from, to) = (ends.source.into(), ends.destination.into());
+    let segment = segment(from, to, source, destination, control, payload);
+    ipv4(ends, IpProtocol::Tcp, &segment)
+}
+
+pub fn udp(ends: Ends, source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
+    let (from, to) = (ends.source.into(), ends.destination.into());
+    let datagram = datagram(from, to, source, destination, payload);
     ipv4(ends, IpProtocol::Udp, &datagram)
 }
 
