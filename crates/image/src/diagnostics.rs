@@ -106,9 +106,15 @@ impl<'t> Diagnostics<'t> {
 
     /// Whether there is a mistake.
     pub(crate) fn any_error(&self) -> bool {
-        self.list
-            .iter()
-            .any(|(_, diagnostic)| diagnostic.severity == Severity::Error)
+        self.errors() > 0
+    }
+
+    /// Number of mistakes so far.
+    pub(crate) fn errors(&self) -> usize {
+        let errors = self.list.iter();
+        errors
+            .filter(|(_, diagnostic)| diagnostic.severity == Severity::Error)
+            .count()
     }
 
     /// All of them, by place.

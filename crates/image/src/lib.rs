@@ -5,6 +5,7 @@
 //! [`back_end`] lowers the model and the programs to the boot image.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod archive;
 pub mod back_end;
 pub mod diagnostics;

@@ -9,6 +9,8 @@
 
 use std::path::PathBuf;
 
+use segue_frame_channel::config::Addresses;
+
 /// Index into [`System::regions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RegionIndex(pub usize);
@@ -38,6 +40,8 @@ pub struct System {
     /// All PCI devices. Their placement is in the programs' tables already
     /// (see [`Patch`]); this is for the report and the picture.
     pub devices: Vec<Device>,
+    /// All pools of addresses; they are in the programs' tables already.
+    pub address_pools: Vec<AddressPool>,
     /// All frame channels; their parts are in the lists above already.
     pub frame_channels: Vec<FrameChannel>,
 }
@@ -78,6 +82,8 @@ pub struct VirtualFunction {
     pub function: PciFunction,
     /// Its MAC address, if the description gives one.
     pub mac: Option<[u8; 6]>,
+    /// Number of MAC addresses besides whose frames it gets.
+    pub further_macs: usize,
     /// Regions that are registers of this function.
     pub registers: Vec<RegionIndex>,
 }
@@ -101,12 +107,28 @@ pub struct FrameChannel {
     pub channel: usize,
     /// Index into [`System::channels`]: client and portmap.
     pub portmap_channel: usize,
-    /// The client's MAC address.
-    pub mac: [u8; 6],
-    /// The client's IPv4 address.
-    pub ipv4: [u8; 4],
-    /// Length of its network's prefix.
-    pub prefix_length: u8,
+    /// The client's addresses, as far as they are known beforehand.
+    pub addresses: Addresses,
+    /// What is known of them, as in the programs' tables: [`ADDRESS_OWN`],
+    /// [`ADDRESS_LEASED`], [`DHCP_CLIENT`].
+    ///
+    /// [`ADDRESS_OWN`]: segue_frame_channel::config::ADDRESS_OWN
+    /// [`ADDRESS_LEASED`]: segue_frame_channel::config::ADDRESS_LEASED
+    /// [`DHCP_CLIENT`]: segue_frame_channel::config::DHCP_CLIENT
+    pub flags: u16,
+    /// Index into [`System::address_pools`], if the addresses come from there.
+    pub address_pool: Option<usize>,
+}
+
+/// A pool of addresses for applications.
+#[derive(Clone, Debug)]
+pub struct AddressPool {
+    /// Its unique name.
+    pub name: String,
+    /// The addresses of the first member; those of the n-th are n higher.
+    pub first: Addresses,
+    /// Number of members.
+    pub count: u16,
 }
 
 /// A memory region.

@@ -1,5 +1,7 @@
 //! Numbers and addresses as people write them in a system description.
 
+use segue_frame_channel::config::Addresses;
+
 use crate::model::PciFunction;
 
 /// Reads a decimal or, after `0x`, hexadecimal number; `_` may separate digits.
@@ -47,6 +49,13 @@ pub(crate) fn ipv4(text: &str) -> Option<[u8; 4]> {
         .map(|address| address.octets())
 }
 
+/// Reads an IPv6 address, `fd00:5e60::15`.
+pub(crate) fn ipv6(text: &str) -> Option<[u8; 16]> {
+    text.parse::<std::net::Ipv6Addr>()
+        .ok()
+        .map(|address| address.octets())
+}
+
 /// Reads a PCI function's address, `00:03.0`.
 pub(crate) fn pci_function(text: &str) -> Option<PciFunction> {
     let (bus, rest) = text.split_once(':')?;
@@ -74,6 +83,30 @@ fn hexadecimal_byte(text: &str) -> Option<u8> {
 /// A MAC address as people write it.
 pub(crate) fn show_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// An IPv4 address as people write it.
+pub(crate) fn show_ipv4(address: [u8; 4]) -> String {
+    std::net::Ipv4Addr::from(address).to_string()
+}
+
+/// An IPv6 address as people write it.
+pub(crate) fn show_ipv6(address: [u8; 16]) -> String {
+    std::net::Ipv6Addr::from(address).to_string()
+}
+
+/// A station's IPv4 and IPv6 addresses with their networks; empty if it has none.
+pub(crate) fn show_addresses(addresses: &Addresses) -> String {
+    let mut parts = Vec::new();
+    if addresses.ipv4 != [0; 4] {
+        let length = addresses.ipv4_prefix_length;
+        parts.push(format!("{}/{length}", show_ipv4(addresses.ipv4)));
+    }
+    if addresses.ipv6 != [0; 16] {
+        let length = addresses.ipv6_prefix_length;
+        parts.push(format!("{}/{length}", show_ipv6(addresses.ipv6)));
+    }
+    parts.join(" and ")
 }
 
 /// A size as people write it: `2 MiB`, `12 KiB`, `17 bytes`.
@@ -133,6 +166,12 @@ mod tests {
         }
         assert_eq!(ipv4("10.0.2.15"), Some([10, 0, 2, 15]));
         assert_eq!(ipv4("10.0.2.256"), None);
+        let address = ipv6("fd00:5e60::15").unwrap();
+        assert_eq!(address[..5], [0xfd, 0, 0x5e, 0x60, 0]);
+        assert_eq!(show_ipv6(address), "fd00:5e60::15");
+        for wrong in ["", "10.0.2.15", "fd00:::15", "fe80::1%tap0", "[::1]"] {
+            assert_eq!(ipv6(wrong), None, "{wrong:?}");
+        }
         let function = pci_function("00:13.2").unwrap();
         assert_eq!(function.to_string(), "00:13.2");
         for wrong in [

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::Parsed;
+use crate::addresses;
 use crate::back_end::{DomainSummary, ImageSummary};
 use crate::front_end::layout::{IPC_BUFFER, PAGE, STACK_TOP};
 use crate::model::{
@@ -27,6 +28,7 @@ pub fn text(name: &str, parsed: &Parsed, summary: &ImageSummary) -> String {
     report.calls_and_notifications();
     report.direct_memory_access();
     report.devices();
+    report.addresses();
     report.heading("Protection domains", '=');
     report.line("Rights as the programs ask for them; x86_64 seL4 5.0.0 cannot forbid execution of what may be read.");
     for (index, domain) in system.protection_domains.iter().enumerate() {
@@ -286,7 +288,13 @@ impl Report<'_> {
                     function.function.to_string(),
                     self.pd(device.manager).to_string(),
                     or_nobody(&users),
-                    function.mac.map_or(String::new(), show_mac),
+                    match (
+                        function.mac.map_or(String::new(), show_mac),
+                        function.further_macs,
+                    ) {
+                        (mac, 0) => mac,
+                        (mac, more) => format!("{mac} and {more} more"),
+                    },
                 ]);
             }
         }
@@ -294,6 +302,41 @@ impl Report<'_> {
         self.table(
             &["device", "function", "managed by", "driven by", "MAC"],
             &rows,
+        );
+    }
+
+    /// Who is reached at which address.
+    fn addresses(&mut self) {
+        self.heading("Addresses", '-');
+        self.line("Besides, each has the link-local IPv6 address that comes with its MAC address.");
+        self.table(
+            &[
+                "application",
+                "addresses",
+                "MAC",
+                "IPv4",
+                "gateway",
+                "IPv6",
+                "gateway",
+            ],
+            &addresses::rows(self.system),
+        );
+        if self.system.address_pools.is_empty() {
+            return;
+        }
+        self.line("\nPools: each member has the addresses that follow those of the one before");
+        self.table(
+            &[
+                "pool",
+                "members",
+                "users",
+                "first MAC",
+                "first IPv4",
+                "gateway",
+                "first IPv6",
+                "gateway",
+            ],
+            &addresses::pool_rows(self.system),
         );
     }
 

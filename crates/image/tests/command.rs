@@ -98,7 +98,8 @@ fn the_report_says_what_the_application_has_and_who_reaches_it() {
         // The application.
         "priority 100, program segue-http, stack 64 KiB",
         "60 netserver 60 notify, be notified",
-        "59 portmap 60 call",
+        "59 portmap 60 call, be notified",
+        "http shared 52:54:00:5e:60:00 10.0.2.15/24 10.0.2.2 fd00:5e60::15/64 fd00:5e60::2",
         "61 console 61 notify",
         "log_ring 0x2000289000",
     ] {

@@ -5,6 +5,7 @@ mod support;
 use std::path::Path;
 
 use segue_frame_channel::config::{ClientConfig, ServerTable};
+use segue_igb_driver::filters::FilterTable;
 use segue_image::model::System;
 use segue_log_ring::config::RingTable;
 use segue_pci_driver::config::DeviceTable;
@@ -83,6 +84,13 @@ fn both_ends_of_the_frame_channel_are_told_the_same() {
         ),
         ([10, 0, 2, 2], 24)
     );
+    let ipv6 = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
+    assert_eq!(client.addresses.ipv6, ipv6("fd00:5e60::15"));
+    assert_eq!(client.addresses.ipv6_gateway, ipv6("fd00:5e60::2"));
+    assert_eq!(client.addresses.ipv6_prefix_length, 64);
+    assert_eq!(application.addresses, client.addresses);
+    // Shared, though nobody else is there.
+    assert_eq!((application.flags, client.flags), (0, 0));
     assert_eq!((application.owner, client.owner), (1, 1));
     assert_eq!((application.channel, client.channel), (60, 60));
 
@@ -149,6 +157,27 @@ fn the_manager_and_the_owner_of_the_nic_know_where_everything_is() {
         .find(|interrupt| interrupt.requester_id == 0x98)
         .unwrap();
     assert_eq!((vf.table_index, vf.vector), (0, 16));
+}
+
+#[test]
+fn the_nic_lets_neighbour_discovery_through() {
+    let system = default_system();
+    let bytes = patch(&system, "igb-pf", "mac_filters");
+    let table = FilterTable::read_from_bytes(bytes).unwrap();
+    let filters: Vec<_> = table
+        .filters()
+        .iter()
+        .map(|filter| (filter.mac, filter.device, filter.function))
+        .collect();
+    let solicited = |a, b, c| ([0x33, 0x33, 0xff, a, b, c], 0, 0);
+    assert_eq!(
+        filters,
+        [
+            ([0x33, 0x33, 0, 0, 0, 1], 0, 0),
+            solicited(0x5e, 0x60, 0),
+            solicited(0, 0, 0x15),
+        ]
+    );
 }
 
 #[test]

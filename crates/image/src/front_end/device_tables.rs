@@ -67,6 +67,11 @@ impl Draft<'_, '_> {
                         Some(model::VirtualFunction {
                             function: model_function(entry.vf_requester_id(index)?),
                             mac: entry.vf_mac(index),
+                            further_macs: device
+                                .filters
+                                .iter()
+                                .filter(|(mac, function)| mac[0] & 1 == 0 && *function == index)
+                                .count(),
                             registers: registers(&|function| function == Function::Virtual(index)),
                         })
                     })

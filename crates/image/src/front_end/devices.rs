@@ -13,10 +13,6 @@ use super::value::{Value, attribute, children};
 use crate::model::PciFunction;
 use crate::number;
 
-/// MAC addresses that an 82576 can tell apart: its receive address registers
-/// (82576 datasheet, RAL/RAH, 8.10.12).
-const MOST_MAC_ADDRESSES: usize = 24;
-
 /// One past the highest address of a virtual function's registers. QEMU's
 /// emulation drops the upper half of a 64-bit address there.
 const VIRTUAL_BAR_END: u64 = 1 << 32;
@@ -35,8 +31,9 @@ pub(super) struct DeviceNotes {
     pub(super) bar_at: [usize; config::BAR_COUNT],
     /// Where each virtual BAR's address is stated.
     pub(super) vf_bar_at: [usize; config::BAR_COUNT],
-    /// MAC addresses in use and who has them.
-    pub(super) macs: Vec<[u8; 6]>,
+    /// Frames to these addresses go to these virtual functions, besides those to a
+    /// function's own.
+    pub(super) filters: Vec<([u8; 6], usize)>,
 }
 
 impl Draft<'_, '_> {
@@ -132,7 +129,7 @@ impl Draft<'_, '_> {
             functions_known,
             bar_at,
             vf_bar_at,
-            macs: Vec::new(),
+            filters: Vec::new(),
         }
     }
 
@@ -311,7 +308,7 @@ impl Draft<'_, '_> {
     /// Reports virtual functions with equal MAC addresses.
     fn check_macs(&mut self, nodes: &[Node<'_, '_>]) {
         let mut seen: HashMap<[u8; 6], usize> = HashMap::new();
-        for (node, device) in nodes.iter().zip(&mut self.devices) {
+        for node in nodes {
             for child in children(*node, "vf") {
                 let Some(value) = attribute(child, "mac") else {
                     continue;
@@ -329,33 +326,7 @@ impl Draft<'_, '_> {
                         ),
                     );
                 }
-                device.macs.push(mac);
             }
-        }
-    }
-
-    /// Notes that frames with the address `mac` arrive at the device of
-    /// `function`; reports addresses that it cannot tell apart any more.
-    pub(super) fn add_mac(&mut self, function: PciFunction, mac: [u8; 6], at: usize) {
-        let id = requester_id(function);
-        let Some(device) = self.devices.iter_mut().find(|device| {
-            device.entry.requester_id == id || virtual_index(&device.entry, id).is_some()
-        }) else {
-            return;
-        };
-        if device.macs.contains(&mac) {
-            return;
-        }
-        device.macs.push(mac);
-        if device.macs.len() > MOST_MAC_ADDRESSES {
-            self.diagnostics.error(
-                at,
-                format!(
-                    "\"{}\" would need to filter {} MAC addresses but has {MOST_MAC_ADDRESSES} filters: share an address",
-                    device.name,
-                    device.macs.len()
-                ),
-            );
         }
     }
 }

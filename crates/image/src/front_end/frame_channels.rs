@@ -5,12 +5,13 @@ use std::collections::HashMap;
 
 use roxmltree::Node;
 use segue_frame_channel::config::{
-    Addresses, ClientConfig, MAXIMUM_APPLICATIONS, ServerEntry, ServerTable, name_to_bytes,
+    ClientConfig, MAXIMUM_APPLICATIONS, ServerEntry, ServerTable, name_to_bytes,
 };
 use segue_frame_channel::layout;
 use segue_portmap_core::config::{MAXIMUM_OWNERS, OwnerEntry, OwnerTable};
 use zerocopy::IntoBytes;
 
+use super::addresses::{Placed, Station};
 use super::layout::{PAGE, generated_address};
 use super::patches::Reason;
 use super::value::{Value, attribute};
@@ -32,10 +33,7 @@ struct Wanted {
     pool_size: u64,
     transmit_entries: u32,
     receive_entries: u32,
-    mac: [u8; 6],
-    ipv4: [u8; 4],
-    prefix_length: u8,
-    gateway: [u8; 4],
+    station: Station,
 }
 
 /// Tables that grow with each frame channel, by protection domain.
@@ -58,6 +56,7 @@ impl Draft<'_, '_> {
     pub(super) fn expand_frame_channels(&mut self, nodes: &[Node<'_, '_>]) {
         let mut tables = Tables::default();
         let mut clients: HashMap<usize, usize> = HashMap::new();
+        let mut all = Vec::new();
         for &node in nodes {
             let Some(wanted) = self.read_frame_channel(node) else {
                 continue;
@@ -71,8 +70,15 @@ impl Draft<'_, '_> {
                 self.diagnostics.error(wanted.at, message);
                 continue;
             }
+            all.push(wanted);
+        }
+        let mut placed = self.placed(&mut all);
+        if self.check_stations(&mut placed) {
+            self.expand_filters(&placed);
+        }
+        for wanted in &all {
             // What is missing has been reported.
-            let _ = self.expand_frame_channel(&wanted, &mut tables);
+            let _ = self.expand_frame_channel(wanted, &mut tables);
         }
         for (server, at, table) in tables.servers {
             let reason = Reason::Table {
@@ -106,25 +112,7 @@ impl Draft<'_, '_> {
         let pool_size = attribute(node, "pool_size").and_then(|value| self.pool_size(value));
         let transmit_entries = self.ring_entries(node, "transmit_entries");
         let receive_entries = self.ring_entries(node, "receive_entries");
-        let mac_value = attribute(node, "mac");
-        let mac = mac_value.and_then(|value| self.mac(value));
-        let network = attribute(node, "ipv4")
-            .and_then(|value| Some((value, value.ipv4_network(&mut self.diagnostics)?)));
-        let gateway = match attribute(node, "gateway") {
-            None => Some([0; 4]),
-            Some(value) => value
-                .ipv4(&mut self.diagnostics)
-                .inspect(|gateway| self.check_gateway(value, *gateway, network)),
-        };
-        if let Some((value, (address, length))) = network {
-            self.check_host(value, address, length);
-        }
-        if let (Some(space), Some(mac), Some(value)) = (space, mac, mac_value)
-            && self.spaces[space].function_known
-        {
-            let function = self.system.io_address_spaces[space].function;
-            self.add_mac(function, mac, value.at);
-        }
+        let station = self.read_station(node);
         let roles = [("server", server), ("client", client), ("portmap", portmap)];
         for (position, (name, domain)) in roles.iter().enumerate() {
             for (other_name, other) in &roles[..position] {
@@ -143,7 +131,6 @@ impl Draft<'_, '_> {
         let (client, portmap) = (client?, portmap?);
         let portmap_at = attribute(node, "portmap").map_or(at, |value| value.at);
         let may_call = self.check_call(client, portmap, portmap_at);
-        let (_, (ipv4, prefix_length)) = network?;
         may_call.then_some(())?;
         Some(Wanted {
             at,
@@ -154,11 +141,25 @@ impl Draft<'_, '_> {
             pool_size: pool_size?,
             transmit_entries: transmit_entries?,
             receive_entries: receive_entries?,
-            mac: mac?,
-            ipv4,
-            prefix_length,
-            gateway: gateway?,
+            station: station?,
         })
+    }
+
+    /// Who the stations are, and where their frames arrive.
+    fn placed<'a>(&self, all: &'a mut [Wanted]) -> Vec<Placed<'a>> {
+        let placed = all.iter_mut().map(|wanted| {
+            let known = self.spaces[wanted.space].function_known;
+            let function = self.system.io_address_spaces[wanted.space].function;
+            Placed {
+                at: wanted.at,
+                server: wanted.server,
+                client: wanted.client,
+                portmap: wanted.portmap,
+                function: known.then_some(function),
+                station: &mut wanted.station,
+            }
+        });
+        placed.collect()
     }
 
     fn pool_size(&mut self, value: Value<'_>) -> Option<u64> {
@@ -196,50 +197,6 @@ impl Draft<'_, '_> {
             );
         }
         entries
-    }
-
-    fn check_gateway(
-        &mut self,
-        value: Value<'_>,
-        gateway: [u8; 4],
-        network: Option<(Value<'_>, ([u8; 4], u8))>,
-    ) {
-        let Some((_, (address, length))) = network else {
-            return;
-        };
-        let mask = mask(length);
-        let (gateway, address) = (u32::from_be_bytes(gateway), u32::from_be_bytes(address));
-        if gateway & mask != address & mask {
-            self.diagnostics.error(
-                value.at,
-                format!(
-                    "the gateway {} is not in the network of the address: it must share its first {length} bits",
-                    value.text
-                ),
-            );
-        } else if gateway == address {
-            self.diagnostics.error(
-                value.at,
-                format!(
-                    "the gateway {} is the address itself: write another",
-                    value.text
-                ),
-            );
-        }
-    }
-
-    fn check_host(&mut self, value: Value<'_>, address: [u8; 4], length: u8) {
-        let host = u32::from_be_bytes(address) & !mask(length);
-        let outside = address[0] == 0 || address[0] == 127 || address[0] >= 224;
-        if outside || host == 0 || host == !mask(length) {
-            self.diagnostics.error(
-                value.at,
-                format!(
-                    "ipv4=\"{}\" is not the address of a station: write another",
-                    value.text
-                ),
-            );
-        }
     }
 
     /// Makes everything that a frame channel consists of; `None` after a
@@ -295,19 +252,14 @@ impl Draft<'_, '_> {
         self.system.channels.push(Channel {
             ends: [
                 end(client, caller_id, true, false),
-                end(portmap, portmap_id, false, false),
+                // When the client's addresses change.
+                end(portmap, portmap_id, false, true),
             ],
         });
 
         let server_name = name_to_bytes(self.domain_name(server))?;
         let client_name = name_to_bytes(self.domain_name(client))?;
-        let addresses = Addresses {
-            mac: wanted.mac,
-            ipv4_prefix_length: wanted.prefix_length,
-            ipv4: wanted.ipv4,
-            gateway: wanted.gateway,
-            ..Addresses::NONE
-        };
+        let (addresses, flags) = (wanted.station.addresses, wanted.station.flags);
         let entry = ServerEntry {
             name: client_name,
             client_region: client_region.address,
@@ -319,6 +271,7 @@ impl Draft<'_, '_> {
             transmit_entries: wanted.transmit_entries,
             receive_entries: wanted.receive_entries,
             channel: u32::from(server_id),
+            flags,
             addresses,
             ..ServerEntry::EMPTY
         };
@@ -337,6 +290,7 @@ impl Draft<'_, '_> {
             channel: u32::from(client_id),
             portmap_channel: u32::from(caller_id),
             owner,
+            flags,
             addresses,
             ..ClientConfig::EMPTY
         };
@@ -360,9 +314,9 @@ impl Draft<'_, '_> {
             pool: pool.region,
             channel,
             portmap_channel: channel + 1,
-            mac: wanted.mac,
-            ipv4: wanted.ipv4,
-            prefix_length: wanted.prefix_length,
+            addresses,
+            flags,
+            address_pool: wanted.station.pool,
         });
         Some(())
     }
@@ -518,10 +472,4 @@ impl Draft<'_, '_> {
         table.count += 1;
         Some(())
     }
-}
-
-fn mask(length: u8) -> u32 {
-    u32::MAX
-        .checked_shl(32 - u32::from(length.clamp(1, 32)))
-        .unwrap_or(u32::MAX)
 }

@@ -6,11 +6,14 @@
 //! value, so that one run finds all mistakes; what depends on a wrong value is
 //! not checked, so that one mistake is reported once.
 
+mod addresses;
 mod channels;
+mod claims;
 mod console;
 mod device_tables;
 mod devices;
 mod domains;
+mod filters;
 mod frame_channels;
 mod interrupts;
 pub(crate) mod layout;
@@ -112,6 +115,8 @@ struct Draft<'t, 'f> {
     space_names: Names,
     devices: Vec<devices::DeviceNotes>,
     device_names: Names,
+    pools: Vec<addresses::PoolNotes>,
+    pool_names: Names,
     /// Vectors taken, and where.
     vectors: HashMap<u8, usize>,
     /// IO APIC pins taken, and where.
@@ -272,6 +277,8 @@ impl<'t, 'f> Draft<'t, 'f> {
             space_names: Names::new("IO address space"),
             devices: Vec::new(),
             device_names: Names::new("PCI device"),
+            pools: Vec::new(),
+            pool_names: Names::new("address pool"),
             vectors: HashMap::new(),
             pins: HashMap::new(),
             messages: HashMap::new(),
@@ -294,6 +301,7 @@ impl<'t, 'f> Draft<'t, 'f> {
         let regions = named("memory_region");
         let spaces = named("io_address_space");
         let domains = named("protection_domain");
+        let pools = named("address_pool");
         let consoles = named("console");
         // All names first, so that the order of elements does not matter.
         for (nodes, names) in [
@@ -301,6 +309,7 @@ impl<'t, 'f> Draft<'t, 'f> {
             (&regions, &mut self.region_names),
             (&spaces, &mut self.space_names),
             (&domains, &mut self.domain_names),
+            (&pools, &mut self.pool_names),
         ] {
             for (index, node) in nodes.iter().enumerate() {
                 if let Some(name) = attribute(*node, "name") {
@@ -315,6 +324,7 @@ impl<'t, 'f> Draft<'t, 'f> {
         self.read_spaces(&spaces);
         self.read_domains(&domains);
         self.read_channels(&named("channel"));
+        self.read_address_pools(&pools);
         self.expand_frame_channels(&named("frame_channel"));
         self.expand_console(&consoles);
         self.check_physical_ranges();

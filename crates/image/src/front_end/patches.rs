@@ -24,13 +24,15 @@ pub(super) enum Reason {
 }
 
 /// Symbols that extensions set.
-const OF_EXTENSIONS: [&str; 6] = [
+const OF_EXTENSIONS: [&str; 8] = [
     "log_ring",
     "log_rings",
     "pci_devices",
+    "mac_filters",
     "frame_channels",
     "frame_channel",
     "port_owners",
+    "address_pools",
 ];
 
 /// Whether the builder sets this symbol itself.

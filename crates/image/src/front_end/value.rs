@@ -172,4 +172,31 @@ impl<'a> Value<'a> {
         }
         read
     }
+
+    /// The value as an IPv6 address.
+    pub(crate) fn ipv6(&self, diagnostics: &mut Diagnostics<'_>) -> Option<[u8; 16]> {
+        let read = number::ipv6(self.text);
+        if read.is_none() {
+            self.wrong(
+                diagnostics,
+                "is not an IPv6 address: write it like fd00:5e60::2",
+            );
+        }
+        read
+    }
+
+    /// The value as an IPv6 address with the length of its network's prefix.
+    pub(crate) fn ipv6_network(&self, diagnostics: &mut Diagnostics<'_>) -> Option<([u8; 16], u8)> {
+        let read = self.text.split_once('/').and_then(|(address, length)| {
+            let length = number::number(length).filter(|length| (1..=126).contains(length))?;
+            Some((number::ipv6(address)?, u8::try_from(length).ok()?))
+        });
+        if read.is_none() {
+            self.wrong(
+                diagnostics,
+                "is not an IPv6 address with its network: write it like fd00:5e60::15/64",
+            );
+        }
+        read
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::addresses;
 use crate::model::{IrqSource, PciFunction, RegionIndex, System};
 use crate::number::show_mac;
 
@@ -74,8 +75,7 @@ impl Graph {
             }
             for channel in system.frame_channels.iter() {
                 if channel.client.0 == index {
-                    let [a, b, c, d] = channel.ipv4;
-                    lines.push(format!("{a}.{b}.{c}.{d}/{}", channel.prefix_length));
+                    lines.extend(addresses::lines(channel, system));
                 }
             }
             graph.nodes.push(Node {
@@ -227,6 +227,11 @@ impl Graph {
                         function.function.to_string(),
                     ];
                     lines.extend(function.mac.map(show_mac));
+                    match function.further_macs {
+                        0 => {}
+                        1 => lines.push("and one more address".into()),
+                        more => lines.push(format!("and {more} more addresses")),
+                    }
                     functions.insert(function.function, (lines, function.registers.clone()));
                 }
             }

@@ -1,0 +1,738 @@
+//! Addresses of applications: shared with others, their own, out of a pool, or by
+//! DHCP.
+
+use roxmltree::Node;
+use segue_frame_channel::config::{ADDRESS_LEASED, ADDRESS_OWN, Addresses, DHCP_CLIENT};
+
+use super::Draft;
+use super::claims::{Claims, Number, Role};
+use super::devices::{model_function, requester_id, virtual_index};
+use super::value::{Value, attribute};
+use crate::model::PciFunction;
+use crate::number::{show_addresses, show_ipv4, show_ipv6, show_mac};
+
+/// Most members of a pool: each has a MAC address, and a device filters fewer.
+const MOST_MEMBERS: u16 = 64;
+
+/// What a `<frame_channel>` says about addresses.
+#[derive(Clone, Debug)]
+pub(super) struct Station {
+    /// The addresses; none of those that are known at run time only.
+    pub(super) addresses: Addresses,
+    /// Flags of the tables.
+    pub(super) flags: u16,
+    /// Index of the pool that the addresses come from.
+    pub(super) pool: Option<usize>,
+    /// Where the MAC address (or the pool) is stated.
+    pub(super) mac_at: usize,
+    /// Where the IPv4 address is stated.
+    ipv4_at: usize,
+    /// Where the IPv6 address is stated.
+    ipv6_at: usize,
+    /// Where the gateways are stated.
+    gateway_at: usize,
+    ipv6_gateway_at: usize,
+}
+
+/// What the passes know of an address pool.
+pub(super) struct PoolNotes {
+    /// The element.
+    pub(super) at: usize,
+    pub(super) name: String,
+    /// The addresses of member 0; those of member n are n higher.
+    pub(super) first: Addresses,
+    pub(super) count: u16,
+    /// The server and the port map of its users, and a user's place.
+    pub(super) users: Option<(usize, usize, usize)>,
+    /// Number of users.
+    pub(super) user_count: u16,
+    /// The IPv4, IPv6 and MAC addresses' places.
+    ipv4_at: usize,
+    ipv6_at: usize,
+    mac_at: usize,
+    gateway_at: usize,
+    ipv6_gateway_at: usize,
+}
+
+/// A station, who it is, and where its frames arrive.
+pub(super) struct Placed<'a> {
+    pub(super) at: usize,
+    pub(super) server: usize,
+    pub(super) client: usize,
+    pub(super) portmap: usize,
+    /// The function whose IO address space is used, if it is known.
+    pub(super) function: Option<PciFunction>,
+    pub(super) station: &'a mut Station,
+}
+
+/// The attributes that a pool stands for.
+const OF_POOLS: [&str; 6] = [
+    "mac",
+    "ipv4",
+    "gateway",
+    "ipv6",
+    "ipv6_gateway",
+    "dhcp_client",
+];
+
+/// What `ipv4` says if the address comes by DHCP.
+const DHCP: &str = "dhcp";
+
+impl Draft<'_, '_> {
+    /// Reads the addresses of a `<frame_channel>`; `None` after a mistake, which is
+    /// reported.
+    pub(super) fn read_station(&mut self, node: Node<'_, '_>) -> Option<Station> {
+        if let Some(pool) = attribute(node, "address_pool") {
+            return self.read_pool_station(node, pool);
+        }
+        let at = node.range().start;
+        for name in ["mac", "ipv4"] {
+            if !node.has_attribute(name) {
+                let message = format!("<frame_channel> needs the attribute \"{name}\"");
+                self.diagnostics.error(at, message);
+            }
+        }
+        let mac_value = attribute(node, "mac");
+        let mac = mac_value.and_then(|value| self.mac(value));
+        let asks = match attribute(node, "dhcp_client") {
+            None => Some(false),
+            Some(value) => value.boolean(&mut self.diagnostics),
+        };
+        let ipv4_value = attribute(node, "ipv4");
+        let by_dhcp = ipv4_value.is_some_and(|value| value.text == DHCP);
+        let ipv4 = match by_dhcp {
+            true => self.without_gateway(node),
+            false => self.read_ipv4(node),
+        };
+        if asks == Some(true)
+            && !by_dhcp
+            && let Some(value) = attribute(node, "dhcp_client")
+        {
+            self.diagnostics.error(
+                value.at,
+                "who asks for an address by DHCP has it from there: write ipv4=\"dhcp\"",
+            );
+            return None;
+        }
+        let ipv6 = self.read_ipv6(node);
+        let (asks, (ipv4, ipv4_prefix_length, gateway)) = (asks?, ipv4?);
+        let (ipv6, ipv6_prefix_length, ipv6_gateway) = ipv6?;
+        let flags = match (by_dhcp, asks) {
+            (false, _) => 0,
+            (true, false) => ADDRESS_LEASED,
+            (true, true) => ADDRESS_LEASED | DHCP_CLIENT,
+        };
+        let place = |name: &str| attribute(node, name).map_or(at, |value| value.at);
+        Some(Station {
+            addresses: Addresses {
+                mac: mac?,
+                ipv4_prefix_length,
+                ipv6_prefix_length,
+                ipv4,
+                gateway,
+                ipv6,
+                ipv6_gateway,
+            },
+            flags,
+            pool: None,
+            mac_at: place("mac"),
+            ipv4_at: place("ipv4"),
+            ipv6_at: place("ipv6"),
+            gateway_at: place("gateway"),
+            ipv6_gateway_at: place("ipv6_gateway"),
+        })
+    }
+
+    fn read_pool_station(&mut self, node: Node<'_, '_>, pool: Value<'_>) -> Option<Station> {
+        for name in OF_POOLS {
+            if let Some(value) = attribute(node, name) {
+                let message =
+                    format!("an address out of a pool comes with all others: remove {name}");
+                self.diagnostics.error(value.at, message);
+            }
+        }
+        let index = self.pool_names.find(pool, &mut self.diagnostics)?;
+        Some(Station {
+            addresses: Addresses::NONE,
+            flags: ADDRESS_OWN | ADDRESS_LEASED,
+            pool: Some(index),
+            mac_at: pool.at,
+            ipv4_at: pool.at,
+            ipv6_at: pool.at,
+            gateway_at: pool.at,
+            ipv6_gateway_at: pool.at,
+        })
+    }
+
+    /// Reads the pools of addresses.
+    pub(super) fn read_address_pools(&mut self, nodes: &[Node<'_, '_>]) {
+        for &node in nodes {
+            let pool = self.read_address_pool(node);
+            self.pools.push(pool);
+        }
+    }
+
+    /// A pool of no members after a mistake, which is reported.
+    fn read_address_pool(&mut self, node: Node<'_, '_>) -> PoolNotes {
+        let at = node.range().start;
+        let name = attribute(node, "name");
+        let count = attribute(node, "count")
+            .and_then(|value| value.within(1..=MOST_MEMBERS, &mut self.diagnostics));
+        let mac = attribute(node, "mac").and_then(|value| value.mac(&mut self.diagnostics));
+        let ipv4 = self.read_ipv4(node);
+        let ipv6 = self.read_ipv6(node);
+        let place = |name: &str| attribute(node, name).map_or(at, |value| value.at);
+        let mut pool = PoolNotes {
+            at,
+            name: name.map_or("", |name| name.text).into(),
+            first: Addresses::NONE,
+            count: 0,
+            users: None,
+            user_count: 0,
+            ipv4_at: place("ipv4"),
+            ipv6_at: place("ipv6"),
+            mac_at: place("mac"),
+            gateway_at: place("gateway"),
+            ipv6_gateway_at: place("ipv6_gateway"),
+        };
+        let (Some(count), Some(mac), Some(ipv4), Some(ipv6)) = (count, mac, ipv4, ipv6) else {
+            return pool;
+        };
+        let first = Addresses {
+            mac,
+            ipv4_prefix_length: ipv4.1,
+            ipv6_prefix_length: ipv6.1,
+            ipv4: ipv4.0,
+            gateway: ipv4.2,
+            ipv6: ipv6.0,
+            ipv6_gateway: ipv6.2,
+        };
+        if self.check_last_member(&pool, &first, count - 1) {
+            (pool.first, pool.count) = (first, count);
+        }
+        pool
+    }
+
+    /// Reports a pool whose last member is outside of its network, or no station.
+    fn check_last_member(&mut self, pool: &PoolNotes, first: &Addresses, last: u16) -> bool {
+        let member = member(first, last);
+        let ipv4_fits = member.is_some_and(|member| {
+            let length = first.ipv4_prefix_length;
+            same_network(first.ipv4, member.ipv4, length) && is_ipv4_host(member.ipv4, length)
+        });
+        let ipv6_fits = member.is_some_and(|member| {
+            same_network_ipv6(first.ipv6, member.ipv6, first.ipv6_prefix_length)
+        });
+        // A carry into the first byte could make it a group's.
+        let mac_fits = member.is_some_and(|member| first.mac[0] == member.mac[0]);
+        for (fits, at, what) in [
+            (mac_fits, pool.mac_at, "MAC"),
+            (ipv4_fits, pool.ipv4_at, "IPv4"),
+            (ipv6_fits, pool.ipv6_at, "IPv6"),
+        ] {
+            if !fits {
+                let message = format!(
+                    "the last of {} {what} addresses from here is not in the network any more: start lower or write a smaller count",
+                    last + 1
+                );
+                self.diagnostics.error(at, message);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Reads `ipv4` and `gateway`: address, length of the prefix, gateway.
+    fn read_ipv4(&mut self, node: Node<'_, '_>) -> Option<([u8; 4], u8, [u8; 4])> {
+        let value = attribute(node, "ipv4");
+        let network = value.and_then(|value| value.ipv4_network(&mut self.diagnostics));
+        let gateway = match attribute(node, "gateway") {
+            None => Some([0; 4]),
+            Some(value) => value
+                .ipv4(&mut self.diagnostics)
+                .filter(|gateway| self.check_gateway(value, *gateway, network)),
+        };
+        let (value, (address, length)) = value.zip(network)?;
+        if !is_ipv4_host(address, length) {
+            self.not_a_station(value);
+            return None;
+        }
+        Some((address, length, gateway?))
+    }
+
+    /// Reads `ipv6` and `ipv6_gateway`: address, length of the prefix, gateway.
+    fn read_ipv6(&mut self, node: Node<'_, '_>) -> Option<([u8; 16], u8, [u8; 16])> {
+        let gateway_value = attribute(node, "ipv6_gateway");
+        let gateway = gateway_value.map(|value| (value, value.ipv6(&mut self.diagnostics)));
+        let Some(value) = attribute(node, "ipv6") else {
+            let Some(gateway) = gateway_value else {
+                return Some(([0; 16], 0, [0; 16]));
+            };
+            self.diagnostics.error(
+                gateway.at,
+                "a router needs an address to route for: write ipv6, or remove it",
+            );
+            return None;
+        };
+        let (address, length) = value.ipv6_network(&mut self.diagnostics)?;
+        let host = u128::from_be_bytes(address) & !mask_ipv6(length);
+        if !is_global(address) || host == 0 {
+            self.not_a_station(value);
+            return None;
+        }
+        let Some((value, gateway)) = gateway else {
+            return Some((address, length, [0; 16]));
+        };
+        let gateway = gateway?;
+        let near = is_link_local(gateway)
+            || (is_global(gateway) && same_network_ipv6(gateway, address, length));
+        if !near {
+            self.diagnostics.error(
+                value.at,
+                format!(
+                    "the gateway {} is not in the network of the address: it must share its first {length} bits, or be link-local",
+                    value.text
+                ),
+            );
+            return None;
+        }
+        if gateway == address {
+            self.gateway_is_itself(value);
+            return None;
+        }
+        Some((address, length, gateway))
+    }
+
+    fn without_gateway(&mut self, node: Node<'_, '_>) -> Option<([u8; 4], u8, [u8; 4])> {
+        if let Some(value) = attribute(node, "gateway") {
+            self.diagnostics.error(
+                value.at,
+                "the gateway comes by DHCP, with the address: remove it",
+            );
+            return None;
+        }
+        Some(([0; 4], 0, [0; 4]))
+    }
+
+    /// Whether the gateway fits the address, which may be wrong itself.
+    fn check_gateway(
+        &mut self,
+        value: Value<'_>,
+        gateway: [u8; 4],
+        network: Option<([u8; 4], u8)>,
+    ) -> bool {
+        let Some((address, length)) = network else {
+            return true;
+        };
+        if !same_network(gateway, address, length) {
+            self.diagnostics.error(
+                value.at,
+                format!(
+                    "the gateway {} is not in the network of the address: it must share its first {length} bits",
+                    value.text
+                ),
+            );
+            return false;
+        }
+        if gateway == address {
+            self.gateway_is_itself(value);
+            return false;
+        }
+        true
+    }
+
+    fn gateway_is_itself(&mut self, value: Value<'_>) {
+        let message = format!(
+            "the gateway {} is the address itself: write another",
+            value.text
+        );
+        self.diagnostics.error(value.at, message);
+    }
+
+    fn not_a_station(&mut self, value: Value<'_>) {
+        let message = format!(
+            "{}=\"{}\" is not the address of a station: write another",
+            value.name, value.text
+        );
+        self.diagnostics.error(value.at, message);
+    }
+
+    /// Decides who has addresses of its own, and reports what does not go together.
+    /// Returns whether all is well.
+    pub(super) fn check_stations(&mut self, placed: &mut [Placed<'_>]) -> bool {
+        let before = self.diagnostics.errors();
+        self.check_functions_of_stations(placed);
+        self.check_sharing(placed);
+        for index in 0..placed.len() {
+            let mac = placed[index].station.addresses.mac;
+            let alone = placed
+                .iter()
+                .enumerate()
+                .all(|(other, placed)| other == index || placed.station.addresses.mac != mac);
+            let station = &mut placed[index].station;
+            if alone && self.function_with_mac(mac).is_none() {
+                station.flags |= ADDRESS_OWN;
+            }
+        }
+        self.check_dhcp(placed);
+        self.check_pool_users(placed);
+        self.check_ranges(placed);
+        self.diagnostics.errors() == before
+    }
+
+    /// Reports MAC addresses of a function that is not the server's.
+    fn check_functions_of_stations(&mut self, placed: &[Placed<'_>]) {
+        for placed in placed.iter().filter(|placed| placed.station.pool.is_none()) {
+            let mac = placed.station.addresses.mac;
+            let (Some(function), Some((of, name))) = (placed.function, self.function_with_mac(mac))
+            else {
+                continue;
+            };
+            if of != function {
+                let message = format!(
+                    "the MAC address {} is that of {name}, but the frames of \"{}\" come through {}: write another",
+                    show_mac(mac),
+                    self.domain_name(placed.client),
+                    self.function_name(function)
+                );
+                self.diagnostics.error(placed.station.mac_at, message);
+            }
+        }
+    }
+
+    /// Reports stations that share a part of their addresses only.
+    fn check_sharing(&mut self, placed: &[Placed<'_>]) {
+        for (index, one) in placed.iter().enumerate() {
+            if one.station.pool.is_some() {
+                continue;
+            }
+            let conflict = placed[..index]
+                .iter()
+                .filter(|other| other.station.pool.is_none())
+                .find_map(|other| Some((other, self.conflict(one, other)?)));
+            if let Some((other, (at, what, here, there))) = conflict {
+                let line = self.diagnostics.line(other.at);
+                let message = format!(
+                    "{what} {here} here and {there} in line {line}: applications share all their addresses or none"
+                );
+                self.diagnostics.error(at, message);
+            }
+        }
+    }
+
+    /// What two stations have in common although they differ: where, what, and the
+    /// two differing things.
+    fn conflict(
+        &self,
+        one: &Placed<'_>,
+        other: &Placed<'_>,
+    ) -> Option<(usize, String, String, String)> {
+        let (here, there) = (&one.station.addresses, &other.station.addresses);
+        let leased = |placed: &Placed<'_>| placed.station.flags & ADDRESS_LEASED != 0;
+        let show = |placed: &Placed<'_>| {
+            let ipv4 = match leased(placed) {
+                true => "an IPv4 address by DHCP".into(),
+                false => String::new(),
+            };
+            let known = show_addresses(&placed.station.addresses);
+            let parts: Vec<String> = [ipv4, known]
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .collect();
+            parts.join(" and ")
+        };
+        if here.mac == there.mac {
+            let what = format!("the MAC address {}", show_mac(here.mac));
+            if one.function.is_some() && other.function.is_some() && one.function != other.function
+            {
+                let way = |placed: &Placed<'_>| {
+                    let name = placed.function.map(|function| self.function_name(function));
+                    name.unwrap_or_default()
+                };
+                let here = format!("is reached through {}", way(one));
+                let there = format!("through {}", way(other));
+                return Some((one.station.mac_at, what, here, there));
+            }
+            return (here != there || leased(one) != leased(other)).then(|| {
+                let here = format!("has {}", show(one));
+                (one.station.mac_at, what, here, show(other))
+            });
+        }
+        let macs = || {
+            let show = |mac| format!("the MAC address {}", show_mac(mac));
+            (format!("has {}", show(here.mac)), show(there.mac))
+        };
+        if here.ipv4 == there.ipv4 && here.ipv4 != [0; 4] {
+            let (one_mac, other_mac) = macs();
+            return Some((
+                one.station.ipv4_at,
+                show_ipv4(here.ipv4),
+                one_mac,
+                other_mac,
+            ));
+        }
+        if here.ipv6 == there.ipv6 && here.ipv6 != [0; 16] {
+            let (one_mac, other_mac) = macs();
+            return Some((
+                one.station.ipv6_at,
+                show_ipv6(here.ipv6),
+                one_mac,
+                other_mac,
+            ));
+        }
+        None
+    }
+
+    /// Reports servers for whose address nobody asks, or more than one.
+    fn check_dhcp(&mut self, placed: &[Placed<'_>]) {
+        let by_dhcp = |placed: &&Placed<'_>| {
+            placed.station.flags & ADDRESS_LEASED != 0 && placed.station.pool.is_none()
+        };
+        let asks = |placed: &&Placed<'_>| placed.station.flags & DHCP_CLIENT != 0;
+        for (index, one) in placed.iter().enumerate() {
+            if !by_dhcp(&one) {
+                continue;
+            }
+            if one.station.flags & ADDRESS_OWN != 0 {
+                self.diagnostics.error(
+                    one.station.ipv4_at,
+                    "only the address that applications share can come by DHCP: write the server's MAC address, or an IPv4 address",
+                );
+                continue;
+            }
+            let same = |other: &&Placed<'_>| other.server == one.server && by_dhcp(other);
+            let earlier = || placed[..index].iter().filter(same);
+            if asks(&one) {
+                if let Some(first) = earlier().find(asks) {
+                    let line = self.diagnostics.line(first.at);
+                    let message = format!(
+                        "\"{}\" in line {line} asks for the address already: remove dhcp_client from one",
+                        self.domain_name(first.client)
+                    );
+                    self.diagnostics.error(one.at, message);
+                }
+            } else if earlier().next().is_none()
+                && !placed.iter().filter(same).any(|one| asks(&one))
+            {
+                let message = format!(
+                    "nobody asks for the address of \"{}\": write dhcp_client=\"true\" into the frame channel of the program that does",
+                    self.domain_name(one.server)
+                );
+                self.diagnostics.error(one.station.ipv4_at, message);
+            }
+        }
+    }
+
+    /// Notes who uses which pool; reports pools of two servers, and those that
+    /// nobody uses or that are too small.
+    fn check_pool_users(&mut self, placed: &[Placed<'_>]) {
+        for placed in placed {
+            let Some(index) = placed.station.pool else {
+                continue;
+            };
+            let user = (placed.server, placed.portmap, placed.at);
+            let first = *self.pools[index].users.get_or_insert(user);
+            self.pools[index].user_count += 1;
+            if (first.0, first.1) != (user.0, user.1) {
+                let line = self.diagnostics.line(first.2);
+                let message = format!(
+                    "the pool \"{}\" is used with \"{}\" in line {line}: describe another for \"{}\"",
+                    self.pools[index].name,
+                    self.domain_name(first.0),
+                    self.domain_name(user.0)
+                );
+                self.diagnostics.error(placed.station.mac_at, message);
+            }
+        }
+        for pool in self.pools.iter().filter(|pool| pool.count > 0) {
+            let message = match pool.user_count {
+                0 => format!("no application has an address out of \"{}\"", pool.name),
+                users if users > pool.count => format!(
+                    "{users} applications have addresses out of \"{}\", which has {}: those that come last wait for one",
+                    pool.name, pool.count
+                ),
+                _ => continue,
+            };
+            self.diagnostics.warning(pool.at, message);
+        }
+    }
+
+    /// Reports addresses that two have who do not share them.
+    fn check_ranges(&mut self, placed: &[Placed<'_>]) {
+        let mut claims = Claims::default();
+        for device in &self.devices {
+            for index in 0..usize::from(device.entry.vf_count) {
+                if let Some(mac) = device.entry.vf_mac(index) {
+                    let what = format!("{}.vf{index}", device.name);
+                    claims.add(Role::Function, &what, Number::mac(mac), 1, device.at);
+                }
+            }
+        }
+        let stations = placed.iter().filter(|placed| placed.station.pool.is_none());
+        for placed in stations {
+            let (station, own) = (&placed.station, &placed.station.addresses);
+            let name = format!("\"{}\"", self.domain_name(placed.client));
+            for (number, at) in [
+                (Number::mac(own.mac), station.mac_at),
+                (Number::ipv4(own.ipv4), station.ipv4_at),
+                (Number::ipv6(own.ipv6), station.ipv6_at),
+            ] {
+                claims.add(Role::Station, &name, number, 1, at);
+            }
+            let (ipv4_at, ipv6_at) = (station.gateway_at, station.ipv6_gateway_at);
+            claims.add_gateways(&name, own, ipv4_at, ipv6_at);
+        }
+        for pool in self.pools.iter().filter(|pool| pool.count > 0) {
+            let name = format!("the pool \"{}\"", pool.name);
+            for (number, at) in [
+                (Number::mac(pool.first.mac), pool.mac_at),
+                (Number::ipv4(pool.first.ipv4), pool.ipv4_at),
+                (Number::ipv6(pool.first.ipv6), pool.ipv6_at),
+            ] {
+                claims.add(Role::Pool, &name, number, pool.count, at);
+            }
+            claims.add_gateways(&name, &pool.first, pool.gateway_at, pool.ipv6_gateway_at);
+        }
+        claims.report(&mut self.diagnostics);
+    }
+
+    /// What the description calls a function.
+    fn function_name(&self, function: PciFunction) -> String {
+        let id = requester_id(function);
+        let name = self.devices.iter().find_map(|device| {
+            let index = virtual_index(&device.entry, id)?;
+            Some(format!("{}.vf{index}", device.name))
+        });
+        name.unwrap_or_else(|| function.to_string())
+    }
+
+    /// The virtual function with this MAC address, and its name.
+    pub(super) fn function_with_mac(&self, mac: [u8; 6]) -> Option<(PciFunction, String)> {
+        self.devices.iter().find_map(|device| {
+            (0..usize::from(device.entry.vf_count)).find_map(|index| {
+                let id = device.entry.vf_requester_id(index)?;
+                let name = format!("{}.vf{index}", device.name);
+                let same = device.entry.vf_mac(index) == Some(mac) && mac != [0; 6];
+                same.then(|| (model_function(id), name))
+            })
+        })
+    }
+}
+
+/// The addresses of member `number` of the pool that starts at `first`; `None` if a
+/// number does not fit.
+pub(super) fn member(first: &Addresses, number: u16) -> Option<Addresses> {
+    let [a, b, c, d, e, f] = first.mac;
+    let mac = u64::from_be_bytes([0, 0, a, b, c, d, e, f]) + u64::from(number);
+    let [0, 0, mac @ ..] = mac.to_be_bytes() else {
+        return None;
+    };
+    let ipv4 = u32::from_be_bytes(first.ipv4).checked_add(number.into())?;
+    let ipv6 = match first.ipv6 {
+        none @ [0, ..] if none == [0; 16] => 0,
+        ipv6 => u128::from_be_bytes(ipv6).checked_add(number.into())?,
+    };
+    Some(Addresses {
+        mac,
+        ipv4: ipv4.to_be_bytes(),
+        ipv6: ipv6.to_be_bytes(),
+        ..*first
+    })
+}
+
+fn mask(length: u8) -> u32 {
+    let shift = 32_u32.saturating_sub(length.into());
+    u32::MAX.checked_shl(shift).unwrap_or(0)
+}
+
+fn mask_ipv6(length: u8) -> u128 {
+    let shift = 128_u32.saturating_sub(length.into());
+    u128::MAX.checked_shl(shift).unwrap_or(0)
+}
+
+fn same_network(one: [u8; 4], other: [u8; 4], length: u8) -> bool {
+    (u32::from_be_bytes(one) ^ u32::from_be_bytes(other)) & mask(length) == 0
+}
+
+fn same_network_ipv6(one: [u8; 16], other: [u8; 16], length: u8) -> bool {
+    (u128::from_be_bytes(one) ^ u128::from_be_bytes(other)) & mask_ipv6(length) == 0
+}
+
+/// Whether a station can have the address in a network with this prefix.
+fn is_ipv4_host(address: [u8; 4], length: u8) -> bool {
+    let host = u32::from_be_bytes(address) & !mask(length);
+    let outside = address[0] == 0 || address[0] == 127 || address[0] >= 224;
+    !outside && host != 0 && host != !mask(length)
+}
+
+fn is_link_local(address: [u8; 16]) -> bool {
+    address[0] == 0xfe && address[1] & 0xc0 == 0x80
+}
+
+/// Whether a station can have the address besides its link-local one (RFC 4291,
+/// section 2.4): not the unspecified and the loopback address, none that stands for
+/// an IPv4 address, none of a group.
+fn is_global(address: [u8; 16]) -> bool {
+    let number = u128::from_be_bytes(address);
+    address[0] != 0xff && !is_link_local(address) && number >> 32 > 0xffff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_follow_each_other() {
+        let first = Addresses {
+            mac: [0x52, 0x54, 0, 0x5e, 0x61, 0xff],
+            ipv4: [10, 0, 2, 255],
+            ipv6: [0xfd, 0, 0x5e, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff],
+            gateway: [10, 0, 2, 2],
+            ..Addresses::NONE
+        };
+        assert_eq!(member(&first, 0), Some(first));
+        let second = member(&first, 1).unwrap();
+        assert_eq!(second.mac, [0x52, 0x54, 0, 0x5e, 0x62, 0]);
+        assert_eq!(second.ipv4, [10, 0, 3, 0]);
+        assert_eq!(second.ipv6[14..], [1, 0]);
+        assert_eq!(second.gateway, first.gateway);
+        let without = Addresses {
+            ipv6: [0; 16],
+            ..first
+        };
+        assert_eq!(member(&without, 1).unwrap().ipv6, [0; 16]);
+        for last in [
+            Addresses {
+                mac: [0xff; 6],
+                ..first
+            },
+            Addresses {
+                ipv4: [0xff; 4],
+                ..first
+            },
+            Addresses {
+                ipv6: [0xff; 16],
+                ..first
+            },
+        ] {
+            assert_eq!(member(&last, 1), None);
+        }
+    }
+
+    #[test]
+    fn networks_are_told_apart_by_their_prefix() {
+        assert!(same_network([10, 0, 2, 1], [10, 0, 2, 254], 24));
+        assert!(!same_network([10, 0, 2, 1], [10, 0, 3, 1], 24));
+        assert!(same_network([1, 0, 0, 0], [255, 0, 0, 0], 0));
+        assert!(!is_ipv4_host([10, 0, 2, 255], 24));
+        assert!(is_ipv4_host([10, 0, 2, 255], 23));
+        let address = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
+        let (one, other) = (address("fd00:5e60::1"), address("fd00:5e60::1:0:0:0:1"));
+        assert!(!same_network_ipv6(one, other, 64));
+        assert!(same_network_ipv6(one, other, 63));
+        for wrong in ["::", "::1", "::ffff:10.0.2.1", "ff02::1", "fe80::1"] {
+            assert!(!is_global(address(wrong)), "{wrong}");
+        }
+        assert!(is_global(one) && is_global(address("2001:db8::1")));
+    }
+}
