@@ -198,6 +198,7 @@ impl Server {
                 length,
                 checksums_verified: parcel.is_summed(),
             };
+            copies += receivers.count_ones() as usize;
             for index in members(receivers) {
                 let copy = |slots: &Region, offset| slots.write(offset, &scratch[..length]);
                 if self.deliver(description, copy, index, clock) {
@@ -206,7 +207,6 @@ impl Server {
                     receivers &= !(1 << index);
                 }
             }
-            copies += 1;
             if receivers == 0 {
                 break;
             }
