@@ -81,6 +81,50 @@ impl ListenOptions {
     }
 }
 
+/// How a connection is opened, and what it lives by.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectOptions {
+    /// The local port; `None` lets the port authority choose one.
+    pub local_port: Option<u16>,
+    /// Buffers while it is not idle.
+    pub buffers: BufferSizes,
+    /// How long the peer may take to answer. SYNs are repeated after 1, 3, 7, ... s.
+    pub connect_timeout: Duration,
+    /// As [`ListenOptions::timeout`].
+    pub timeout: Option<Duration>,
+    /// As [`ListenOptions::keep_alive`].
+    pub keep_alive: Option<Duration>,
+    /// As [`ListenOptions::linger`].
+    pub linger: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        let listen = ListenOptions::default();
+        Self {
+            local_port: None,
+            buffers: listen.buffers,
+            // RFC 9293, 3.8.3: at least three minutes.
+            connect_timeout: Duration::from_secs(180),
+            timeout: listen.timeout,
+            keep_alive: listen.keep_alive,
+            linger: listen.linger,
+        }
+    }
+}
+
+impl ConnectOptions {
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            buffers: self.buffers,
+            handshake_timeout: self.connect_timeout,
+            timeout: self.timeout,
+            keep_alive: self.keep_alive,
+            linger: self.linger,
+        }
+    }
+}
+
 /// What happens to a SYN when a listener's backlog is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
@@ -132,6 +176,11 @@ pub enum Event {
         /// The other end.
         peer: SocketAddrV4,
     },
+    /// A connection that this stack has opened is open.
+    Connected {
+        /// The connection.
+        connection: ConnectionId,
+    },
     /// A connection has something to read or room to write. At most one for each
     /// connection and call of [`crate::Stack::poll`].
     Ready {
@@ -172,6 +221,11 @@ pub enum CloseReason {
     Finished,
     /// The peer reset it.
     Reset,
+    /// The peer answered the attempt to open it with a reset.
+    Refused,
+    /// There is no way to the peer: nobody has its hardware address, or a router says
+    /// so. Only before it was open.
+    Unreachable,
     /// The peer did not answer in time.
     TimedOut,
     /// The application aborted it.
@@ -226,6 +280,40 @@ impl fmt::Display for BindError {
 }
 
 impl core::error::Error for BindError {}
+
+/// Why opening a connection was not even tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// There is no local port for it.
+    Port(BindError),
+    /// The interface has no address, or no router, to get there.
+    NoRoute,
+    /// There are as many connections as there may be.
+    TooManyConnections,
+    /// Nobody can be at that address or port, or a buffer size is out of range.
+    Invalid,
+}
+
+impl From<BindError> for ConnectError {
+    fn from(error: BindError) -> Self {
+        Self::Port(error)
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Port(error) => return write!(f, "no local port: {error}"),
+            Self::NoRoute => "there is no route to the address",
+            Self::TooManyConnections => "there are too many connections",
+            Self::Invalid => {
+                "nobody can be connected to at this address, or a buffer size is out of range"
+            }
+        })
+    }
+}
+
+impl core::error::Error for ConnectError {}
 
 /// Lets a stack use every port: for tests, and for an application that has an
 /// address of its own.

@@ -2,8 +2,11 @@
 
 use crate::config::CloseReason;
 use crate::engine::{BufferSizes, Resumption, Sent};
+use crate::opening::Opening;
 use crate::recovery::Flight;
 use crate::wire::{ETHERNET_HEADER, FlowKey, PeerOptions, before};
+use alloc::boxed::Box;
+use core::net::IpAddr;
 use smoltcp::time::{Duration, Instant};
 
 /// The Ethernet header that answers a frame.
@@ -19,6 +22,18 @@ pub fn link_back(frame: &[u8]) -> Link {
     link
 }
 
+/// The Ethernet header of frames from `hardware` to a peer whose hardware address is
+/// to be found yet.
+pub fn link_to(hardware: &[u8; 6], peer: &IpAddr) -> Link {
+    let mut link = [0; ETHERNET_HEADER];
+    link[6..12].copy_from_slice(hardware);
+    link[12..].copy_from_slice(match peer {
+        IpAddr::V4(_) => &[0x08, 0x00],
+        IpAddr::V6(_) => &[0x86, 0xdd],
+    });
+    link
+}
+
 /// Where in the stack a connection's name leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -26,6 +41,8 @@ pub enum Place {
     Handshake(u32),
     /// To a connection.
     Connection(u32),
+    /// To a connection that is being opened.
+    Opening(u32),
     /// To what is left of one.
     TimeWait(u32),
 }
@@ -66,6 +83,10 @@ pub struct Connection {
     pub armed: Option<Instant>,
     pub touched: bool,
     pub queued: bool,
+    /// Whether we have opened it, or try to.
+    pub active: bool,
+    /// What is under way to open it, or was when it ended.
+    pub opening: Option<Box<Opening>>,
     pub announced: bool,
     /// Bytes have come in since the application was last told.
     pub fresh: bool,
@@ -78,9 +99,60 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// One that was accepted, or, with `opening` set later, one to be opened.
+    pub fn new(key: FlowKey, link: Link, port: u32, peer: PeerOptions, now: Instant) -> Self {
+        Self {
+            key,
+            link,
+            port,
+            engine: None,
+            offset: 0,
+            send_next: 0,
+            receive_next: 0,
+            window: 0,
+            flight: Flight::new(0, 0, now),
+            peer,
+            last_activity: now,
+            last_challenge: None,
+            linger_until: None,
+            deadline: None,
+            armed: None,
+            touched: false,
+            queued: false,
+            active: false,
+            opening: None,
+            announced: false,
+            fresh: false,
+            wants_room: false,
+            close_requested: false,
+            abort_requested: false,
+            starved: false,
+            end_reported: false,
+            ended: None,
+        }
+    }
+
+    /// One that we open.
+    pub fn opening(key: FlowKey, link: Link, port: u32, opening: Opening, now: Instant) -> Self {
+        Self {
+            active: true,
+            opening: Some(Box::new(opening)),
+            ..Self::new(key, link, port, PeerOptions::parse(&[]), now)
+        }
+    }
+
+    /// The handshake is complete: the next sequence numbers, and the peer's window.
+    pub fn opened(&mut self, send_next: u32, receive_next: u32, window: u16, now: Instant) {
+        self.send_next = send_next;
+        self.receive_next = receive_next;
+        self.window = window;
+        self.flight = Flight::new(send_next, receive_next, now);
+        self.last_activity = now;
+    }
+
     /// Whether it was accepted and the application does not know of it yet.
     pub fn is_new(&self) -> bool {
-        !self.announced
+        !self.announced && !self.active
     }
 
     /// Notes what its engine has sent. Returns whether it was sent before.

@@ -92,6 +92,10 @@ impl Stack {
                 .arm(Timer::Connection(index), None, connection.deadline);
             return;
         }
+        if connection.opening.is_some() {
+            self.go_on_opening(index);
+            return;
+        }
         if connection.engine.is_none() {
             self.reset(index, CloseReason::TimedOut);
             return;

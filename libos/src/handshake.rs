@@ -7,7 +7,6 @@
 
 use crate::config::Overflow;
 use crate::connection::{Connection, Handshake, Link, Place, TimeWait, link_back};
-use crate::recovery::Flight;
 use crate::stack::Stack;
 use crate::timers::Timer;
 use crate::wire::{ACK, Control, FIN, FlowKey, PeerOptions, RST, SYN, Segment, TCP_HEADER, before};
@@ -52,7 +51,7 @@ impl Stack {
     }
 
     /// Answers a segment with a RST (RFC 9293, 3.10.7.1).
-    fn refuse(&mut self, link: &Link, segment: &Segment) {
+    pub(crate) fn refuse(&mut self, link: &Link, segment: &Segment) {
         self.statistics.refused_segments += 1;
         if segment.flags & ACK == 0 {
             let acknowledgement = segment.sequence.wrapping_add(segment.length());
@@ -87,7 +86,7 @@ impl Stack {
 
     /// An initial sequence number: a clock of 4 µs and a secret function of the
     /// connection's name (RFC 6528).
-    fn initial_sequence(&self, key: &FlowKey) -> u32 {
+    pub(crate) fn initial_sequence(&self, key: &FlowKey) -> u32 {
         let mut hasher = self.sequence_secret;
         hasher.write_u64(u64::from(key.remote.to_bits()) << 32 | u64::from(key.local.to_bits()));
         hasher.write_u32(u32::from(key.remote_port) << 16 | u32::from(key.local_port));
@@ -307,33 +306,9 @@ impl Stack {
             return true;
         }
         let probed = options.keep_alive.is_some();
-        let connection = Connection {
-            key: handshake.key,
-            link: link_back(frame),
-            port: handshake.port,
-            engine: None,
-            offset: 0,
-            send_next: segment.acknowledgement,
-            receive_next: next,
-            window: segment.window,
-            flight: Flight::new(segment.acknowledgement, next, self.now),
-            peer: handshake.peer,
-            last_activity: self.now,
-            last_challenge: None,
-            linger_until: None,
-            deadline: None,
-            armed: None,
-            touched: false,
-            queued: false,
-            announced: false,
-            fresh: false,
-            wants_room: false,
-            close_requested: false,
-            abort_requested: false,
-            starved: false,
-            end_reported: false,
-            ended: None,
-        };
+        let (key, port, peer) = (handshake.key, handshake.port, handshake.peer);
+        let mut connection = Connection::new(key, link_back(frame), port, peer, self.now);
+        connection.opened(segment.acknowledgement, next, segment.window, self.now);
         let Some(new) = self.connections.insert(connection) else {
             self.statistics.no_room += 1;
             return true;
@@ -353,7 +328,7 @@ impl Stack {
     }
 
     /// The window of a connection of which nothing waits to be read.
-    fn idle_window(&self, port: u32) -> u16 {
+    pub(crate) fn idle_window(&self, port: u32) -> u16 {
         self.port_terms(port)
             .map_or(0, |options| window_field(options.buffers.receive))
     }
@@ -491,7 +466,7 @@ impl Stack {
 }
 
 /// A window of so many bytes, which is never scaled, as a header has it.
-fn window_field(bytes: usize) -> u16 {
+pub(crate) fn window_field(bytes: usize) -> u16 {
     bytes.min(usize::from(u16::MAX)) as u16
 }
 

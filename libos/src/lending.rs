@@ -74,7 +74,7 @@ impl Stack {
         if connection.engine.is_some() {
             return true;
         }
-        if connection.ended.is_some() {
+        if connection.ended.is_some() || connection.opening.is_some() {
             return false;
         }
         let Some(&options) = self.port_terms(connection.port) else {

@@ -21,6 +21,8 @@ mod frame_channel;
 mod handshake;
 mod hash;
 mod lending;
+mod neighbours;
+mod opening;
 mod others;
 mod ports;
 mod recovery;
@@ -33,8 +35,8 @@ mod vif;
 mod wire;
 
 pub use config::{
-    BindError, CloseReason, Config, ConnectionId, Event, EveryPort, ListenOptions, ListenerId,
-    Overflow, PortAuthority, Protocol, Ready, UdpId,
+    BindError, CloseReason, Config, ConnectError, ConnectOptions, ConnectionId, Event, EveryPort,
+    ListenOptions, ListenerId, Overflow, PortAuthority, Protocol, Ready, UdpId,
 };
 pub use engine::BufferSizes;
 pub use frame_channel::FrameChannel;

@@ -6,8 +6,9 @@
 //! by showing it three duplicate acknowledgements.
 
 use crate::connection::Connection;
+use crate::handshake::window_field;
 use crate::stack::Stack;
-use crate::wire::{ACK, CONTROL_ROOM, Control, Segment, before};
+use crate::wire::{ACK, CONTROL_ROOM, Control, FIN, Segment, before};
 use smoltcp::time::{Duration, Instant};
 
 /// Shortest wait for an acknowledgement: more than peers delay theirs.
@@ -204,6 +205,23 @@ impl Stack {
         let Some(engine) = connection.engine else {
             return;
         };
+        let socket = self.engines.get_ref(engine).socket_ref();
+        if socket.send_queue() == 0 {
+            // Only a FIN is in flight. Duplicates would make the engine stop its timer
+            // and send nothing.
+            let window = socket.recv_capacity() - socket.recv_queue();
+            let control = Control {
+                key: connection.key,
+                sequence: connection.flight.first,
+                acknowledgement: connection.receive_next,
+                flags: FIN | ACK,
+                window: window_field(window),
+                options: None,
+            };
+            let link = connection.link;
+            self.send_control(&link, &control);
+            return self.touch(index);
+        }
         // The first one looks like a change of the window, and so starts the
         // engine's count of duplicates anew.
         let control = Control {

@@ -3,7 +3,7 @@
 use crate::config::{BindError, CloseReason, ConnectionId, Protocol, UdpId};
 use crate::connection::Connection;
 use crate::stack::Stack;
-use core::net::{IpAddr, SocketAddrV4};
+use core::net::{IpAddr, SocketAddr, SocketAddrV4};
 use smoltcp::socket::tcp;
 use smoltcp::wire::IpEndpoint;
 
@@ -129,7 +129,11 @@ impl Stack {
         let Some(connection) = self.find(id) else {
             return 0;
         };
-        if connection.close_requested || connection.abort_requested || connection.ended.is_some() {
+        if connection.close_requested
+            || connection.abort_requested
+            || connection.ended.is_some()
+            || connection.opening.is_some()
+        {
             return 0;
         }
         if !self.resume(id.index) {
@@ -181,7 +185,7 @@ impl Stack {
                     0
                 }
             }
-            None if connection.ended.is_some() => 0,
+            None if connection.ended.is_some() || connection.opening.is_some() => 0,
             None => self
                 .port_terms(connection.port)
                 .map_or(0, |options| options.buffers.send),
@@ -205,6 +209,15 @@ impl Stack {
         Some(SocketAddrV4::new(key.remote, key.remote_port))
     }
 
+    /// Both ends of a connection, ours first.
+    pub fn connection_name(&self, id: ConnectionId) -> Option<(SocketAddr, SocketAddr)> {
+        let key = self.find(id)?.key;
+        Some((
+            SocketAddr::new(key.local.into(), key.local_port),
+            SocketAddr::new(key.remote.into(), key.remote_port),
+        ))
+    }
+
     /// Sends no more after what is queued, and reads no more.
     pub fn close(&mut self, id: ConnectionId) {
         let now = self.now;
@@ -212,6 +225,10 @@ impl Stack {
             return;
         };
         if connection.ended.is_some() || connection.close_requested {
+            return;
+        }
+        if connection.opening.is_some() {
+            self.give_up_opening(id.index);
             return;
         }
         let linger = self
@@ -235,6 +252,10 @@ impl Stack {
             return;
         };
         if connection.ended.is_some() {
+            return;
+        }
+        if connection.opening.is_some() {
+            self.give_up_opening(id.index);
             return;
         }
         connection.abort_requested = true;

@@ -5,6 +5,7 @@ use crate::connection::{Connection, Handshake, Link, Place, TimeWait};
 use crate::engine::Engines;
 use crate::hash::{FlowMap, Secret, Seed};
 use crate::lending::PARK_AFTER;
+use crate::neighbours::Neighbours;
 use crate::others::Others;
 use crate::ports::Port;
 use crate::slab::Slab;
@@ -40,6 +41,7 @@ pub struct Stack {
     pub(crate) vif: Vif,
     pub(crate) engines: Engines,
     pub(crate) others: Others,
+    pub(crate) neighbours: Neighbours,
     pub(crate) table: FlowMap<Place>,
     pub(crate) connections: Slab<Connection>,
     pub(crate) handshakes: Slab<Handshake>,
@@ -83,6 +85,7 @@ impl Stack {
         Self {
             engines: Engines::new(&mut vif, cidr, secret.derive(3), config.buffer_memory, now),
             others: Others::new(&config, &mut vif, secret.derive(4), hash, now),
+            neighbours: Neighbours::default(),
             table: FlowMap::with_hasher(hash),
             connections: Slab::new(config.maximum_connections),
             handshakes: Slab::new(usize::MAX),
@@ -165,7 +168,13 @@ impl Stack {
                     }
                 }
                 Class::Udp(port) => self.others.receive(&mut self.vif, frame, Some(port), now),
-                Class::Other => self.others.receive(&mut self.vif, frame, None, now),
+                Class::Other => {
+                    self.learn_neighbour(frame);
+                    if let Some(quoted) = wire::undeliverable(frame) {
+                        self.unreachable(&quoted);
+                    }
+                    self.others.receive(&mut self.vif, frame, None, now);
+                }
                 Class::Drop => {}
             }
         }
@@ -276,6 +285,17 @@ impl Stack {
             connection.queued = false;
             let id = ConnectionId { index, generation };
             let port = connection.port;
+            if connection.active && !connection.announced {
+                if connection.opening.is_some() && connection.ended.is_none() {
+                    continue;
+                }
+                connection.announced = true;
+                if connection.opening.is_none() {
+                    connection.queued = true;
+                    self.queue.push_front(index);
+                    return Some(Event::Connected { connection: id });
+                }
+            }
             if !connection.announced {
                 connection.announced = true;
                 let peer = SocketAddrV4::new(connection.key.remote, connection.key.remote_port);
@@ -364,6 +384,14 @@ impl Stack {
         self.time_waits.len()
     }
 
+    pub(crate) fn config(&self) -> Config {
+        self.config
+    }
+
+    pub(crate) fn hardware_address(&self) -> [u8; 6] {
+        self.config.hardware_address
+    }
+
     /// Whether an address is the one for all hosts of our network.
     pub(crate) fn is_broadcast(&self, address: Ipv4Addr) -> bool {
         Ipv4Cidr::new(self.config.address, self.config.prefix_length).broadcast() == Some(address)
@@ -398,6 +426,7 @@ impl Stack {
             Some(Place::Connection(index)) => {
                 return self.connection_segment(index, frame, segment);
             }
+            Some(Place::Opening(index)) => self.opening_segment(index, frame, segment),
             Some(Place::Handshake(index)) => return self.handshake_segment(index, frame, segment),
             Some(Place::TimeWait(index)) => self.time_wait_segment(index, frame, segment),
             None => self.stray_segment(frame, segment, None),

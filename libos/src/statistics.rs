@@ -23,6 +23,10 @@ pub struct Statistics {
     pub handshakes: u64,
     /// Handshakes given up: timed out, reset, or pushed out by others.
     pub handshakes_lost: u64,
+    /// Connections that the application wanted to open.
+    pub connects: u64,
+    /// Those of them that became open.
+    pub connected: u64,
     /// Connections accepted.
     pub accepted: u64,
     /// Connections ended, in whatever way.

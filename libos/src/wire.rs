@@ -4,7 +4,7 @@
 //! frame. Everything else is left to smoltcp's own parser.
 
 use crate::Statistics;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Length of an Ethernet header without VLAN tag.
 pub const ETHERNET_HEADER: usize = 14;
@@ -41,6 +41,80 @@ pub struct FlowKey {
     pub remote_port: u16,
     /// Our port.
     pub local_port: u16,
+}
+
+impl FlowKey {
+    /// The connection between these; `None` if no packet can go between them.
+    pub fn new(local: SocketAddr, remote: SocketAddr) -> Option<Self> {
+        match (local.ip(), remote.ip()) {
+            (IpAddr::V4(here), IpAddr::V4(there)) => Some(Self {
+                remote: there,
+                local: here,
+                remote_port: remote.port(),
+                local_port: local.port(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Our address.
+    pub fn local(&self) -> IpAddr {
+        self.local.into()
+    }
+
+    /// Length of the headers of a segment without options.
+    pub fn headers(&self) -> usize {
+        IPV4_HEADER + TCP_HEADER
+    }
+}
+
+/// A TCP segment that somebody quotes to us in an error message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quoted {
+    /// The connection it belongs to.
+    pub key: FlowKey,
+    /// Its sequence number.
+    pub sequence: u32,
+}
+
+/// The segment that an ICMP message in `frame`, which [`classify`] has let through,
+/// says to be undeliverable (RFC 792).
+pub fn undeliverable(frame: &[u8]) -> Option<Quoted> {
+    if frame.get(12..14)? != [0x08, 0x00] {
+        return None;
+    }
+    let (header, icmp) = ipv4_parts(&frame[ETHERNET_HEADER..])?;
+    // A packet that is too big for the path says nothing against the peer.
+    if header[9] != PROTOCOL_ICMP || icmp.len() < 8 || icmp[0] != 3 || icmp[1] == 4 {
+        return None;
+    }
+    // Quotations end early, so the total length means nothing.
+    let quoted = &icmp[8..];
+    let length = usize::from(quoted.first()? & 15) * 4;
+    let quoted_header = quoted.get(..length)?;
+    if length < IPV4_HEADER || quoted[0] >> 4 != 4 || quoted_header[9] != PROTOCOL_TCP {
+        return None;
+    }
+    let tcp = quoted.get(length..length + 8)?;
+    Some(Quoted {
+        key: FlowKey {
+            remote: Ipv4Addr::from_bits(word(quoted_header, 16)),
+            local: Ipv4Addr::from_bits(word(quoted_header, 12)),
+            remote_port: half(tcp, 2),
+            local_port: half(tcp, 0),
+        },
+        sequence: word(tcp, 4),
+    })
+}
+
+/// Header and payload of an IPv4 packet.
+fn ipv4_parts(ip: &[u8]) -> Option<(&[u8], &[u8])> {
+    let header = usize::from(ip.first()? & 15) * 4;
+    let total = usize::from(u16::from_be_bytes([*ip.get(2)?, *ip.get(3)?]));
+    if header < IPV4_HEADER || ip[0] >> 4 != 4 {
+        return None;
+    }
+    ip.get(..total)?.split_at_checked(header)
 }
 
 /// A TCP segment inside a frame, checked for its lengths.

@@ -269,6 +269,15 @@ struct Job {
     answered: bool,
 }
 
+/// A connection that the application has opened to somebody who echoes.
+pub struct Dialog {
+    pub length: u64,
+    pub sent: u64,
+    pub received: u64,
+    pub connected: bool,
+    pub closed: Option<CloseReason>,
+}
+
 /// The application on the stack.
 #[derive(Default)]
 pub struct Application {
@@ -276,6 +285,7 @@ pub struct Application {
     pub serve: Option<ListenerId>,
     pub sink: Option<ListenerId>,
     pub closed: Vec<CloseReason>,
+    pub dialogs: HashMap<ConnectionId, Dialog>,
     pub events: u64,
 }
 
@@ -301,11 +311,24 @@ impl Application {
                         .is_none()
                 );
             }
+            Event::Connected { connection } => {
+                let dialog = self.dialogs.get_mut(&connection).expect("never asked for");
+                assert!(!std::mem::replace(&mut dialog.connected, true));
+                self.talk(stack, connection);
+            }
             Event::Ready { connection, ready } => {
                 assert!(ready != Ready::default());
+                if self.dialogs.contains_key(&connection) {
+                    return self.talk(stack, connection);
+                }
                 self.work(stack, connection);
             }
             Event::Closed { connection, reason } => {
+                if let Some(dialog) = self.dialogs.get_mut(&connection) {
+                    assert_eq!(dialog.closed.replace(reason), None, "closed twice");
+                    assert_eq!(stack.send(connection, b"ghost"), 0);
+                    return;
+                }
                 assert!(
                     self.jobs.remove(&connection).is_some(),
                     "closed and never accepted"
@@ -319,6 +342,37 @@ impl Application {
 
     pub fn open(&self) -> Vec<ConnectionId> {
         self.jobs.keys().copied().collect()
+    }
+
+    /// Sends the pattern, looks whether it comes back, and closes.
+    fn talk(&mut self, stack: &mut Stack, id: ConnectionId) {
+        let dialog = self.dialogs.get_mut(&id).unwrap();
+        assert!(dialog.connected, "ready before it was open");
+        let mut buffer = [0; 4096];
+        loop {
+            let count = stack.receive(id, &mut buffer);
+            if count == 0 {
+                break;
+            }
+            for &byte in &buffer[..count] {
+                assert_eq!(byte, pattern(dialog.received));
+                dialog.received += 1;
+            }
+        }
+        while dialog.sent < dialog.length {
+            let count = (dialog.length - dialog.sent).min(4096);
+            for (byte, at) in buffer.iter_mut().zip(dialog.sent..) {
+                *byte = pattern(at);
+            }
+            let taken = stack.send(id, &buffer[..count as usize]) as u64;
+            dialog.sent += taken;
+            if taken < count {
+                break;
+            }
+        }
+        if dialog.received == dialog.length || stack.peer_closed(id) {
+            stack.close(id);
+        }
     }
 
     fn work(&mut self, stack: &mut Stack, id: ConnectionId) {
@@ -495,6 +549,48 @@ impl World {
 
     pub fn now(&self) -> Instant {
         Instant::from_micros(self.network.borrow().now)
+    }
+
+    /// The stack opens a connection to `remote`, to have `length` bytes echoed.
+    pub fn open(
+        &mut self,
+        remote: (Ipv4Addr, u16),
+        length: u64,
+        options: ConnectOptions,
+    ) -> Result<ConnectionId, ConnectError> {
+        let id = self.stack.connect(remote.into(), options)?;
+        let dialog = Dialog {
+            length,
+            sent: 0,
+            received: 0,
+            connected: false,
+            closed: None,
+        };
+        assert!(self.application.dialogs.insert(id, dialog).is_none());
+        Ok(id)
+    }
+
+    /// A socket of the client's that listens on `port`.
+    pub fn accept(&mut self, port: u16) -> SocketHandle {
+        let buffer = || tcp::SocketBuffer::new(vec![0; 64 * 1024]);
+        let mut socket = tcp::Socket::new(buffer(), buffer());
+        socket.listen(port).unwrap();
+        self.sockets.add(socket)
+    }
+
+    /// Sends back what a socket of the client's has received, and closes after the
+    /// other side.
+    pub fn echo(&mut self, handle: SocketHandle) {
+        let socket = self.client(handle);
+        let mut buffer = [0; 4096];
+        while socket.can_recv() && socket.can_send() {
+            let room = (socket.send_capacity() - socket.send_queue()).min(buffer.len());
+            let count = socket.recv_slice(&mut buffer[..room]).unwrap();
+            assert_eq!(socket.send_slice(&buffer[..count]).unwrap(), count);
+        }
+        if socket.state() == tcp::State::CloseWait && socket.recv_queue() == 0 {
+            socket.close();
+        }
     }
 
     pub fn connect(&mut self, port: u16, from: u16) -> SocketHandle {
