@@ -139,7 +139,7 @@ impl Application {
                     let before = self.open.insert(connection, (peer, peers[peer].start));
                     assert!(before.is_none(), "accepted twice");
                 }
-                Event::Ready { .. } | Event::Datagram { .. } => {}
+                Event::Ready { .. } | Event::Connected { .. } | Event::Datagram { .. } => {}
                 Event::Closed { connection, .. } => {
                     assert!(
                         self.open.remove(&connection).is_some(),

@@ -148,6 +148,8 @@ impl Application {
             Event::Ready { connection, .. } => self.serve(connection),
             Event::Closed { connection, .. } => self.forget(connection),
             Event::Datagram { socket } => self.datagrams(socket),
+            // It opens no connections.
+            Event::Connected { .. } => {}
         }
     }
 

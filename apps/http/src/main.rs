@@ -151,7 +151,8 @@ impl Application {
                 }
                 self.server.closed(connection.index());
             }
-            Event::Datagram { .. } => {}
+            // It opens no connections and has no UDP socket.
+            Event::Connected { .. } | Event::Datagram { .. } => {}
         }
     }
 
