@@ -13,8 +13,8 @@ use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
 use segue_libos::{
-    Backend, BufferSizes, Capabilities, Config, ConnectionId, Event, EveryPort, Instant,
-    ListenOptions, Offload, Received, Stack, Vif,
+    Addresses, Backend, BufferSizes, Capabilities, Config, ConnectionId, Event, EveryPort, Instant,
+    ListenOptions, Network, Offload, Received, Stack, Vif,
 };
 
 const SERVER: [u8; 4] = [10, 0, 2, 15];
@@ -211,9 +211,14 @@ fuzz_target!(|data: &[u8]| {
     let wire = Rc::new(RefCell::new(Wire::default()));
     let config = Config {
         hardware_address: SERVER_MAC,
-        address: Ipv4Addr::from(SERVER),
-        prefix_length: 24,
-        gateway: None,
+        addresses: Addresses {
+            ipv4: Some(Network {
+                address: Ipv4Addr::from(SERVER),
+                prefix_length: 24,
+                gateway: None,
+            }),
+            ipv6: None,
+        },
         seed: [1, 2],
         maximum_connections: PEERS - 1,
         buffer_memory: BUFFER_MEMORY,
@@ -221,15 +226,18 @@ fuzz_target!(|data: &[u8]| {
     };
     let mut time = 1_000_000;
     let vif = Vif::new(Box::new(Link(wire.clone())));
-    let mut stack = Stack::new(config, vif, Box::new(EveryPort::default()), Instant::from_micros(time));
+    let mut stack = Stack::new(
+        config,
+        vif,
+        Box::new(EveryPort::default()),
+        Instant::from_micros(time),
+    );
     let options = ListenOptions {
         backlog: BACKLOG,
         buffers: BUFFERS,
         ..ListenOptions::default()
     };
-    stack
-        .listen(80, options)
-        .expect("the port is free");
+    stack.listen(80, options).expect("the port is free");
     let mut peers = [Peer::default(); PEERS];
     let mut application = Application::default();
     for step in data.chunks_exact(8).take(300) {

@@ -3,7 +3,7 @@
 use crate::connection::Terms;
 use crate::engine::BufferSizes;
 use core::fmt;
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use smoltcp::time::Duration;
 
 /// Addresses and limits of a [`crate::Stack`].
@@ -11,12 +11,8 @@ use smoltcp::time::Duration;
 pub struct Config {
     /// The interface's hardware address, unicast.
     pub hardware_address: [u8; 6],
-    /// The interface's IPv4 address.
-    pub address: Ipv4Addr,
-    /// Length of the network's prefix, 0 to 32.
-    pub prefix_length: u8,
-    /// The router to other networks, if there is one.
-    pub gateway: Option<Ipv4Addr>,
+    /// The interface's addresses; [`crate::Stack::set_addresses`] changes them.
+    pub addresses: Addresses,
     /// Unpredictable to peers: initial sequence numbers and the seeds of hash
     /// tables come from it.
     pub seed: [u64; 2],
@@ -28,6 +24,27 @@ pub struct Config {
     /// Connections remembered in TIME_WAIT, about 80 bytes each. The oldest
     /// makes room for a new one.
     pub maximum_time_wait: usize,
+}
+
+/// Addresses of an interface, beside the IPv6 link-local one that follows from its
+/// hardware address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// The IPv4 address, if there is one.
+    pub ipv4: Option<Network<Ipv4Addr>>,
+    /// The IPv6 address, if there is one.
+    pub ipv6: Option<Network<Ipv6Addr>>,
+}
+
+/// An address and the network that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network<A> {
+    /// The interface's address.
+    pub address: A,
+    /// Length of the network's prefix: at most 32 for IPv4, 128 for IPv6.
+    pub prefix_length: u8,
+    /// The router to other networks, if there is one.
+    pub gateway: Option<A>,
 }
 
 /// How a listener treats its connections.
@@ -174,7 +191,7 @@ pub enum Event {
         /// The connection.
         connection: ConnectionId,
         /// The other end.
-        peer: SocketAddrV4,
+        peer: SocketAddr,
     },
     /// A connection that this stack has opened is open.
     Connected {
@@ -230,6 +247,8 @@ pub enum CloseReason {
     TimedOut,
     /// The application aborted it.
     Aborted,
+    /// The address of ours that it was made with is ours no more.
+    AddressLost,
 }
 
 /// Transport protocols that have ports.

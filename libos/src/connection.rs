@@ -1,10 +1,11 @@
 //! What the stack remembers about connections, in each of their stages.
 
+use crate::address::FlowKey;
 use crate::config::CloseReason;
 use crate::engine::{BufferSizes, Resumption, Sent};
 use crate::opening::Opening;
 use crate::recovery::Flight;
-use crate::wire::{ETHERNET_HEADER, FlowKey, PeerOptions, before};
+use crate::wire::{ETHERNET_HEADER, PeerOptions, before};
 use alloc::boxed::Box;
 use core::net::IpAddr;
 use smoltcp::time::{Duration, Instant};
@@ -12,13 +13,13 @@ use smoltcp::time::{Duration, Instant};
 /// The Ethernet header that answers a frame.
 pub type Link = [u8; ETHERNET_HEADER];
 
-/// The Ethernet header of frames to where `frame` came from.
+/// The Ethernet header of frames to where `frame` came from, of the same type.
 #[inline]
 pub fn link_back(frame: &[u8]) -> Link {
     let mut link = [0; ETHERNET_HEADER];
     link[..6].copy_from_slice(&frame[6..12]);
     link[6..12].copy_from_slice(&frame[..6]);
-    link[12..].copy_from_slice(&[0x08, 0x00]);
+    link[12..].copy_from_slice(&frame[12..14]);
     link
 }
 

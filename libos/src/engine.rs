@@ -12,15 +12,16 @@
 //! hardware address they come from, so no neighbour has to be looked up for a
 //! segment.
 
+use crate::address::{Address, FlowKey, Local};
+use crate::addresses::set_interface;
 use crate::vif::{Offload, Vif};
 use crate::wire::{
-    ACK, CONTROL_ROOM, Control, ETHERNET_HEADER, FIN, FlowKey, IPV4_HEADER, PeerOptions, RST, SYN,
-    before, word,
+    ACK, CONTROL_ROOM, Control, ETHERNET_HEADER, FIN, IPV4_HEADER, IPV6_HEADER, PeerOptions, RST,
+    SYN, TCP_HEADER, before, half, tcp_start, word,
 };
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
 use core::num::NonZeroUsize;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{
@@ -28,7 +29,12 @@ use smoltcp::phy::{
 };
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Cidr};
+use smoltcp::wire::HardwareAddress;
+
+/// The largest packet that every IPv6 link takes (RFC 8200, 5).
+const NARROW_PACKET: usize = 1280;
+/// The payload of a segment that every IPv6 link takes.
+pub const NARROW_SEGMENT: u16 = (NARROW_PACKET - IPV6_HEADER - TCP_HEADER) as u16;
 
 /// Sizes of an engine's buffers, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +61,8 @@ pub struct Engine {
     set: SocketSet<'static>,
     handle: SocketHandle,
     sizes: BufferSizes,
+    /// Its segments are to be no larger than every IPv6 link takes.
+    narrow: bool,
     /// The connection that uses it.
     pub user: Option<usize>,
 }
@@ -71,6 +79,7 @@ impl Engine {
             set,
             handle,
             sizes,
+            narrow: false,
             user: None,
         }
     }
@@ -112,10 +121,12 @@ pub struct Resumption {
     pub peer: PeerOptions,
 }
 
-/// The engines and the smoltcp interface that they share.
+/// The engines and the smoltcp interfaces that they share.
 pub struct Engines {
-    /// In a box: it is large, and a stack is moved a few times before it has its place.
-    interface: Box<Interface>,
+    /// One for most, and one for narrow ones: smoltcp knows no largest segment of a
+    /// socket's own. Both in a box: they are large, and a stack is moved a few times
+    /// before it has its place.
+    interfaces: [Box<Interface>; 2],
     pool: Vec<Engine>,
     free: Vec<usize>,
     memory: usize,
@@ -126,25 +137,29 @@ pub struct Engines {
 /// A TCP payload of a whole number of full segments, so that cutting it leaves
 /// no short one, as large as an IPv4 packet can be.
 fn largest_payload(maximum_frame: usize, largest: usize) -> usize {
-    let headers = IPV4_HEADER + crate::wire::TCP_HEADER;
+    let headers = IPV4_HEADER + TCP_HEADER;
     let segment = maximum_frame - ETHERNET_HEADER - headers;
     let room = largest.min(65_535 + ETHERNET_HEADER) - ETHERNET_HEADER - headers;
     room / segment * segment
 }
 
-fn device_capabilities(vif: &Vif) -> DeviceCapabilities {
+fn device_capabilities(vif: &Vif, narrow: bool) -> DeviceCapabilities {
     let given = vif.capabilities();
     let mut capabilities = DeviceCapabilities::default();
     capabilities.medium = Medium::Ip;
     capabilities.max_transmission_unit = given.maximum_frame - ETHERNET_HEADER;
+    if narrow {
+        capabilities.max_transmission_unit = NARROW_PACKET.min(given.maximum_frame);
+    }
     // Received checksums are verified in front, frame by frame, if the device
     // has not done it. Those of transmitted TCP segments are left to the Vif.
     capabilities.checksum = ChecksumCapabilities::ignored();
     capabilities.checksum.ipv4 = Checksum::Tx;
+    // Over IPv6 smoltcp drops what is larger than a packet, and it is told of none.
     capabilities.segmentation.tcpv4 = given
         .segmentation
         .map(|largest| {
-            let headers = IPV4_HEADER + crate::wire::TCP_HEADER;
+            let headers = IPV4_HEADER + TCP_HEADER;
             headers + largest_payload(given.maximum_frame, largest)
         })
         .and_then(NonZeroUsize::new);
@@ -153,29 +168,38 @@ fn device_capabilities(vif: &Vif) -> DeviceCapabilities {
 
 impl Engines {
     /// No engines yet; together they may use `memory_limit` bytes of buffers.
-    pub fn new(
-        vif: &mut Vif,
-        local: Ipv4Cidr,
-        seed: u64,
-        memory_limit: usize,
-        now: Instant,
-    ) -> Self {
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
-        let mut device = Wire::new(vif, [0; ETHERNET_HEADER], 0, None);
-        let mut interface = Box::new(Interface::new(config, &mut device, now));
-        interface.update_ip_addrs(|addresses| {
-            // The list is empty and has room for four.
-            let _ = addresses.push(IpCidr::Ipv4(local));
+    pub fn new(vif: &mut Vif, local: &Local, seed: u64, memory_limit: usize, now: Instant) -> Self {
+        let interfaces = [false, true].map(|narrow| {
+            let mut config = Config::new(HardwareAddress::Ip);
+            config.random_seed = seed;
+            let mut device = Wire {
+                narrow,
+                ..Wire::new(vif, [0; ETHERNET_HEADER], 0, None)
+            };
+            Box::new(Interface::new(config, &mut device, now))
         });
-        Self {
-            interface,
+        let mut engines = Self {
+            interfaces,
             pool: Vec::new(),
             free: Vec::new(),
             memory: 0,
             memory_limit,
             hand: 0,
+        };
+        engines.set_addresses(local);
+        engines
+    }
+
+    /// Takes these addresses instead of those they have.
+    pub fn set_addresses(&mut self, local: &Local) {
+        for interface in self.interfaces.iter_mut() {
+            set_interface(interface, local);
         }
+    }
+
+    /// Makes an engine's segments small enough for every IPv6 link.
+    pub fn narrow(&mut self, index: usize) {
+        self.pool[index].narrow = true;
     }
 
     /// The engine at `index`.
@@ -243,6 +267,8 @@ impl Engines {
     /// offset from its sequence numbers to those of the wire.
     pub fn establish(&mut self, index: usize, from: &Resumption, now: Instant) -> u32 {
         let engine = &mut self.pool[index];
+        engine.narrow = !from.key.is_ipv4() && from.peer.maximum_segment <= NARROW_SEGMENT;
+        let interface = &mut self.interfaces[usize::from(engine.narrow)];
         let handle = engine.handle;
         let socket = engine.set.get_mut::<tcp::Socket>(handle);
         socket.abort();
@@ -268,10 +294,8 @@ impl Engines {
             packet: Some((packet, length)),
             answer: None,
         };
-        self.interface
-            .poll_ingress_single(now, &mut device, &mut engine.set);
-        self.interface
-            .poll_egress(now, &mut device, &mut engine.set);
+        interface.poll_ingress_single(now, &mut device, &mut engine.set);
+        interface.poll_egress(now, &mut device, &mut engine.set);
         let initial = device.answer.unwrap_or(0);
 
         control.sequence = from.receive_next;
@@ -281,12 +305,11 @@ impl Engines {
         let length = control.length();
         control.emit(&mut packet[..length], true);
         device.packet = Some((packet, length));
-        self.interface
-            .poll_ingress_single(now, &mut device, &mut engine.set);
+        interface.poll_ingress_single(now, &mut device, &mut engine.set);
         from.send_next.wrapping_sub(initial.wrapping_add(1))
     }
 
-    /// Hands the IPv4 packet of a received frame to an engine. What it answers
+    /// Hands the IP packet of a received frame to an engine. What it answers
     /// at once goes out.
     pub fn receive(
         &mut self,
@@ -298,8 +321,12 @@ impl Engines {
         now: Instant,
     ) -> Option<Sent> {
         let mut device = Wire::new(vif, link, offset, Some(packet));
-        self.interface
-            .poll_ingress_single(now, &mut device, &mut self.pool[index].set);
+        let engine = &mut self.pool[index];
+        self.interfaces[usize::from(engine.narrow)].poll_ingress_single(
+            now,
+            &mut device,
+            &mut engine.set,
+        );
         device.sent
     }
 
@@ -313,14 +340,15 @@ impl Engines {
         now: Instant,
     ) -> Option<Sent> {
         let mut device = Wire::new(vif, link, offset, None);
-        self.interface
-            .poll_egress(now, &mut device, &mut self.pool[index].set);
+        let engine = &mut self.pool[index];
+        self.interfaces[usize::from(engine.narrow)].poll_egress(now, &mut device, &mut engine.set);
         device.sent
     }
 
     /// When an engine wants to send next: a time that has passed means now.
     pub fn poll_at(&mut self, index: usize, now: Instant) -> Option<Instant> {
-        self.interface.poll_at(now, &self.pool[index].set)
+        // Both would say the same.
+        self.interfaces[0].poll_at(now, &self.pool[index].set)
     }
 
     /// Bytes of buffers made so far.
@@ -337,6 +365,7 @@ struct Wire<'a> {
     offset: u32,
     packet: Option<&'a [u8]>,
     sent: Option<Sent>,
+    narrow: bool,
 }
 
 impl<'a> Wire<'a> {
@@ -352,6 +381,7 @@ impl<'a> Wire<'a> {
             offset,
             packet,
             sent: None,
+            narrow: false,
         }
     }
 }
@@ -388,8 +418,9 @@ impl phy::TxToken for Outgoing<'_, '_> {
         let result = vif.transmit(ETHERNET_HEADER + length, offload, |frame| {
             frame[..ETHERNET_HEADER].copy_from_slice(link);
             let result = f(&mut frame[ETHERNET_HEADER..]);
-            // smoltcp writes no IPv4 options.
-            let tcp = &mut frame[ETHERNET_HEADER + IPV4_HEADER..];
+            // smoltcp writes no IP options or extension headers.
+            let start = tcp_start(frame);
+            let tcp = &mut frame[start..];
             let sequence = word(tcp, 4).wrapping_add(*offset);
             tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
             let flags = tcp[13];
@@ -430,24 +461,23 @@ impl phy::TxToken for Outgoing<'_, '_> {
 }
 
 /// The FIN of a frame that the device cuts into segments, in a segment of its own.
+/// Only frames over IPv4 are cut.
 ///
 /// The device should put it on the last segment. QEMU's 82576 leaves it away, and
 /// the connection would wait for a retransmission to close.
 fn final_segment(frame: &[u8], end: u32) -> Control {
     let tcp = ETHERNET_HEADER + IPV4_HEADER;
-    let [remote_port, local_port] =
-        [tcp + 2, tcp].map(|at| u16::from_be_bytes([frame[at], frame[at + 1]]));
     Control {
         key: FlowKey {
-            remote: Ipv4Addr::from_bits(word(frame, 30)),
-            local: Ipv4Addr::from_bits(word(frame, 26)),
-            remote_port,
-            local_port,
+            remote: Address::from_ipv4_bits(word(frame, 30)),
+            local: Address::from_ipv4_bits(word(frame, 26)),
+            remote_port: half(frame, tcp + 2),
+            local_port: half(frame, tcp),
         },
         sequence: end.wrapping_sub(1),
         acknowledgement: word(frame, tcp + 8),
         flags: FIN | ACK,
-        window: u16::from_be_bytes([frame[tcp + 14], frame[tcp + 15]]),
+        window: half(frame, tcp + 14),
         options: None,
     }
 }
@@ -481,7 +511,7 @@ impl<'a> Device for Wire<'a> {
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        device_capabilities(self.vif)
+        device_capabilities(self.vif, self.narrow)
     }
 }
 
@@ -509,7 +539,11 @@ impl phy::TxToken for EchoOut<'_> {
         let mut packet = [0; 2 * CONTROL_ROOM];
         // A SYN with its options; an engine in a handshake sends nothing longer.
         let result = f(&mut packet[..length]);
-        *self.0 = Some(word(&packet, IPV4_HEADER + 4));
+        let header = match packet[0] >> 4 {
+            4 => IPV4_HEADER,
+            _ => IPV6_HEADER,
+        };
+        *self.0 = Some(word(&packet, header + 4));
         result
     }
 }

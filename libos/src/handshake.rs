@@ -5,11 +5,14 @@
 //! are given out when it has shown, by acknowledging our SYN, that it is where
 //! it says it is.
 
+use crate::address::FlowKey;
 use crate::config::Overflow;
 use crate::connection::{Connection, Handshake, Link, Place, TimeWait, link_back};
 use crate::stack::Stack;
 use crate::timers::Timer;
-use crate::wire::{ACK, Control, FIN, FlowKey, PeerOptions, RST, SYN, Segment, TCP_HEADER, before};
+use crate::wire::{
+    ACK, Control, ETHERNET_HEADER, FIN, PeerOptions, RST, SYN, Segment, TCP_HEADER, before,
+};
 use core::hash::Hasher;
 use smoltcp::time::Duration;
 
@@ -29,7 +32,7 @@ impl Stack {
             return;
         }
         // Nobody calls from there, and no engine would talk to it.
-        if self.is_broadcast(segment.key.remote) {
+        if self.local.is_broadcast(segment.key.remote) {
             self.statistics.malformed += 1;
             return;
         }
@@ -88,7 +91,9 @@ impl Stack {
     /// connection's name (RFC 6528).
     pub(crate) fn initial_sequence(&self, key: &FlowKey) -> u32 {
         let mut hasher = self.sequence_secret;
-        hasher.write_u64(u64::from(key.remote.to_bits()) << 32 | u64::from(key.local.to_bits()));
+        for half in [key.remote.halves(), key.local.halves()].as_flattened() {
+            hasher.write_u64(*half);
+        }
         hasher.write_u32(u32::from(key.remote_port) << 16 | u32::from(key.local_port));
         let clock = (self.now.total_micros() / 4) as u32;
         clock.wrapping_add(hasher.finish() as u32)
@@ -178,7 +183,7 @@ impl Stack {
         let Some(options) = self.port_terms(handshake.port) else {
             return;
         };
-        let segment = self.vif.capabilities().maximum_frame - crate::wire::ETHERNET_HEADER - 40;
+        let segment = maximum_segment(self.vif.capabilities().maximum_frame, &handshake.key);
         let control = Control {
             key: handshake.key,
             sequence: handshake.ours,
@@ -186,7 +191,7 @@ impl Stack {
             flags: SYN | ACK,
             window: window_field(options.buffers.receive),
             options: Some(PeerOptions {
-                maximum_segment: segment.min(65_535) as u16,
+                maximum_segment: segment,
                 // An engine's own window is never scaled.
                 window_scale: handshake.peer.window_scale.map(|_| 0),
                 selective: handshake.peer.selective,
@@ -465,6 +470,12 @@ impl Stack {
     }
 }
 
+/// The largest segment that we take: what a frame holds.
+pub(crate) fn maximum_segment(maximum_frame: usize, key: &FlowKey) -> u16 {
+    let segment = maximum_frame - ETHERNET_HEADER - key.headers();
+    segment.min(65_535) as u16
+}
+
 /// A window of so many bytes, which is never scaled, as a header has it.
 pub(crate) fn window_field(bytes: usize) -> u16 {
     bytes.min(usize::from(u16::MAX)) as u16
@@ -473,7 +484,7 @@ pub(crate) fn window_field(bytes: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, EveryPort, ListenOptions};
+    use crate::config::{Addresses, Config, EveryPort, ListenOptions, Network};
     use crate::vif::{Backend, Capabilities, Offload, Received, Vif};
     use alloc::boxed::Box;
     use core::net::Ipv4Addr;
@@ -507,9 +518,14 @@ mod tests {
         let local = Ipv4Addr::new(10, 0, 2, 15);
         let config = Config {
             hardware_address: [2, 0, 0, 0, 0, 15],
-            address: local,
-            prefix_length: 24,
-            gateway: None,
+            addresses: Addresses {
+                ipv4: Some(Network {
+                    address: local,
+                    prefix_length: 24,
+                    gateway: None,
+                }),
+                ipv6: None,
+            },
             seed: [1, 2],
             maximum_connections: 16,
             buffer_memory: 1 << 20,
@@ -521,8 +537,8 @@ mod tests {
         stack.listen(80, ListenOptions::default()).unwrap();
         for count in 0..1000u32 {
             let key = FlowKey {
-                remote: Ipv4Addr::new(10, 0, 2, 2),
-                local,
+                remote: Ipv4Addr::new(10, 0, 2, 2).into(),
+                local: local.into(),
                 remote_port: 1000 + (count % 3) as u16,
                 local_port: 80,
             };

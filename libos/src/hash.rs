@@ -1,6 +1,6 @@
 //! Connections by their names: a hash table with a secret seed.
 
-use crate::wire::FlowKey;
+use crate::address::FlowKey;
 use core::hash::{BuildHasher, Hash, Hasher};
 use hashbrown::HashMap;
 
@@ -68,7 +68,14 @@ impl Hasher for FlowHasher {
 impl Hash for FlowKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(u64::from(self.remote.to_bits()) << 32 | u64::from(self.local.to_bits()));
+        let [remote, local] = [self.remote.halves(), self.local.halves()];
+        if self.is_ipv4() {
+            state.write_u64(remote[1] << 32 | local[1] & 0xffff_ffff);
+        } else {
+            for half in [remote, local].as_flattened() {
+                state.write_u64(*half);
+            }
+        }
         state.write_u64(u64::from(self.remote_port) << 16 | u64::from(self.local_port));
     }
 }

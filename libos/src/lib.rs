@@ -13,6 +13,9 @@
 
 extern crate alloc;
 
+mod address;
+mod addresses;
+mod classify;
 mod config;
 mod connection;
 mod ending;
@@ -35,8 +38,8 @@ mod vif;
 mod wire;
 
 pub use config::{
-    BindError, CloseReason, Config, ConnectError, ConnectOptions, ConnectionId, Event, EveryPort,
-    ListenOptions, ListenerId, Overflow, PortAuthority, Protocol, Ready, UdpId,
+    Addresses, BindError, CloseReason, Config, ConnectError, ConnectOptions, ConnectionId, Event,
+    EveryPort, ListenOptions, ListenerId, Network, Overflow, PortAuthority, Protocol, Ready, UdpId,
 };
 pub use engine::BufferSizes;
 pub use frame_channel::FrameChannel;

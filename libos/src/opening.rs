@@ -4,13 +4,16 @@
 //! connections, but no engine: it is a SYN, and a timer that repeats it. When the
 //! peer has answered, it is like one that was accepted.
 
+use crate::address::{Address, FlowKey};
+use crate::classify::Quoted;
 use crate::config::{BindError, CloseReason, ConnectError, ConnectOptions, ConnectionId, Protocol};
 use crate::connection::{Connection, Place, link_back, link_to};
+use crate::handshake::{maximum_segment, window_field};
 use crate::neighbours::{self, Found};
 use crate::stack::Stack;
 use crate::timers::Timer;
 use crate::vif::Offload;
-use crate::wire::{ACK, Control, FlowKey, PeerOptions, Quoted, RST, SYN, Segment, TCP_HEADER};
+use crate::wire::{ACK, Control, PeerOptions, RST, SYN, Segment, TCP_HEADER};
 use core::net::{IpAddr, SocketAddr};
 use smoltcp::time::{Duration, Instant};
 
@@ -69,7 +72,7 @@ impl Stack {
             resolving: false,
             next_hop,
         };
-        let link = link_to(&self.hardware_address(), &remote.ip());
+        let link = link_to(&self.local.hardware, &remote.ip());
         let connection = Connection::opening(key, link, port, opening, self.now);
         let Some(index) = self.connections.insert(connection) else {
             self.leave_port(port);
@@ -112,40 +115,26 @@ impl Stack {
 
     /// Our address towards `remote`, and whose hardware address is needed.
     fn route(&self, remote: IpAddr) -> Result<(IpAddr, Option<IpAddr>), ConnectError> {
-        if remote.is_unspecified() || remote.is_multicast() || remote.is_loopback() {
+        let address = Address::from(remote);
+        if !address.is_host() || self.local.is_broadcast(address) {
             return Err(ConnectError::Invalid);
-        }
-        let IpAddr::V4(address) = remote else {
-            return Err(ConnectError::NoRoute);
-        };
-        let config = self.config();
-        if address.is_broadcast() || self.is_broadcast(address) {
-            return Err(ConnectError::Invalid);
-        }
-        let local = config.address;
-        if local.is_unspecified() {
-            return Err(ConnectError::NoRoute);
         }
         // Another application may share our address.
-        if address == local {
-            return Ok((local.into(), None));
+        if self.local.has(address) {
+            return Ok((remote, None));
         }
-        let bits = 32 - u32::from(config.prefix_length.min(32));
-        let on_link = (address.to_bits() ^ local.to_bits())
-            .checked_shr(bits)
-            .unwrap_or(0)
-            == 0;
-        if on_link {
-            return Ok((local.into(), Some(remote)));
-        }
-        let gateway = config.gateway.ok_or(ConnectError::NoRoute)?;
-        Ok((local.into(), Some(gateway.into())))
+        let local = self
+            .local
+            .source_for(address)
+            .ok_or(ConnectError::NoRoute)?;
+        let next_hop = self.local.next_hop(address).ok_or(ConnectError::NoRoute)?;
+        Ok((local.ip(), Some(next_hop.ip())))
     }
 
     /// Takes the next step: asks for the hardware address, or sends a SYN.
     pub(crate) fn go_on_opening(&mut self, index: u32) {
         let now = self.now;
-        let hardware = self.hardware_address();
+        let hardware = self.local.hardware;
         let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
@@ -169,7 +158,7 @@ impl Stack {
             if doubt && !opening.resolving {
                 self.neighbours.forget(next_hop);
             }
-            let local = connection.key.local();
+            let local = connection.key.local.ip();
             let vif = &mut self.vif;
             let found = self.neighbours.find(next_hop, index, now, || {
                 if let Some(question) = neighbours::question(&hardware, local, next_hop) {
@@ -190,9 +179,7 @@ impl Stack {
         }
         let wait = FIRST_RETRY * (1 << opening.sent.min(6));
         opening.sent += 1;
-        let segment = self.vif.capabilities().maximum_frame
-            - crate::wire::ETHERNET_HEADER
-            - connection.key.headers();
+        let segment = maximum_segment(self.vif.capabilities().maximum_frame, &connection.key);
         let selective = opening.theirs.is_none() || connection.peer.selective;
         let scaled = opening.theirs.is_none() || connection.peer.window_scale.is_some();
         let control = Control {
@@ -204,9 +191,9 @@ impl Stack {
             } else {
                 SYN
             },
-            window: crate::handshake::window_field(buffer),
+            window: window_field(buffer),
             options: Some(PeerOptions {
-                maximum_segment: segment.min(65_535) as u16,
+                maximum_segment: segment,
                 // An engine's own window is never scaled.
                 window_scale: scaled.then_some(0),
                 selective,
@@ -228,14 +215,10 @@ impl Stack {
     /// Whether a frame answers a question for a neighbour: then those who waited for
     /// it go on.
     pub(crate) fn learn_neighbour(&mut self, frame: &[u8]) {
-        let hardware = self.hardware_address();
-        let (now, config) = (self.now, self.config());
-        let waited = self.neighbours.learn(
-            frame,
-            &hardware,
-            |address| address == IpAddr::V4(config.address),
-            now,
-        );
+        let hardware = self.local.hardware;
+        let (now, local) = (self.now, &self.local);
+        let ours = |address: IpAddr| local.has(address.into());
+        let waited = self.neighbours.learn(frame, &hardware, ours, now);
         for index in waited {
             // It may be another one by now; that one then takes its step early.
             if self

@@ -1,7 +1,9 @@
-//! All that is not TCP: ARP and ICMP, answered by smoltcp, and UDP sockets, found
-//! by their port, each in a set of its own.
+//! All that is not TCP: ARP, neighbour discovery and ICMP, answered by smoltcp, and
+//! UDP sockets, found by their port, each in a set of its own.
 
-use crate::config::{Config, UdpId};
+use crate::address::Local;
+use crate::addresses::set_interface;
+use crate::config::UdpId;
 use crate::vif::{Offload, Vif};
 use crate::wire::ETHERNET_HEADER;
 use alloc::boxed::Box;
@@ -13,7 +15,7 @@ use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::udp;
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Cidr};
+use smoltcp::wire::{EthernetAddress, HardwareAddress};
 
 struct Socket {
     set: SocketSet<'static>,
@@ -37,43 +39,28 @@ pub struct Others {
     blocked: bool,
 }
 
-fn interface(config: &Config, vif: &mut Vif, seed: u64, now: Instant) -> Interface {
-    let address = EthernetAddress(config.hardware_address);
+fn interface(local: &Local, vif: &mut Vif, seed: u64, now: Instant) -> Interface {
+    let address = EthernetAddress(local.hardware);
     let mut settings = iface::Config::new(HardwareAddress::Ethernet(address));
     settings.random_seed = seed;
-    let mut interface = Interface::new(
-        settings,
-        &mut Line {
-            vif,
-            frame: None,
-            sent: false,
-        },
-        now,
-    );
-    interface.update_ip_addrs(|addresses| {
-        // The list is empty and has room for four.
-        let _ = addresses.push(IpCidr::Ipv4(Ipv4Cidr::new(
-            config.address,
-            config.prefix_length,
-        )));
-    });
-    if let Some(gateway) = config.gateway {
-        // The table is empty and has room for four.
-        let _ = interface.routes_mut().add_default_ipv4_route(gateway);
-    }
-    interface
+    let mut line = Line {
+        vif,
+        frame: None,
+        sent: false,
+    };
+    Interface::new(settings, &mut line, now)
 }
 
 impl Others {
     pub fn new(
-        config: &Config,
+        local: &Local,
         vif: &mut Vif,
         seed: u64,
         hash: crate::hash::Seed,
         now: Instant,
     ) -> Self {
-        Self {
-            interface: Box::new(interface(config, vif, seed, now)),
+        let mut others = Self {
+            interface: Box::new(interface(local, vif, seed, now)),
             nobody: SocketSet::new(Vec::new()),
             sockets: Vec::new(),
             ports: HashMap::with_hasher(hash),
@@ -82,7 +69,14 @@ impl Others {
             fragments: [((0, 0), 0); 8],
             deadline: None,
             blocked: false,
-        }
+        };
+        others.set_addresses(local);
+        others
+    }
+
+    /// Takes these addresses instead of those it has.
+    pub fn set_addresses(&mut self, local: &Local) {
+        set_interface(&mut self.interface, local);
     }
 
     /// Takes in a frame that is not TCP. `port` is the destination port of a whole

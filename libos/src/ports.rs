@@ -37,7 +37,7 @@ pub struct Listener {
 }
 
 impl Stack {
-    /// Accepts connections on a port, if the port authority grants it. A port whose
+    /// Accepts connections on a port over both families, if the port authority grants it. A port whose
     /// listener was closed can be had again while its connections go on; they then
     /// live by the new options.
     pub fn listen(&mut self, port: u16, options: ListenOptions) -> Result<ListenerId, BindError> {

@@ -5,10 +5,12 @@
 //! Both make the engine retransmit its oldest segment the one way it offers:
 //! by showing it three duplicate acknowledgements.
 
-use crate::connection::Connection;
+use crate::classify::Quoted;
+use crate::connection::{Connection, Place};
+use crate::engine::NARROW_SEGMENT;
 use crate::handshake::window_field;
 use crate::stack::Stack;
-use crate::wire::{ACK, CONTROL_ROOM, Control, FIN, Segment, before};
+use crate::wire::{ACK, CONTROL_ROOM, Control, ETHERNET_HEADER, FIN, Segment, before};
 use smoltcp::time::{Duration, Instant};
 
 /// Shortest wait for an acknowledgement: more than peers delay theirs.
@@ -195,6 +197,37 @@ impl Stack {
             self.statistics.probes += 1;
             self.retransmit(index);
         }
+    }
+
+    /// Takes in a report that a segment of ours was too big for its way. It counts
+    /// if it is about bytes in flight: a forger would have to guess where these are
+    /// (RFC 5927, 4.1).
+    ///
+    /// The connection's segments become as small as every link takes them: a way
+    /// that has become narrower once need not be tried out.
+    pub(crate) fn too_big(&mut self, report: &Quoted, mtu: u32) {
+        let found = match self.table.get(&report.key) {
+            Some(&Place::Connection(index)) => self.connections.get_mut(index).zip(Some(index)),
+            _ => None,
+        };
+        let Some((connection, index)) = found.filter(|(connection, _)| {
+            let first = connection.flight.first;
+            let in_flight = connection.send_next.wrapping_sub(first);
+            report.sequence.wrapping_sub(first) < in_flight
+                && connection.peer.maximum_segment > NARROW_SEGMENT
+                && (mtu as usize) < self.vif.capabilities().maximum_frame - ETHERNET_HEADER
+        }) else {
+            self.statistics.ignored_messages += 1;
+            return;
+        };
+        connection.peer.maximum_segment = NARROW_SEGMENT;
+        connection.flight.recover = Some(connection.send_next);
+        connection.flight.sample = None;
+        self.statistics.narrowed += 1;
+        if let Some(engine) = connection.engine {
+            self.engines.narrow(engine);
+        }
+        self.retransmit(index);
     }
 
     /// Makes a connection's engine send its oldest unacknowledged segment again.

@@ -1,9 +1,11 @@
 //! The calls of the application.
 
+use crate::address::Address;
 use crate::config::{BindError, CloseReason, ConnectionId, Protocol, UdpId};
 use crate::connection::Connection;
 use crate::stack::Stack;
-use core::net::{IpAddr, SocketAddr, SocketAddrV4};
+use crate::wire::{ETHERNET_HEADER, IPV6_HEADER};
+use core::net::SocketAddr;
 use smoltcp::socket::tcp;
 use smoltcp::wire::IpEndpoint;
 
@@ -204,18 +206,15 @@ impl Stack {
     }
 
     /// The other end of a connection.
-    pub fn peer(&self, id: ConnectionId) -> Option<SocketAddrV4> {
-        let key = self.find(id)?.key;
-        Some(SocketAddrV4::new(key.remote, key.remote_port))
+    pub fn peer(&self, id: ConnectionId) -> Option<SocketAddr> {
+        Some(self.find(id)?.key.peer())
     }
 
     /// Both ends of a connection, ours first.
     pub fn connection_name(&self, id: ConnectionId) -> Option<(SocketAddr, SocketAddr)> {
         let key = self.find(id)?.key;
-        Some((
-            SocketAddr::new(key.local.into(), key.local_port),
-            SocketAddr::new(key.remote.into(), key.remote_port),
-        ))
+        let ours = SocketAddr::new(key.local.ip(), key.local_port);
+        Some((ours, key.peer()))
     }
 
     /// Sends no more after what is queued, and reads no more.
@@ -267,7 +266,7 @@ impl Stack {
         }
     }
 
-    /// Makes a UDP socket on a port, if the port authority grants it; port 0 lets
+    /// Makes a UDP socket for both families on a port, if the port authority grants it; port 0 lets
     /// it choose one. `bytes` of datagrams are held each way. Returns the socket
     /// and its port.
     pub fn udp_bind(&mut self, port: u16, bytes: usize) -> Result<(UdpId, u16), BindError> {
@@ -293,9 +292,17 @@ impl Stack {
         }
     }
 
-    /// Queues a datagram. Returns false if there is no room or no way to `to`.
-    pub fn udp_send(&mut self, id: UdpId, to: SocketAddrV4, payload: &[u8]) -> bool {
-        let endpoint = IpEndpoint::new((*to.ip()).into(), to.port());
+    /// Queues a datagram. Returns false if there is no room, or no way to `to`, or
+    /// if it is too long: over IPv6 it has to fit a frame.
+    pub fn udp_send(&mut self, id: UdpId, to: SocketAddr, payload: &[u8]) -> bool {
+        let remote = Address::from(to.ip());
+        let frame = self.vif.capabilities().maximum_frame;
+        if self.local.next_hop(remote).is_none()
+            || !remote.is_ipv4() && ETHERNET_HEADER + IPV6_HEADER + 8 + payload.len() > frame
+        {
+            return false;
+        }
+        let endpoint = IpEndpoint::new(remote.ip().into(), to.port());
         self.others
             .socket(id)
             .is_some_and(|socket| socket.send_slice(payload, endpoint).is_ok())
@@ -303,15 +310,11 @@ impl Stack {
 
     /// Takes the next datagram: copies as much of it as fits to `payload`. Returns
     /// its length and sender.
-    pub fn udp_receive(&mut self, id: UdpId, payload: &mut [u8]) -> Option<(usize, SocketAddrV4)> {
+    pub fn udp_receive(&mut self, id: UdpId, payload: &mut [u8]) -> Option<(usize, SocketAddr)> {
         let (bytes, from) = self.others.socket(id)?.recv().ok()?;
         let length = bytes.len().min(payload.len());
         payload[..length].copy_from_slice(&bytes[..length]);
-        match from.endpoint.addr.into() {
-            IpAddr::V4(address) => {
-                Some((bytes.len(), SocketAddrV4::new(address, from.endpoint.port)))
-            }
-            IpAddr::V6(_) => None,
-        }
+        let from = SocketAddr::new(from.endpoint.addr.into(), from.endpoint.port);
+        Some((bytes.len(), from))
     }
 }

@@ -1,5 +1,7 @@
 //! The stack: frames in, events out; calls in, frames out.
 
+use crate::address::Local;
+use crate::classify::{Class, classify, undeliverable};
 use crate::config::{CloseReason, Config, ConnectionId, Event, ListenerId, PortAuthority, Ready};
 use crate::connection::{Connection, Handshake, Link, Place, TimeWait};
 use crate::engine::Engines;
@@ -12,16 +14,14 @@ use crate::slab::Slab;
 use crate::statistics::Statistics;
 use crate::timers::{Timer, Timers};
 use crate::vif::{Offload, Vif};
-use crate::wire::{self, ACK, Class, Control, ETHERNET_HEADER, RST, SYN, Segment};
+use crate::wire::{self, ACK, Control, ETHERNET_HEADER, RST, SYN, Segment};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::{Ipv4Addr, SocketAddrV4};
 use hashbrown::HashMap;
 use smoltcp::socket::tcp;
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::Ipv4Cidr;
 
 /// Frames taken in before the application gets its turn.
 const FRAMES_PER_POLL: usize = 256;
@@ -65,7 +65,7 @@ pub struct Stack {
     /// One for the frame at hand, one for the frame before it.
     buffers: [Vec<u8>; 2],
     pub(crate) now: Instant,
-    config: Config,
+    pub(crate) local: Local,
     pub(crate) sequence_secret: siphasher::sip::SipHasher13,
     pub(crate) statistics: Statistics,
 }
@@ -81,10 +81,16 @@ impl Stack {
     ) -> Self {
         let secret = Secret(config.seed);
         let hash = Seed(Secret([secret.derive(1), secret.derive(2)]));
-        let cidr = Ipv4Cidr::new(config.address, config.prefix_length);
+        let local = Local::new(config.hardware_address, &config.addresses);
         Self {
-            engines: Engines::new(&mut vif, cidr, secret.derive(3), config.buffer_memory, now),
-            others: Others::new(&config, &mut vif, secret.derive(4), hash, now),
+            engines: Engines::new(
+                &mut vif,
+                &local,
+                secret.derive(3),
+                config.buffer_memory,
+                now,
+            ),
+            others: Others::new(&local, &mut vif, secret.derive(4), hash, now),
             neighbours: Neighbours::default(),
             table: FlowMap::with_hasher(hash),
             connections: Slab::new(config.maximum_connections),
@@ -110,7 +116,7 @@ impl Stack {
             ),
             statistics: Statistics::default(),
             vif,
-            config,
+            local,
         }
     }
 
@@ -131,13 +137,7 @@ impl Stack {
             };
             frames += 1;
             let frame = &mut buffer[..received.length];
-            let class = wire::classify(
-                frame,
-                received.verified,
-                &self.config.hardware_address,
-                self.config.address,
-                &mut self.statistics,
-            );
+            let class = classify(frame, received.verified, &self.local, &mut self.statistics);
             if let Class::Tcp(segment) = &class
                 && let Some(index) = self.mere_progress(segment, held.map(|(_, held)| held))
             {
@@ -170,11 +170,13 @@ impl Stack {
                 Class::Udp(port) => self.others.receive(&mut self.vif, frame, Some(port), now),
                 Class::Other => {
                     self.learn_neighbour(frame);
-                    if let Some(quoted) = wire::undeliverable(frame) {
+                    if let Some(quoted) = undeliverable(frame) {
                         self.unreachable(&quoted);
                     }
                     self.others.receive(&mut self.vif, frame, None, now);
                 }
+                Class::Unreachable(quoted) => self.unreachable(&quoted),
+                Class::TooBig(quoted, mtu) => self.too_big(&quoted, mtu),
                 Class::Drop => {}
             }
         }
@@ -298,7 +300,7 @@ impl Stack {
             }
             if !connection.announced {
                 connection.announced = true;
-                let peer = SocketAddrV4::new(connection.key.remote, connection.key.remote_port);
+                let peer = connection.key.peer();
                 let listener = self.ports.get(port).and_then(|port| port.listener.as_ref());
                 let Some(listener) = listener else {
                     // Its listener was closed, and it was reset.
@@ -382,19 +384,6 @@ impl Stack {
     /// Connections remembered in TIME_WAIT.
     pub fn time_wait_entries(&self) -> usize {
         self.time_waits.len()
-    }
-
-    pub(crate) fn config(&self) -> Config {
-        self.config
-    }
-
-    pub(crate) fn hardware_address(&self) -> [u8; 6] {
-        self.config.hardware_address
-    }
-
-    /// Whether an address is the one for all hosts of our network.
-    pub(crate) fn is_broadcast(&self, address: Ipv4Addr) -> bool {
-        Ipv4Cidr::new(self.config.address, self.config.prefix_length).broadcast() == Some(address)
     }
 
     /// Bytes of connection buffers made so far.
@@ -510,9 +499,13 @@ impl Stack {
     /// again when there is room.
     fn egress(&mut self, index: u32) -> bool {
         let now = self.now;
-        let largest = self.vif.largest_transmit();
         let Some(connection) = self.connections.get(index) else {
             return false;
+        };
+        let largest = if connection.key.is_ipv4() {
+            self.vif.largest_transmit()
+        } else {
+            self.vif.capabilities().maximum_frame
         };
         if connection.engine.is_none() {
             let needs =

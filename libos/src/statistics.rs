@@ -13,7 +13,14 @@ pub struct Statistics {
     pub bad_checksum: u64,
     /// TCP segments and UDP datagrams whose checksum was verified in software.
     pub software_checksums: u64,
-    /// TCP segments to another address.
+    /// IPv6 packets dropped for their extension headers; fragments among them.
+    pub extension_headers: u64,
+    /// ICMPv6 messages that say nothing of interest, and reports of packets too big
+    /// that no connection has sent.
+    pub ignored_messages: u64,
+    /// Connections whose segments were made smaller for a packet too big.
+    pub narrowed: u64,
+    /// TCP segments and IPv6 packets to another address.
     pub not_for_us: u64,
     /// Fragments of TCP segments, dropped.
     pub tcp_fragments: u64,

@@ -1,15 +1,14 @@
-//! What the demultiplexer reads from a frame, and the few segments it writes itself.
-//!
-//! Lengths are checked here, once; a [`Segment`] that exists lies inside its
-//! frame. Everything else is left to smoltcp's own parser.
+//! Headers: their numbers and checksums, and the few segments that the stack
+//! writes itself.
 
-use crate::Statistics;
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use crate::address::{Address, FlowKey};
 
 /// Length of an Ethernet header without VLAN tag.
 pub const ETHERNET_HEADER: usize = 14;
 /// Length of an IPv4 header without options.
 pub const IPV4_HEADER: usize = 20;
+/// Length of an IPv6 header without extension headers.
+pub const IPV6_HEADER: usize = 40;
 /// Length of a TCP header without options.
 pub const TCP_HEADER: usize = 20;
 
@@ -26,96 +25,19 @@ pub const RST: u8 = 4;
 /// TCP's ACK flag.
 pub const ACK: u8 = 16;
 
-const PROTOCOL_ICMP: u8 = 1;
-const PROTOCOL_TCP: u8 = 6;
-const PROTOCOL_UDP: u8 = 17;
+/// Ethernet's type of IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// Ethernet's type of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-/// What names a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowKey {
-    /// The peer's address.
-    pub remote: Ipv4Addr,
-    /// The address of ours that the peer talks to.
-    pub local: Ipv4Addr,
-    /// The peer's port.
-    pub remote_port: u16,
-    /// Our port.
-    pub local_port: u16,
-}
-
-impl FlowKey {
-    /// The connection between these; `None` if no packet can go between them.
-    pub fn new(local: SocketAddr, remote: SocketAddr) -> Option<Self> {
-        match (local.ip(), remote.ip()) {
-            (IpAddr::V4(here), IpAddr::V4(there)) => Some(Self {
-                remote: there,
-                local: here,
-                remote_port: remote.port(),
-                local_port: local.port(),
-            }),
-            _ => None,
-        }
-    }
-
-    /// Our address.
-    pub fn local(&self) -> IpAddr {
-        self.local.into()
-    }
-
-    /// Length of the headers of a segment without options.
-    pub fn headers(&self) -> usize {
-        IPV4_HEADER + TCP_HEADER
-    }
-}
-
-/// A TCP segment that somebody quotes to us in an error message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quoted {
-    /// The connection it belongs to.
-    pub key: FlowKey,
-    /// Its sequence number.
-    pub sequence: u32,
-}
-
-/// The segment that an ICMP message in `frame`, which [`classify`] has let through,
-/// says to be undeliverable (RFC 792).
-pub fn undeliverable(frame: &[u8]) -> Option<Quoted> {
-    if frame.get(12..14)? != [0x08, 0x00] {
-        return None;
-    }
-    let (header, icmp) = ipv4_parts(&frame[ETHERNET_HEADER..])?;
-    // A packet that is too big for the path says nothing against the peer.
-    if header[9] != PROTOCOL_ICMP || icmp.len() < 8 || icmp[0] != 3 || icmp[1] == 4 {
-        return None;
-    }
-    // Quotations end early, so the total length means nothing.
-    let quoted = &icmp[8..];
-    let length = usize::from(quoted.first()? & 15) * 4;
-    let quoted_header = quoted.get(..length)?;
-    if length < IPV4_HEADER || quoted[0] >> 4 != 4 || quoted_header[9] != PROTOCOL_TCP {
-        return None;
-    }
-    let tcp = quoted.get(length..length + 8)?;
-    Some(Quoted {
-        key: FlowKey {
-            remote: Ipv4Addr::from_bits(word(quoted_header, 16)),
-            local: Ipv4Addr::from_bits(word(quoted_header, 12)),
-            remote_port: half(tcp, 2),
-            local_port: half(tcp, 0),
-        },
-        sequence: word(tcp, 4),
-    })
-}
-
-/// Header and payload of an IPv4 packet.
-fn ipv4_parts(ip: &[u8]) -> Option<(&[u8], &[u8])> {
-    let header = usize::from(ip.first()? & 15) * 4;
-    let total = usize::from(u16::from_be_bytes([*ip.get(2)?, *ip.get(3)?]));
-    if header < IPV4_HEADER || ip[0] >> 4 != 4 {
-        return None;
-    }
-    ip.get(..total)?.split_at_checked(header)
-}
+/// IP's protocol number of ICMP.
+pub const PROTOCOL_ICMP: u8 = 1;
+/// IP's protocol number of TCP.
+pub const PROTOCOL_TCP: u8 = 6;
+/// IP's protocol number of UDP.
+pub const PROTOCOL_UDP: u8 = 17;
+/// IP's protocol number of ICMPv6.
+pub const PROTOCOL_ICMPV6: u8 = 58;
 
 /// A TCP segment inside a frame, checked for its lengths.
 #[derive(Clone, Copy, Debug)]
@@ -146,157 +68,14 @@ impl Segment {
     }
 }
 
-/// Where a frame goes.
-#[derive(Clone, Copy, Debug)]
-pub enum Class {
-    /// A TCP segment for us.
-    Tcp(Segment),
-    /// A UDP datagram for us (a whole one), with its destination port.
-    Udp(u16),
-    /// Anything that smoltcp's interface answers by itself: ARP, ICMP, fragments.
-    Other,
-    /// Dropped and counted.
-    Drop,
-}
-
-fn half(bytes: &[u8], at: usize) -> u16 {
+/// The big-endian half word at `at`.
+pub fn half(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
 /// The big-endian word at `at`.
 pub fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-/// Sorts a received frame. `verified` says that the NIC has checked the IPv4
-/// header checksum and the TCP or UDP checksum; if not, they are checked here.
-pub fn classify(
-    frame: &[u8],
-    verified: bool,
-    hardware: &[u8; 6],
-    local: Ipv4Addr,
-    statistics: &mut Statistics,
-) -> Class {
-    if frame.len() < ETHERNET_HEADER {
-        statistics.malformed += 1;
-        return Class::Drop;
-    }
-    if half(frame, 12) != 0x0800 {
-        return Class::Other;
-    }
-    let ip = &frame[ETHERNET_HEADER..];
-    if ip.len() < IPV4_HEADER || ip[0] >> 4 != 4 {
-        statistics.malformed += 1;
-        return Class::Drop;
-    }
-    let header = usize::from(ip[0] & 15) * 4;
-    let total = usize::from(half(ip, 2));
-    if header < IPV4_HEADER || total < header || total > ip.len() {
-        statistics.malformed += 1;
-        return Class::Drop;
-    }
-    let ip = &ip[..total];
-    let protocol = ip[9];
-    let fragment = half(ip, 6) & 0x3fff != 0;
-    if fragment {
-        // A TCP segment would miss its connection after reassembly, and be
-        // answered with a RST. Nobody sends these: path MTU discovery is universal.
-        if protocol == PROTOCOL_TCP {
-            statistics.tcp_fragments += 1;
-            return Class::Drop;
-        }
-        return Class::Other;
-    }
-    if protocol == PROTOCOL_ICMP {
-        // No device verifies these.
-        if fold(sum(0, &ip[header..])) != 0xffff {
-            statistics.bad_checksum += 1;
-            return Class::Drop;
-        }
-        return Class::Other;
-    }
-    if protocol != PROTOCOL_TCP && protocol != PROTOCOL_UDP {
-        return Class::Other;
-    }
-    let destination = Ipv4Addr::from_bits(word(ip, 16));
-    let source = Ipv4Addr::from_bits(word(ip, 12));
-    if protocol == PROTOCOL_UDP {
-        if total < header + 8 {
-            statistics.malformed += 1;
-            return Class::Drop;
-        }
-        let udp = &ip[header..];
-        let length = usize::from(half(udp, 4));
-        if length < 8 || length > udp.len() {
-            statistics.malformed += 1;
-            return Class::Drop;
-        }
-        // A checksum of 0 says that there is none (RFC 768).
-        if !verified && half(udp, 6) != 0 {
-            statistics.software_checksums += 1;
-            let start = pseudo_header(source, destination, PROTOCOL_UDP, length);
-            if fold(sum(0, &ip[..header])) != 0xffff || fold(sum(start, &udp[..length])) != 0xffff {
-                statistics.bad_checksum += 1;
-                return Class::Drop;
-            }
-        }
-        return Class::Udp(half(udp, 2));
-    }
-    if destination != local || frame[..6] != *hardware {
-        statistics.not_for_us += 1;
-        return Class::Drop;
-    }
-    if total < header + TCP_HEADER
-        || source.is_unspecified()
-        || source.is_multicast()
-        || source.is_broadcast()
-        || source.is_loopback()
-    {
-        statistics.malformed += 1;
-        return Class::Drop;
-    }
-    let tcp = &ip[header..];
-    let options_end = usize::from(tcp[12] >> 4) * 4;
-    let (remote_port, local_port) = (half(tcp, 0), half(tcp, 2));
-    // Another application may share our address; nobody else has our port there.
-    let from_ourselves = source == local && remote_port == local_port;
-    if options_end < TCP_HEADER
-        || options_end > tcp.len()
-        || remote_port == 0
-        || local_port == 0
-        || from_ourselves
-    {
-        statistics.malformed += 1;
-        return Class::Drop;
-    }
-    if !verified {
-        statistics.software_checksums += 1;
-        if fold(sum(0, &ip[..header])) != 0xffff
-            || fold(sum(
-                pseudo_header(source, destination, PROTOCOL_TCP, tcp.len()),
-                tcp,
-            )) != 0xffff
-        {
-            statistics.bad_checksum += 1;
-            return Class::Drop;
-        }
-    }
-    let start = ETHERNET_HEADER + header;
-    Class::Tcp(Segment {
-        key: FlowKey {
-            remote: source,
-            local: destination,
-            remote_port,
-            local_port,
-        },
-        sequence: word(tcp, 4),
-        acknowledgement: word(tcp, 8),
-        flags: tcp[13],
-        window: half(tcp, 14),
-        tcp: start,
-        payload: start + options_end,
-        end: start + tcp.len(),
-    })
 }
 
 /// Adds `bytes` to a ones' complement sum (RFC 1071).
@@ -320,25 +99,47 @@ pub fn fold(mut sum: u64) -> u16 {
     sum as u16
 }
 
-/// The sum of TCP's or UDP's IPv4 pseudo header (RFC 9293, 3.1).
-pub fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: usize) -> u64 {
-    u64::from(source.to_bits())
-        + u64::from(destination.to_bits())
-        + u64::from(protocol)
-        + length as u64
+/// The sum of the pseudo header of TCP, UDP (RFC 9293, 3.1) or ICMPv6 (RFC 8200, 8.1).
+pub fn pseudo_header(source: Address, destination: Address, protocol: u8, length: usize) -> u64 {
+    let halves = |address: Address| {
+        let [high, low] = address.halves();
+        let low_word = low & 0xffff_ffff;
+        if address.is_ipv4() {
+            return low_word;
+        }
+        (high >> 32) + (high & 0xffff_ffff) + (low >> 32) + low_word
+    };
+    halves(source) + halves(destination) + u64::from(protocol) + length as u64
 }
 
-/// Computes the TCP checksum of a frame with an IPv4 header without options.
+/// Where the TCP header starts in a frame that we have made: without IP options
+/// or extension headers.
+#[inline]
+pub fn tcp_start(frame: &[u8]) -> usize {
+    ETHERNET_HEADER
+        + if frame[ETHERNET_HEADER] >> 4 == 4 {
+            IPV4_HEADER
+        } else {
+            IPV6_HEADER
+        }
+}
+
+/// Computes the TCP checksum of a frame that we have made.
 pub fn fill_tcp_checksum(frame: &mut [u8]) {
-    let (source, destination) = (word(frame, 26), word(frame, 30));
-    let tcp = &mut frame[ETHERNET_HEADER + IPV4_HEADER..];
-    tcp[16..18].fill(0);
-    let start = pseudo_header(
-        Ipv4Addr::from_bits(source),
-        Ipv4Addr::from_bits(destination),
-        PROTOCOL_TCP,
-        tcp.len(),
+    let at = tcp_start(frame);
+    // The addresses stand at the end of either header.
+    let addresses = if at == ETHERNET_HEADER + IPV4_HEADER {
+        at - 8
+    } else {
+        at - 32
+    };
+    let length = frame.len() - at;
+    let start = sum(
+        u64::from(PROTOCOL_TCP) + length as u64,
+        &frame[addresses..at],
     );
+    let tcp = &mut frame[at..];
+    tcp[16..18].fill(0);
     let checksum = !fold(sum(start, tcp));
     tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
 }
@@ -412,20 +213,19 @@ pub struct Control {
 }
 
 /// Room for any [`Control`] packet.
-pub const CONTROL_ROOM: usize = IPV4_HEADER + TCP_HEADER + 12;
+pub const CONTROL_ROOM: usize = IPV6_HEADER + TCP_HEADER + 12;
 
 impl Control {
-    /// Length of the packet, from the IPv4 header on.
+    /// Length of the packet, from the IP header on.
     pub fn length(&self) -> usize {
-        IPV4_HEADER
-            + TCP_HEADER
+        self.key.headers()
             + self.options.map_or(0, |options| {
                 4 + if options.window_scale.is_some() { 4 } else { 0 }
                     + if options.selective { 4 } else { 0 }
             })
     }
 
-    /// Writes the packet, from the IPv4 header on, with its checksums, into
+    /// Writes the packet, from the IP header on, with its checksums, into
     /// `packet`, [`Control::length`] bytes long. `reverse` writes it as if the
     /// peer had sent it.
     pub fn emit(&self, packet: &mut [u8], reverse: bool) {
@@ -437,16 +237,30 @@ impl Control {
             core::mem::swap(&mut source_port, &mut destination_port);
         }
         packet.fill(0);
-        packet[0] = 0x45;
-        packet[2..4].copy_from_slice(&(length as u16).to_be_bytes());
-        packet[6] = 0x40; // do not fragment
-        packet[8] = 64;
-        packet[9] = PROTOCOL_TCP;
-        packet[12..16].copy_from_slice(&source.octets());
-        packet[16..20].copy_from_slice(&destination.octets());
-        let checksum = !fold(sum(0, &packet[..IPV4_HEADER]));
-        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
-        let tcp = &mut packet[IPV4_HEADER..];
+        let header = self.key.headers() - TCP_HEADER;
+        let [source_halves, destination_halves] =
+            [source, destination].map(|address| address.halves());
+        if header == IPV4_HEADER {
+            packet[0] = 0x45;
+            packet[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+            packet[6] = 0x40; // do not fragment
+            packet[8] = 64;
+            packet[9] = PROTOCOL_TCP;
+            packet[12..16].copy_from_slice(&(source_halves[1] as u32).to_be_bytes());
+            packet[16..20].copy_from_slice(&(destination_halves[1] as u32).to_be_bytes());
+            let checksum = !fold(sum(0, &packet[..IPV4_HEADER]));
+            packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+        } else {
+            packet[0] = 0x60;
+            packet[4..6].copy_from_slice(&((length - IPV6_HEADER) as u16).to_be_bytes());
+            packet[6] = PROTOCOL_TCP;
+            packet[7] = 64;
+            let halves = [source_halves, destination_halves];
+            for (bytes, half) in packet[8..40].chunks_exact_mut(8).zip(halves.as_flattened()) {
+                bytes.copy_from_slice(&half.to_be_bytes());
+            }
+        }
+        let tcp = &mut packet[header..];
         tcp[0..2].copy_from_slice(&source_port.to_be_bytes());
         tcp[2..4].copy_from_slice(&destination_port.to_be_bytes());
         tcp[4..8].copy_from_slice(&self.sequence.to_be_bytes());
@@ -481,16 +295,41 @@ pub fn before(a: u32, b: u32) -> bool {
 mod tests {
     extern crate std;
     use super::*;
+    use crate::Statistics;
+    use crate::address::Local;
+    use crate::classify::Class;
+    use crate::config::{Addresses, Network};
     use proptest::prelude::*;
 
-    const US: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 15];
+    const TOLD: [(&str, &str); 2] = [("192.0.2.1", "10.0.2.15"), ("2001:db8::1", "fd00::15")];
 
-    fn control() -> Control {
+    fn local() -> Local {
+        let addresses = Addresses {
+            ipv4: Some(Network {
+                address: "10.0.2.15".parse().unwrap(),
+                prefix_length: 24,
+                gateway: None,
+            }),
+            ipv6: Some(Network {
+                address: "fd00::15".parse().unwrap(),
+                prefix_length: 64,
+                gateway: None,
+            }),
+        };
+        Local::new(MAC, &addresses)
+    }
+
+    fn classify(frame: &[u8], verified: bool, statistics: &mut Statistics) -> Class {
+        crate::classify::classify(frame, verified, &local(), statistics)
+    }
+
+    fn control((remote, local): (&str, &str)) -> Control {
+        let address = |text: &str| text.parse::<core::net::IpAddr>().unwrap().into();
         Control {
             key: FlowKey {
-                remote: Ipv4Addr::new(192, 0, 2, 1),
-                local: US,
+                remote: address(remote),
+                local: address(local),
                 remote_port: 40_000,
                 local_port: 80,
             },
@@ -509,25 +348,37 @@ mod tests {
     fn frame(control: &Control) -> std::vec::Vec<u8> {
         let mut frame = std::vec![0; ETHERNET_HEADER + control.length()];
         frame[..6].copy_from_slice(&MAC);
-        frame[12] = 8;
+        let kind = if control.key.is_ipv4() {
+            ETHERTYPE_IPV4
+        } else {
+            ETHERTYPE_IPV6
+        };
+        frame[12..14].copy_from_slice(&kind.to_be_bytes());
         control.emit(&mut frame[ETHERNET_HEADER..], true);
         frame
     }
 
     #[test]
     fn what_is_written_is_read() {
-        let control = control();
-        let frame = frame(&control);
-        let mut statistics = Statistics::default();
-        let Class::Tcp(segment) = classify(&frame, false, &MAC, US, &mut statistics) else {
-            panic!("{statistics:?}");
-        };
-        assert_eq!(segment.key, control.key);
-        assert_eq!((segment.sequence, segment.flags), (control.sequence, SYN));
-        assert_eq!(segment.window, 4711);
-        assert_eq!(segment.length(), 1);
-        let options = PeerOptions::parse(&frame[segment.tcp + TCP_HEADER..segment.payload]);
-        assert_eq!(Some(options), control.options);
+        for told in TOLD {
+            let control = control(told);
+            let mut frame = frame(&control);
+            let mut statistics = Statistics::default();
+            let Class::Tcp(segment) = classify(&frame, false, &mut statistics) else {
+                panic!("{statistics:?}");
+            };
+            assert_eq!(segment.key, control.key);
+            assert_eq!((segment.sequence, segment.flags), (control.sequence, SYN));
+            assert_eq!(segment.window, 4711);
+            assert_eq!(segment.length(), 1);
+            let options = PeerOptions::parse(&frame[segment.tcp + TCP_HEADER..segment.payload]);
+            assert_eq!(Some(options), control.options);
+            // The checksum can be computed from the frame alone.
+            let before = frame.clone();
+            frame[segment.tcp + 16..segment.tcp + 18].fill(0);
+            fill_tcp_checksum(&mut frame);
+            assert_eq!(frame, before);
+        }
     }
 
     #[test]
@@ -539,24 +390,34 @@ mod tests {
 
     #[test]
     fn each_changed_bit_is_noticed() {
-        let whole = frame(&control());
-        for bit in ETHERNET_HEADER * 8..whole.len() * 8 {
-            let mut frame = whole.clone();
-            frame[bit / 8] ^= 1 << (bit % 8);
-            let mut statistics = Statistics::default();
-            let class = classify(&frame, false, &MAC, US, &mut statistics);
-            assert!(!matches!(class, Class::Tcp(_)), "bit {bit} of {frame:?}");
+        for told in TOLD {
+            let control = control(told);
+            let whole = frame(&control);
+            for bit in ETHERNET_HEADER * 8..whole.len() * 8 {
+                // No checksum is over IPv6's traffic class, flow label and hop limit.
+                let at = bit - ETHERNET_HEADER * 8;
+                if !control.key.is_ipv4() && ((4..32).contains(&at) || (56..64).contains(&at)) {
+                    continue;
+                }
+                let mut frame = whole.clone();
+                frame[bit / 8] ^= 1 << (7 - bit % 8);
+                let mut statistics = Statistics::default();
+                let class = classify(&frame, false, &mut statistics);
+                assert!(!matches!(class, Class::Tcp(_)), "bit {bit} of {frame:?}");
+            }
         }
     }
 
     #[test]
     fn a_frame_that_the_device_has_verified_is_not_summed() {
-        let mut frame = frame(&control());
-        frame[50] ^= 0xff;
-        let mut statistics = Statistics::default();
-        let class = classify(&frame, true, &MAC, US, &mut statistics);
-        assert!(matches!(class, Class::Tcp(_)));
-        assert_eq!(statistics.software_checksums, 0);
+        for told in TOLD {
+            let mut frame = frame(&control(told));
+            *frame.last_mut().unwrap() ^= 0xff;
+            let mut statistics = Statistics::default();
+            let class = classify(&frame, true, &mut statistics);
+            assert!(matches!(class, Class::Tcp(_)));
+            assert_eq!(statistics.software_checksums, 0);
+        }
     }
 
     #[test]
@@ -598,7 +459,7 @@ mod tests {
             verified in any::<bool>(),
         ) {
             let mut statistics = Statistics::default();
-            if let Class::Tcp(segment) = classify(&bytes, verified, &MAC, US, &mut statistics) {
+            if let Class::Tcp(segment) = classify(&bytes, verified, &mut statistics) {
                 prop_assert!(segment.tcp + TCP_HEADER <= segment.payload);
                 prop_assert!(segment.payload <= segment.end && segment.end <= bytes.len());
             }

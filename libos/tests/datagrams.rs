@@ -3,7 +3,7 @@
 mod support;
 
 use segue_libos::*;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use support::*;
 
 fn ethernet(kind: [u8; 2], payload: &[u8]) -> Vec<u8> {
@@ -116,7 +116,7 @@ fn datagrams_come_and_go() {
     let (length, from) = world.stack.udp_receive(socket, &mut buffer).unwrap();
     assert_eq!(
         (&buffer[..length], from),
-        (&b"hello"[..], SocketAddrV4::new(CLIENT, 999))
+        (&b"hello"[..], SocketAddr::new(CLIENT.into(), 999))
     );
     assert!(world.stack.udp_send(socket, from, b"world"));
     world.stack.flush(now);

@@ -164,6 +164,14 @@ fn what_cannot_be_tried_is_refused_at_once() {
         world.open((CLIENT, 0), 1, options),
         Err(ConnectError::Invalid)
     );
+    for address in ["[::]:9", "[::1]:9", "[ff02::1]:9", "[fd00::1]:0"] {
+        let error = world.stack.connect(address.parse().unwrap(), options);
+        assert_eq!(error, Err(ConnectError::Invalid), "{address}");
+    }
+    world.stack.set_addresses(&Addresses {
+        ipv6: None,
+        ..ADDRESSES
+    });
     let remote = "[fd00::1]:9".parse().unwrap();
     assert_eq!(
         world.stack.connect(remote, options),

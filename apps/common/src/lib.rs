@@ -11,10 +11,10 @@ pub use ports::Portmap;
 pub use timer::Timeout;
 
 use alloc::boxed::Box;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use segue_frame_channel::ClientChannel;
-use segue_frame_channel::config::ClientConfig;
-use segue_libos::{Config, FrameChannel, Instant, Stack, Vif};
+use segue_frame_channel::config::{self, ClientConfig};
+use segue_libos::{Addresses, Config, FrameChannel, Instant, Network, Stack, Vif};
 use sel4_microkit::{Channel, Clock, hardware_random, private_region_at, region_at};
 
 /// What an application's stack may use up. See [`Config`].
@@ -55,12 +55,9 @@ pub fn start_network(
     };
     let server = Channel::new(config.channel as usize);
     let backend = FrameChannel::new(channel, config.server(), Box::new(move || server.notify()));
-    let gateway = Ipv4Addr::from(config.addresses.gateway);
     let settings = Config {
         hardware_address: config.addresses.mac,
-        address: config.addresses.ipv4.into(),
-        prefix_length: config.addresses.ipv4_prefix_length,
-        gateway: (!gateway.is_unspecified()).then_some(gateway),
+        addresses: addresses(&config.addresses),
         seed,
         maximum_connections: limits.maximum_connections,
         buffer_memory: limits.buffer_memory,
@@ -69,6 +66,39 @@ pub fn start_network(
     let now = Instant::from_micros(clock.now_microseconds() as i64);
     let ports = Portmap::new(config.portmap_channel);
     Stack::new(settings, Vif::new(Box::new(backend)), Box::new(ports), now)
+}
+
+/// Addresses as a stack takes them.
+pub fn addresses(of: &config::Addresses) -> Addresses {
+    let ipv4 = Ipv4Addr::from(of.ipv4);
+    let gateway = Ipv4Addr::from(of.gateway);
+    let ipv6 = Ipv6Addr::from(of.ipv6);
+    let ipv6_gateway = Ipv6Addr::from(of.ipv6_gateway);
+    Addresses {
+        ipv4: (!ipv4.is_unspecified()).then_some(Network {
+            address: ipv4,
+            prefix_length: of.ipv4_prefix_length,
+            gateway: (!gateway.is_unspecified()).then_some(gateway),
+        }),
+        ipv6: (!ipv6.is_unspecified()).then_some(Network {
+            address: ipv6,
+            prefix_length: of.ipv6_prefix_length,
+            gateway: (!ipv6_gateway.is_unspecified()).then_some(ipv6_gateway),
+        }),
+    }
+}
+
+/// Says on the console where a port is open. `kind` comes after each place.
+pub fn say_listening(stack: &Stack, port: u16, kind: &str) {
+    let Addresses { ipv4, ipv6 } = stack.addresses();
+    let ipv4 = ipv4.map(|network| IpAddr::V4(network.address));
+    let ipv6 = ipv6.map(|network| IpAddr::V6(network.address));
+    if ipv4.is_none() && ipv6.is_none() {
+        log::info!("listening on port {port}{kind}");
+    }
+    for address in ipv4.into_iter().chain(ipv6) {
+        log::info!("listening on {}{kind}", SocketAddr::new(address, port));
+    }
 }
 
 /// A port that the system description sets.

@@ -8,8 +8,7 @@ extern crate alloc;
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
-use segue_application::{NetworkLimits, Timeout, port, seed, start_network};
+use segue_application::{NetworkLimits, Timeout, port, say_listening, seed, start_network};
 use segue_echo_core::{Action, Echo, Mode, Stream, answers};
 use segue_frame_channel::config::ClientConfig;
 use segue_libos::{
@@ -68,12 +67,11 @@ fn init() -> Application {
     let echo_port = port(*var!(echo_port: u64 = 7));
     let message_port = port(*var!(message_port: u64 = 5002));
     let mut stack = start_network(config, NETWORK, seed(&clock), &clock);
-    let address = Ipv4Addr::from(config.addresses.ipv4);
-    listen(&mut stack, address, echo_port);
-    let messages = listen(&mut stack, address, message_port);
+    listen(&mut stack, echo_port);
+    let messages = listen(&mut stack, message_port);
     match stack.udp_bind(echo_port, DATAGRAM_MEMORY) {
-        Ok(_) => log::info!("listening on {address}:{echo_port} (UDP)"),
-        Err(error) => log::error!("cannot listen on {address}:{echo_port} (UDP): {error}"),
+        Ok(_) => say_listening(&stack, echo_port, " (UDP)"),
+        Err(error) => log::error!("cannot listen on port {echo_port} (UDP): {error}"),
     }
     let mut application = Application {
         stack,
@@ -88,18 +86,18 @@ fn init() -> Application {
     application
 }
 
-fn listen(stack: &mut Stack, address: Ipv4Addr, port: u16) -> Option<ListenerId> {
+fn listen(stack: &mut Stack, port: u16) -> Option<ListenerId> {
     let options = ListenOptions {
         buffers: BUFFERS,
         ..ListenOptions::default()
     };
     match stack.listen(port, options) {
         Ok(listener) => {
-            log::info!("listening on {address}:{port}");
+            say_listening(stack, port, "");
             Some(listener)
         }
         Err(error) => {
-            log::error!("cannot listen on {address}:{port}: {error}");
+            log::error!("cannot listen on port {port}: {error}");
             None
         }
     }

@@ -44,6 +44,7 @@ function rows(body, lines) {
 
 function show(status) {
   byId("version").textContent = status.version;
+  byId("addresses").textContent = status.addresses.join(", ") || "none";
   byId("uptime").textContent = duration(status.uptime_seconds);
   byId("answered").textContent = number(status.requests_answered);
   byId("refused").textContent = number(status.requests_refused);

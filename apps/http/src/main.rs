@@ -10,8 +10,7 @@ mod snapshot;
 mod stream;
 
 use alloc::boxed::Box;
-use core::net::Ipv4Addr;
-use segue_application::{NetworkLimits, Timeout, port, seed, start_network};
+use segue_application::{NetworkLimits, Timeout, port, say_listening, seed, start_network};
 use segue_frame_channel::config::ClientConfig;
 use segue_http_core::{Action, Limits, Server, Site};
 use segue_libos::{BufferSizes, ConnectionId, Event, Instant, ListenOptions, Stack};
@@ -95,10 +94,9 @@ fn listen(config: &'static ClientConfig, clock: &Clock) -> Stack {
         buffers: BUFFERS,
         ..ListenOptions::default()
     };
-    let address = Ipv4Addr::from(config.addresses.ipv4);
     match stack.listen(port, options) {
-        Ok(_) => log::info!("listening on {address}:{port}"),
-        Err(error) => log::error!("cannot listen on {address}:{port}: {error}"),
+        Ok(_) => say_listening(&stack, port, ""),
+        Err(error) => log::error!("cannot listen on port {port}: {error}"),
     }
     stack
 }
@@ -160,6 +158,7 @@ impl Application {
         let counters = self.server.counters();
         self.machine.requests = (counters.answered, counters.refused);
         self.machine.connections = self.server.open();
+        self.machine.addresses = self.stack.addresses();
         self.machine.stack = self.stack.statistics();
         self.machine.now = now;
         let mut stream = Connected {

@@ -1,10 +1,10 @@
 //! What the machine is doing, for the page at `/`.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use segue_http_core::Dynamic;
 use segue_http_core::status::{FrameChannel, ProtectionDomain, Snapshot};
-use segue_libos::Statistics;
+use segue_libos::{Addresses, Statistics};
 use segue_status::network::{
     Counter, EgressDrop, IngressDrop, NetworkStatus, ServerCounter, name_text,
 };
@@ -23,7 +23,7 @@ const SERVER_COUNTERS: [(&str, ServerCounter); 10] = [
     ("answered", ServerCounter::Answered),
 ];
 
-fn stack_counts(of: &Statistics) -> [(&'static str, u64); 25] {
+fn stack_counts(of: &Statistics) -> [(&'static str, u64); 28] {
     [
         ("frames_in", of.vif.frames_in),
         ("bytes_in", of.vif.bytes_in),
@@ -34,6 +34,9 @@ fn stack_counts(of: &Statistics) -> [(&'static str, u64); 25] {
         ("bad_checksum", of.bad_checksum),
         ("software_checksums", of.software_checksums),
         ("not_for_us", of.not_for_us),
+        ("extension_headers", of.extension_headers),
+        ("ignored_messages", of.ignored_messages),
+        ("narrowed", of.narrowed),
         ("tcp_fragments", of.tcp_fragments),
         ("refused_segments", of.refused_segments),
         ("handshakes", of.handshakes),
@@ -61,6 +64,8 @@ pub struct Machine {
     pub requests: (u64, u64),
     /// Connections open.
     pub connections: usize,
+    /// The addresses of the application's stack.
+    pub addresses: Addresses,
     /// What the application's stack has counted.
     pub stack: Statistics,
     /// Microseconds since the machine was started.
@@ -75,6 +80,7 @@ impl Machine {
             network: NetworkStatus::new(network),
             requests: (0, 0),
             connections: 0,
+            addresses: Addresses::default(),
             stack: Statistics::default(),
             now: 0,
         }
@@ -122,6 +128,12 @@ impl Machine {
         Snapshot {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: self.now as f64 / 1e6,
+            addresses: {
+                let Addresses { ipv4, ipv6 } = self.addresses;
+                let ipv4 = ipv4.map(|network| network.address.to_string());
+                let ipv6 = ipv6.map(|network| network.address.to_string());
+                ipv4.into_iter().chain(ipv6).collect()
+            },
             protection_domains,
             frame_channels,
             requests_answered: self.requests.0,

@@ -6,8 +6,7 @@
 extern crate alloc;
 
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
-use segue_application::{NetworkLimits, Timeout, port, seed, start_network};
+use segue_application::{NetworkLimits, Timeout, port, say_listening, seed, start_network};
 use segue_frame_channel::config::ClientConfig;
 use segue_kv_core::{Action, Limit, Limits, Server, Stream};
 use segue_libos::{BufferSizes, ConnectionId, Duration, Event, Instant, ListenOptions, Stack};
@@ -73,10 +72,9 @@ fn init() -> Application {
         timeout: Some(TIMEOUT),
         ..ListenOptions::default()
     };
-    let address = Ipv4Addr::from(config.addresses.ipv4);
     match stack.listen(port, options) {
-        Ok(_) => log::info!("listening on {address}:{port}"),
-        Err(error) => log::error!("cannot listen on {address}:{port}: {error}"),
+        Ok(_) => say_listening(&stack, port, ""),
+        Err(error) => log::error!("cannot listen on port {port}: {error}"),
     }
     let now = clock.now_microseconds();
     let mut application = Application {

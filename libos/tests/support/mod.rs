@@ -12,13 +12,27 @@ use smoltcp::socket::tcp;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+pub const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5e60, 0, 0, 0, 0, 0, 0x15);
+pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5e60, 0, 0, 0, 0, 0, 2);
 pub const SERVER_MAC: [u8; 6] = [0x52, 0x54, 0, 0x5e, 0x60, 0];
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub const ADDRESSES: Addresses = Addresses {
+    ipv4: Some(segue_libos::Network {
+        address: SERVER,
+        prefix_length: 24,
+        gateway: Some(CLIENT),
+    }),
+    ipv6: Some(segue_libos::Network {
+        address: SERVER6,
+        prefix_length: 64,
+        gateway: Some(CLIENT6),
+    }),
+};
 /// Serves: a request of 8 bytes (a length, little endian) is answered with that
 /// many bytes of a pattern; with the top bit set, the server closes after it.
 pub const SERVE: u16 = 80;
@@ -143,16 +157,28 @@ pub fn sum16(start: u64, bytes: &[u8]) -> u16 {
     sum as u16
 }
 
-/// Writes the checksums of a TCP frame over IPv4 without options.
+/// Where the TCP header of a frame starts that has no IP options.
+pub fn tcp_at(frame: &[u8]) -> usize {
+    match frame[12..14] {
+        [0x86, 0xdd] if frame.len() >= 74 => 54,
+        _ => 34,
+    }
+}
+
+/// Writes the checksums of a TCP frame without IP options.
 pub fn fill_checksums(frame: &mut [u8]) {
-    frame[24..26].fill(0);
-    let header = !sum16(0, &frame[14..34]);
-    frame[24..26].copy_from_slice(&header.to_be_bytes());
-    frame[50..52].fill(0);
-    let length = frame.len() as u64 - 34;
-    let start = u64::from(sum16(0, &frame[26..34])) + 6 + length;
-    let tcp = !sum16(start, &frame[34..]);
-    frame[50..52].copy_from_slice(&tcp.to_be_bytes());
+    let tcp = tcp_at(frame);
+    if tcp == 34 {
+        frame[24..26].fill(0);
+        let header = !sum16(0, &frame[14..34]);
+        frame[24..26].copy_from_slice(&header.to_be_bytes());
+    }
+    let addresses = if tcp == 34 { 26 } else { 22 };
+    let length = (frame.len() - tcp) as u64;
+    let start = u64::from(sum16(0, &frame[addresses..tcp])) + 6 + length;
+    frame[tcp + 16..tcp + 18].fill(0);
+    let checksum = !sum16(start, &frame[tcp..]);
+    frame[tcp + 16..tcp + 18].copy_from_slice(&checksum.to_be_bytes());
 }
 
 /// A NIC with its offloads, at the server's end of the wire.
@@ -203,6 +229,7 @@ impl Backend for Nic {
         assert!(
             offload.checksum && length <= self.capabilities.segmentation.expect("no segmentation")
         );
+        assert_eq!(frame[14] >> 4, 4, "nothing over IPv6 is cut");
         let headers = 34 + usize::from(frame[46] >> 4) * 4;
         let (headers, payload) = frame.split_at(headers);
         let chunks: Vec<_> = payload.chunks(usize::from(size.get())).collect();
@@ -446,6 +473,8 @@ pub struct World {
     client: Interface,
     device: ClientEnd,
     pub sockets: SocketSet<'static>,
+    /// The server's address that the client connects to.
+    pub server: IpAddress,
 }
 
 pub struct Settings {
@@ -456,6 +485,8 @@ pub struct Settings {
     pub buffer_memory: usize,
     pub maximum_connections: usize,
     pub listen: ListenOptions,
+    /// The client connects over IPv6.
+    pub ipv6: bool,
     pub seed: u64,
     pub authority: Box<dyn PortAuthority>,
 }
@@ -473,6 +504,7 @@ impl Default for Settings {
             buffer_memory: 16 << 20,
             maximum_connections: 4096,
             listen: ListenOptions::default(),
+            ipv6: false,
             seed: 0x1234_5678_9abc_def1,
             authority: Box::new(EveryPort::default()),
         }
@@ -495,6 +527,11 @@ impl World {
             sniff: None,
         }));
         let now = Instant::from_micros(1_000_000);
+        let server = if settings.ipv6 {
+            IpAddress::Ipv6(SERVER6)
+        } else {
+            IpAddress::Ipv4(SERVER)
+        };
         let capabilities = Capabilities {
             maximum_frame: 1514,
             segmentation: settings.offloads.then_some(65_535 + 14),
@@ -507,9 +544,7 @@ impl World {
         };
         let config = Config {
             hardware_address: SERVER_MAC,
-            address: SERVER,
-            prefix_length: 24,
-            gateway: Some(CLIENT),
+            addresses: ADDRESSES,
             seed: [settings.seed, !settings.seed],
             maximum_connections: settings.maximum_connections,
             buffer_memory: settings.buffer_memory,
@@ -530,7 +565,10 @@ impl World {
         client.update_ip_addrs(|addresses| {
             addresses
                 .push(IpCidr::new(IpAddress::Ipv4(CLIENT), 24))
-                .unwrap()
+                .unwrap();
+            addresses
+                .push(IpCidr::new(IpAddress::Ipv6(CLIENT6), 64))
+                .unwrap();
         });
         let application = Application {
             serve: Some(serve),
@@ -544,6 +582,7 @@ impl World {
             client,
             device,
             sockets: SocketSet::new(vec![]),
+            server,
         }
     }
 
@@ -604,7 +643,7 @@ impl World {
         let socket = self.sockets.get_mut::<tcp::Socket>(handle);
         socket.set_congestion_control(tcp::CongestionControl::Reno);
         socket
-            .connect(self.client.context(), (IpAddress::Ipv4(SERVER), port), from)
+            .connect(self.client.context(), (self.server, port), from)
             .unwrap();
     }
 

@@ -8,7 +8,7 @@
 extern crate alloc;
 
 use alloc::vec::Vec;
-use core::net::SocketAddrV4;
+use core::net::SocketAddr;
 
 /// Bytes taken from a stream at once.
 const PIECE: usize = 16 * 1024;
@@ -146,7 +146,7 @@ impl Echo {
 }
 
 /// Whether a datagram from there is sent back.
-pub fn answers(from: SocketAddrV4) -> bool {
+pub fn answers(from: SocketAddr) -> bool {
     from.port() >= FIRST_PORT
 }
 
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use alloc::collections::VecDeque;
     use alloc::vec;
-    use core::net::Ipv4Addr;
+    use core::net::IpAddr;
 
     #[derive(Default)]
     struct Client {
@@ -270,8 +270,11 @@ mod tests {
 
     #[test]
     fn services_are_not_answered() {
-        let from = |port| SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 2), port);
-        assert!(answers(from(1024)) && answers(from(65_535)));
-        assert!(!answers(from(7)) && !answers(from(0)) && !answers(from(1023)));
+        for address in ["10.0.2.2", "fd00:5e60::2"] {
+            let address: IpAddr = address.parse().unwrap();
+            let from = |port| SocketAddr::new(address, port);
+            assert!(answers(from(1024)) && answers(from(65_535)));
+            assert!(!answers(from(7)) && !answers(from(0)) && !answers(from(1023)));
+        }
     }
 }

@@ -65,6 +65,8 @@ pub struct Snapshot {
     pub version: &'static str,
     /// Time since the machine was started, in seconds.
     pub uptime_seconds: f64,
+    /// Addresses of this server.
+    pub addresses: Vec<String>,
     /// All protection domains.
     pub protection_domains: Vec<ProtectionDomain>,
     /// All frame channels.
