@@ -181,6 +181,8 @@ pub struct ProtectionDomain {
     pub priority: u8,
     /// Stack size in bytes, a multiple of 0x1000.
     pub stack_size: u64,
+    /// Whether it is started again after a fault.
+    pub restart: Option<Restart>,
     /// The ELF file.
     pub program: PathBuf,
     /// Memory it sees.
@@ -194,6 +196,15 @@ pub struct ProtectionDomain {
     /// Symbols of its program (8 bytes each) that receive the size of the
     /// [`Contents::Symbols`] region, which only the back end knows.
     pub symbols_size_patches: Vec<String>,
+}
+
+/// How a protection domain is started again after a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// How often in a row; at least 1.
+    pub limit: u32,
+    /// Milliseconds until the first restart; they double with each in a row.
+    pub backoff: u32,
 }
 
 /// A memory region mapped into a protection domain.

@@ -53,6 +53,7 @@ fn domain(name: &str, priority: u8, program: PathBuf) -> ProtectionDomain {
         name: name.into(),
         priority,
         stack_size: 0x2000,
+        restart: None,
         program,
         maps: vec![],
         irqs: vec![],

@@ -31,6 +31,18 @@ const RESTARTS: usize = 76;
 const STARTED: usize = 80;
 const MEMORY: usize = 88;
 const CAPABILITIES: usize = 96;
+const OUTAGE: usize = 104;
+
+/// One life of a protection domain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Incarnation {
+    /// How often it had been restarted before. `init` raises it before the first
+    /// instruction of the new incarnation: who compares it, never takes one for
+    /// its predecessor.
+    pub restarts: u32,
+    /// Whether it lives.
+    pub is_running: bool,
+}
 
 /// What a protection domain is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,8 +52,12 @@ pub enum State {
     Absent,
     /// Started and not stopped.
     Running,
-    /// Stopped after a fault.
+    /// Stopped after a fault, for good: its policy is to never start it again.
     Stopped,
+    /// Stopped after a fault; it will be started again.
+    Restarting,
+    /// Stopped after a fault, for good: it has faulted too often in a row.
+    GivenUp,
 }
 
 impl State {
@@ -50,15 +66,29 @@ impl State {
             State::Absent => 0,
             State::Running => 1,
             State::Stopped => 2,
+            State::Restarting => 3,
+            State::GivenUp => 4,
         }
     }
 
-    /// One word for people.
+    fn from_word(word: u32) -> Self {
+        match word {
+            1 => State::Running,
+            2 => State::Stopped,
+            3 => State::Restarting,
+            4 => State::GivenUp,
+            _ => State::Absent,
+        }
+    }
+
+    /// A word or two for people.
     pub fn text(self) -> &'static str {
         match self {
             State::Absent => "absent",
             State::Running => "running",
             State::Stopped => "stopped",
+            State::Restarting => "restarting",
+            State::GivenUp => "given up",
         }
     }
 }
@@ -76,6 +106,8 @@ pub struct Domain {
     pub faults: u32,
     /// How often it has been restarted.
     pub restarts: u32,
+    /// Microseconds from its last fault to its last restart.
+    pub outage: u64,
     /// When it was last started, in microseconds of the time stamp counter.
     pub started: u64,
     /// Bytes of memory that are its own.
@@ -133,14 +165,11 @@ impl SystemStatus {
         record.read(NAME, &mut name);
         Some(Domain {
             name,
-            state: match record.load32(STATE, Acquire) {
-                1 => State::Running,
-                2 => State::Stopped,
-                _ => State::Absent,
-            },
+            state: State::from_word(record.load32(STATE, Acquire)),
             priority: record.load32(PRIORITY, Relaxed),
             faults: record.load32(FAULTS, Relaxed),
             restarts: record.load32(RESTARTS, Relaxed),
+            outage: record.load64(OUTAGE, Relaxed),
             started: record.load64(STARTED, Relaxed),
             memory: record.load64(MEMORY, Relaxed),
             capabilities: record.load32(CAPABILITIES, Relaxed),
@@ -161,6 +190,7 @@ impl SystemStatus {
         record.store32(PRIORITY, domain.priority, Relaxed);
         record.store32(FAULTS, domain.faults, Relaxed);
         record.store32(RESTARTS, domain.restarts, Relaxed);
+        record.store64(OUTAGE, domain.outage, Relaxed);
         record.store64(STARTED, domain.started, Relaxed);
         record.store64(MEMORY, domain.memory, Relaxed);
         record.store32(CAPABILITIES, domain.capabilities, Relaxed);
@@ -175,12 +205,50 @@ impl SystemStatus {
         self.region.store64(HEADER_MAGIC, MAGIC, Release);
     }
 
-    /// Notes that a protection domain has been stopped by a fault.
-    pub fn set_stopped(&self, index: usize, faults: u32) {
+    /// Which incarnation of a protection domain there is.
+    pub fn incarnation(&self, index: usize) -> Option<Incarnation> {
+        if index >= self.count() {
+            return None;
+        }
+        let record = self.record(index)?;
+        // The state is written last.
+        let state = State::from_word(record.load32(STATE, Acquire));
+        Some(Incarnation {
+            restarts: record.load32(RESTARTS, Acquire),
+            is_running: state == State::Running,
+        })
+    }
+
+    /// The index of the protection domain of this name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        (0..self.count()).find(|index| {
+            let mut bytes = [0; 64];
+            self.record(*index).is_some_and(|record| {
+                record.read(NAME, &mut bytes);
+                crate::name(&bytes) == name
+            })
+        })
+    }
+
+    /// Notes that a protection domain has been stopped by a fault, and whether it
+    /// will be started again (`state`).
+    pub fn set_stopped(&self, index: usize, state: State, faults: u32) {
         let Some(record) = self.record(index) else {
             return;
         };
         record.store32(FAULTS, faults, Relaxed);
-        record.store32(STATE, State::Stopped.word(), Release);
+        record.store32(STATE, state.word(), Release);
+    }
+
+    /// Notes that a protection domain is started again, `outage` microseconds
+    /// after its fault. To be called before it runs.
+    pub fn set_restarted(&self, index: usize, restarts: u32, started: u64, outage: u64) {
+        let Some(record) = self.record(index) else {
+            return;
+        };
+        record.store64(STARTED, started, Relaxed);
+        record.store64(OUTAGE, outage, Relaxed);
+        record.store32(RESTARTS, restarts, Release);
+        record.store32(STATE, State::Running.word(), Release);
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use segue_shared_memory::Region;
 use segue_status::crash::{self, CrashReports, REGISTERS, Report, SLOTS, STACK_LENGTH, label};
 use segue_status::symbols::{self, Symbols};
-use segue_status::system::{self, Domain, State, SystemStatus};
+use segue_status::system::{self, Domain, Incarnation, State, SystemStatus};
 
 /// Memory that lasts as long as the tests.
 fn memory(length: usize) -> Region {
@@ -228,6 +228,7 @@ fn states_are_read_as_written() {
         priority: 100 + index,
         faults: 0,
         restarts: 0,
+        outage: 0,
         started: 5_000,
         memory: 1 << 20,
         capabilities: 7,
@@ -243,7 +244,7 @@ fn states_are_read_as_written() {
     status.publish(63, 1 << 27);
     assert_eq!(status.domains().count(), 63);
     assert_eq!(status.free_memory(), 1 << 27);
-    status.set_stopped(62, 3);
+    status.set_stopped(62, State::Stopped, 3);
     let stopped = Domain {
         state: State::Stopped,
         faults: 3,
@@ -256,4 +257,21 @@ fn states_are_read_as_written() {
     );
     assert_eq!(status.domain(61), Some(domain(61)));
     assert_eq!(status.domain(63), None);
+    assert_eq!(status.find("domain62"), Some(62));
+    assert_eq!(status.find("domain63"), None);
+    let incarnation = |restarts, is_running| {
+        Some(Incarnation {
+            restarts,
+            is_running,
+        })
+    };
+    assert_eq!(status.incarnation(62), incarnation(0, false));
+    status.set_restarted(62, 1, 9_000, 40);
+    assert_eq!(status.incarnation(62), incarnation(1, true));
+    status.set_stopped(62, State::GivenUp, 4);
+    assert_eq!(status.incarnation(62), incarnation(1, false));
+    assert_eq!(status.incarnation(63), None);
+    let domain = status.domain(62).expect("it is there");
+    assert_eq!((domain.started, domain.outage), (9_000, 40));
+    assert_eq!(domain.state, State::GivenUp);
 }

@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// First bytes of a payload.
 pub const MAGIC: [u8; 8] = *b"SEGUEIMG";
 /// Version of the format; a reader takes only its own.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of a small page, to which all data is aligned.
 pub const PAGE_SIZE: u64 = 0x1000;
 /// "No protection domain" where an index is expected.
@@ -40,6 +40,15 @@ pub mod limits {
     pub const IO_TABLES: usize = 65536;
     /// Capabilities of all protection domains.
     pub const CAPABILITIES: usize = 32768;
+}
+
+/// The interrupt of `init`'s own clock (the interval timer), which no protection
+/// domain may have.
+pub mod clock {
+    /// Its vector.
+    pub const VECTOR: u8 = 107;
+    /// Its pin of the first IO APIC.
+    pub const PIN: u8 = 2;
 }
 
 /// The layout of a protection domain's CSpace and address space, as its runtime
@@ -118,8 +127,8 @@ pub struct Header {
     pub tables_length: u64,
     /// SHA-256 of header and tables, taken while this field is zero.
     pub hash: [u8; 32],
-    /// Untypeds for what outlives a restart of a protection domain: thread
-    /// control blocks, endpoints, notifications, IO page tables.
+    /// Untypeds for what outlives a restart of a protection domain: endpoints,
+    /// notifications, IO page tables.
     pub lasting_memory: Span,
     /// Where each table is, by [`Table`].
     pub tables: [Location; Table::COUNT],
@@ -188,6 +197,11 @@ pub struct ProtectionDomain {
     pub priority: u32,
     /// 1 if others may make protected calls to it.
     pub has_endpoint: u32,
+    /// How often in a row it is started again after a fault; 0 for never.
+    pub restart_limit: u32,
+    /// Milliseconds between its first fault and its restart; they double with
+    /// each further fault in a row.
+    pub restart_backoff: u32,
 }
 
 /// What a [`Run`] is made of.

@@ -9,7 +9,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use crate::format::{
     self, Capability, Header, IoMap, IoSpace, IoTable, Irq, Location, MAGIC, Map, NONE, PAGE_SIZE,
     Paging, Ports, ProtectionDomain, Region, Run, Span, Table, Untyped, VERSION, capability_kind,
-    irq_kind, layout, limits, paging_level, region_contents, region_kind, run_kind, run_role,
+    clock, irq_kind, layout, limits, paging_level, region_contents, region_kind, run_kind,
+    run_role,
 };
 use crate::resources;
 
@@ -242,10 +243,14 @@ impl<'a> Payload<'a> {
         })?;
         each(Table::Irqs, self.irqs, |irq| {
             require(self.is_domain(irq.protection_domain), "protection domain")?;
-            require(irq.vector < 108, "vector")?;
+            require(irq.vector < clock::VECTOR, "vector")?;
             require(
                 matches!(irq.kind, irq_kind::IO_APIC | irq_kind::MSI),
                 "kind",
+            )?;
+            require(
+                irq.kind != irq_kind::IO_APIC || irq.ioapic != 0 || irq.pin != clock::PIN,
+                "the pin of init's clock",
             )
         })?;
         each(Table::Ports, self.ports, |ports| {
@@ -429,9 +434,37 @@ impl<'a> Payload<'a> {
             .capabilities
             .get(domain.capabilities.range())
             .ok_or("capabilities")?;
+        if domain.restart_limit > 0 {
+            self.check_restart(domain, capabilities)?;
+        }
         capabilities
             .iter()
             .try_for_each(|capability| self.check_capability(capability))
+    }
+
+    /// What a restart takes back is memory and capabilities: no device, and nobody
+    /// who waits for an answer.
+    fn check_restart(
+        &self,
+        domain: &ProtectionDomain,
+        capabilities: &[Capability],
+    ) -> Result<(), &'static str> {
+        require(domain.has_endpoint == 0, "a server that is restarted")?;
+        let maps = Self::slice(self.maps, domain.maps);
+        let has_device = maps.iter().any(|map| {
+            let region = self.regions.get(map.region as usize);
+            region.is_none_or(|region| region.kind == region_kind::DEVICE)
+        });
+        let has_interrupt = capabilities.iter().any(|capability| {
+            matches!(
+                capability.kind,
+                capability_kind::IRQ_HANDLER | capability_kind::IO_PORTS
+            )
+        });
+        require(
+            !has_device && !has_interrupt,
+            "the owner of a device that is restarted",
+        )
     }
 
     fn check_capability(&self, capability: &Capability) -> Result<(), &'static str> {

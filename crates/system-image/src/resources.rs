@@ -50,7 +50,7 @@ pub fn kept_pages(region: &Region) -> u64 {
 }
 
 /// Bytes that a protection domain's own objects take: pages, paging structures,
-/// VSpace and CNodes.
+/// VSpace, CNodes and thread control block.
 pub fn domain_bytes(runs: &[Run], paging: usize) -> u64 {
     let pages: u64 = runs
         .iter()
@@ -59,11 +59,11 @@ pub fn domain_bytes(runs: &[Run], paging: usize) -> u64 {
         .sum();
     let cnodes = (1 << (layout::CNODE_BITS + object_bits::SLOT))
         + (1 << (layout::ROOT_CNODE_BITS + object_bits::SLOT));
-    pages + ((paging as u64 + 1) << object_bits::PAGE) + cnodes
+    pages + ((paging as u64 + 1) << object_bits::PAGE) + cnodes + (1 << object_bits::TCB)
 }
 
 /// Bytes of what outlives a restart: the windows' paging structures, IO page
-/// tables, thread control blocks, notifications and endpoints.
+/// tables, notifications (one is `init`'s own) and endpoints.
 pub fn lasting_bytes(domains: &[ProtectionDomain], io_tables: usize) -> u64 {
     let count = domains.len() as u64;
     let endpoints = 1 + domains
@@ -71,8 +71,7 @@ pub fn lasting_bytes(domains: &[ProtectionDomain], io_tables: usize) -> u64 {
         .filter(|domain| domain.has_endpoint == 1)
         .count() as u64;
     ((WINDOW_TABLES + io_tables as u64) << object_bits::PAGE)
-        + (count << object_bits::TCB)
-        + (count << object_bits::NOTIFICATION)
+        + ((count + 1) << object_bits::NOTIFICATION)
         + (endpoints << object_bits::ENDPOINT)
 }
 

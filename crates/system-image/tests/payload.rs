@@ -141,6 +141,8 @@ fn domain(tables: &mut Tables, name: &str, has_endpoint: bool) {
         memory: tables.append_memory(memory),
         priority: 100,
         has_endpoint: u32::from(has_endpoint),
+        restart_limit: 0,
+        restart_backoff: 0,
     };
     tables.protection_domains.push(record);
 }

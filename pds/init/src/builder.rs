@@ -41,6 +41,8 @@ pub(crate) struct Slots {
     pub(crate) fault_endpoint: u64,
     /// First of the IO page tables.
     pub(crate) io_tables: u64,
+    /// A notification of `init`'s own.
+    pub(crate) notification: u64,
 }
 
 /// The kernel objects of a protection domain.
@@ -53,6 +55,9 @@ pub(crate) struct DomainSlots {
     pub(crate) vspace: u64,
     pub(crate) cnode: u64,
     pub(crate) root_cnode: u64,
+    /// First of the slots that hold what belongs to it alone, maps included, and
+    /// one past the last.
+    pub(crate) own: [u64; 2],
 }
 
 impl Slots {
@@ -68,6 +73,7 @@ impl Slots {
         domains: [NO_DOMAIN; limits::PROTECTION_DOMAINS],
         fault_endpoint: 0,
         io_tables: 0,
+        notification: 0,
     };
 }
 
@@ -78,6 +84,7 @@ const NO_DOMAIN: DomainSlots = DomainSlots {
     vspace: 0,
     cnode: 0,
     root_cnode: 0,
+    own: [0; 2],
 };
 
 /// What the fault loop needs of a system that runs.
@@ -254,6 +261,7 @@ impl<'a> Builder<'a> {
                         priority: domain.priority,
                         faults: 0,
                         restarts: 0,
+                        outage: 0,
                         started: start::microseconds(self.tsc_megahertz),
                         memory: resources::domain_bytes(runs, domain.paging.count as usize),
                         capabilities: domain.capabilities.count,
@@ -265,16 +273,8 @@ impl<'a> Builder<'a> {
             status.publish(domains.len(), free_memory);
         }
         let console = self.console_notification()?;
-        for (index, domain) in domains.iter().enumerate() {
-            let context = sel4::cap::UserContext {
-                rip: domain.entry,
-                rsp: layout::STACK_TOP,
-                ..Default::default()
-            };
-            let words = sel4::cap::UserContext::COUNT as u64;
-            Tcb(self.slots.domains[index].thread)
-                .write_registers(true, 0, words, &context)
-                .doing("a thread could not be started", name(&domain.name))?;
+        for index in 0..domains.len() {
+            self.run(index)?;
         }
         Ok(Started {
             free_memory,
@@ -283,6 +283,20 @@ impl<'a> Builder<'a> {
             console,
             tsc_megahertz: self.tsc_megahertz,
         })
+    }
+
+    /// Lets the thread of a protection domain run, from its program's entry.
+    pub(crate) fn run(&self, index: usize) -> Result<(), Failure> {
+        let domain = &self.payload.protection_domains[index];
+        let context = sel4::cap::UserContext {
+            rip: domain.entry,
+            rsp: layout::STACK_TOP,
+            ..Default::default()
+        };
+        let words = sel4::cap::UserContext::COUNT as u64;
+        Tcb(self.slots.domains[index].thread)
+            .write_registers(true, 0, words, &context)
+            .doing("a thread could not be started", name(&domain.name))
     }
 
     /// A capability that notifies the console on its channel for reports.
@@ -329,12 +343,11 @@ fn make_lasting(
     let window = Window::new(allocator, tables)?;
     let io_tables = payload.io_tables.len() as u64;
     slots.io_tables = chunks.make(allocator, ObjectType::IoPageTable, 0, io_tables)?;
-    let threads = chunks.make(allocator, ObjectType::Tcb, 0, count)?;
-    let notifications = chunks.make(allocator, ObjectType::Notification, 0, count)?;
+    let notifications = chunks.make(allocator, ObjectType::Notification, 0, count + 1)?;
+    slots.notification = notifications + count;
     slots.fault_endpoint = chunks.make(allocator, ObjectType::Endpoint, 0, 1)?;
     for (index, domain) in domains.iter().enumerate() {
         let record = &mut slots.domains[index];
-        record.thread = threads + index as u64;
         record.notification = notifications + index as u64;
         if domain.has_endpoint == 1 {
             record.endpoint = chunks.make(allocator, ObjectType::Endpoint, 0, 1)?;

@@ -1,9 +1,15 @@
-//! How fast the time stamp counter runs.
+//! How fast the time stamp counter runs, and an alarm of `init`'s own.
 //!
 //! The kernel measures it at boot, but is badly wrong if an emulator's host is
 //! busy at that moment (205 MHz were seen for 2596). So `init` measures again,
 //! against the interval timer (8254).
 
+use segue_system_image::format::clock;
+use sel4::cap::IrqHandler;
+use sel4::{CapData, CapRights};
+
+use crate::allocator::Allocator;
+use crate::failure::{Doing, Failure};
 use crate::root;
 use crate::start::time_stamp;
 
@@ -95,4 +101,63 @@ fn measure_once() -> Option<u32> {
     u32::try_from(megahertz)
         .ok()
         .filter(|megahertz| *megahertz > 0)
+}
+
+/// Mode 0: an interrupt when the counter, once it is set, has reached zero.
+const MODE_0: u64 = 0x30;
+/// Badge of its signal; above those of faults.
+pub(crate) const ALARM_BADGE: u64 = 1 << 63;
+
+/// `init`'s own clock: the interval timer's interrupt.
+pub(crate) struct Alarm {
+    handler: IrqHandler,
+}
+
+impl Alarm {
+    /// Takes the interrupt, which signals `notification`, to be bound to this
+    /// thread. Nothing may measure with the timer from now on.
+    pub(crate) fn new(allocator: &mut Allocator, notification: u64) -> Result<Self, Failure> {
+        let slot = allocator.slots(2)?;
+        let handler = IrqHandler(slot);
+        let (pin, vector) = (u64::from(clock::PIN), u64::from(clock::VECTOR));
+        let depth = u64::from(root::DEPTH);
+        root::IRQ_CONTROL
+            .get_ioapic(root::CNODE, slot, depth, 0, pin, 0, 0, vector)
+            .and_then(|()| {
+                root::CNODE.mint(
+                    slot + 1,
+                    root::DEPTH,
+                    root::CNODE,
+                    notification,
+                    root::DEPTH,
+                    CapRights::WRITE,
+                    CapData::badge(ALARM_BADGE),
+                )
+            })
+            .and_then(|()| handler.set_notification(slot + 1))
+            .and_then(|()| root::THREAD.bind_notification(notification))
+            // Until the counter is set, this mode makes no interrupt.
+            .and_then(|()| root::IO_PORT.out8(u64::from(COMMAND), MODE_0))
+            .and_then(|()| handler.ack())
+            .doing("the interval timer could not be had", "init")?;
+        Ok(Self { handler })
+    }
+
+    /// Makes the alarm ring once, in so many microseconds or after the 54 ms that
+    /// the timer can count, whichever is less.
+    pub(crate) fn set(&self, microseconds: u64) {
+        let steps = microseconds.min(1_000_000) * FREQUENCY / 1_000_000;
+        let steps = steps.clamp(1, u64::from(u16::MAX));
+        // The ports were there when it was made.
+        let _ = root::IO_PORT.out8(u64::from(COMMAND), MODE_0);
+        for byte in [steps & 0xff, steps >> 8] {
+            let _ = root::IO_PORT.out8(u64::from(COUNTER_0), byte);
+        }
+    }
+
+    /// Lets it ring again.
+    pub(crate) fn acknowledge(&self) {
+        // Fails only without the capability that `new` got.
+        let _ = self.handler.ack();
+    }
 }

@@ -1,30 +1,38 @@
 //! What happens once the system runs: a protection domain that faults is
-//! stopped and reported; the others go on.
+//! stopped, reported, and started again if that is its policy; the others go on.
 
 use core::convert::Infallible;
 
 use segue_status::crash::{REGISTERS, Report};
+use segue_status::system::State;
 use segue_system_image::Payload;
-use segue_system_image::format::{ProtectionDomain, Run, limits, run_kind};
+use segue_system_image::format::{ProtectionDomain, Run, run_kind};
 use sel4::CapRights;
 use sel4::cap::{Tcb, UserContext};
 
 use crate::builder::{Builder, Started};
+use crate::clock::ALARM_BADGE;
 use crate::failure::Failure;
+use crate::restart::Restarts;
 use crate::{serial_line, start};
 
 /// Waits for faults, for ever.
 pub(crate) fn serve(
     payload: &Payload<'static>,
-    builder: Builder<'_>,
+    mut builder: Builder<'_>,
     started: Started,
 ) -> Result<Infallible, Failure> {
-    let mut faults = [0u32; limits::PROTECTION_DOMAINS];
+    let mut restarts = Restarts::new(&mut builder)?;
     let mut report = Report::empty();
     // Who makes reports readable; init says one line itself if nobody does.
     let mut console = started.console;
     loop {
         let (information, badge) = sel4::syscall::recv(builder.slots.fault_endpoint);
+        if badge & ALARM_BADGE != 0 {
+            restarts.ring();
+            restarts.serve(&mut builder, &started, console);
+            continue;
+        }
         // The badge is the index of the sender, counted from one.
         let Some(index) = (badge as usize).checked_sub(1) else {
             continue;
@@ -42,10 +50,7 @@ pub(crate) fn serve(
         report.label = information.label() as u32;
         stop(&builder, domain, index, &mut report);
         report.time = start::microseconds(started.tsc_megahertz);
-        faults[index] += 1;
-        if let Some(status) = started.status {
-            status.set_stopped(index, faults[index]);
-        }
+        let state = restarts.fault(index, report.time, &started);
         if let Some(crashes) = started.crashes {
             crashes.add(&mut report);
         }
@@ -54,13 +59,23 @@ pub(crate) fn serve(
         }
         match console {
             Some(console) => sel4::syscall::signal(console),
-            None => serial_line!(
-                "{} was stopped: {} (at {:#x}).",
-                report.name(),
-                report.reason(),
-                report.registers[0]
-            ),
+            None => {
+                serial_line!(
+                    "{} was stopped: {} (at {:#x}).",
+                    report.name(),
+                    report.reason(),
+                    report.registers[0]
+                );
+                if state == State::GivenUp {
+                    serial_line!(
+                        "{} is given up: it has faulted {} times in a row.",
+                        report.name(),
+                        domain.restart_limit.saturating_add(1)
+                    );
+                }
+            }
         }
+        restarts.serve(&mut builder, &started, console);
     }
 }
 

@@ -11,8 +11,8 @@
 //! - `window`: looking at frames.
 //! - `builder`: memory that is shared; `domain`: one protection domain.
 //! - `devices`: device memory, IO address spaces, interrupts.
-//! - `clock`: how fast the time stamp counter runs.
-//! - `faults`: what happens from then on.
+//! - `clock`: how fast the time stamp counter runs; an alarm.
+//! - `faults`: what happens from then on; `restart`: who runs again.
 //! - `serial`, `failure`: sentences for people.
 #![no_std]
 #![no_main]
@@ -24,6 +24,7 @@ mod devices;
 mod domain;
 mod failure;
 mod faults;
+mod restart;
 mod serial;
 mod start;
 mod window;

@@ -272,6 +272,8 @@ impl Lowering<'_> {
             memory: self.tables.append_memory(memory),
             priority: u32::from(domain.priority),
             has_endpoint: u32::from(self.has_endpoint(index)),
+            restart_limit: domain.restart.map_or(0, |restart| restart.limit),
+            restart_backoff: domain.restart.map_or(0, |restart| restart.backoff),
         };
         self.tables.protection_domains.push(record);
     }

@@ -85,6 +85,7 @@ impl Draft<'_, '_> {
     fn begin_domain(&mut self, node: Node<'_, '_>) {
         let mut notes = DomainNotes {
             at: node.range().start,
+            restart_at: attribute(node, "restart").map_or(0, |value| value.at),
             priority_known: true,
             ..DomainNotes::default()
         };
@@ -122,6 +123,7 @@ impl Draft<'_, '_> {
                 "fpu=\"false\": this kernel lets every thread use the floating point unit: remove it",
             );
         }
+        let restart = self.read_restart(node);
         notes
             .spans
             .insert(0..PAGE, "the page at 0, which stays empty", None);
@@ -139,6 +141,7 @@ impl Draft<'_, '_> {
             name: node.attribute("name").unwrap_or_default().into(),
             priority,
             stack_size,
+            restart,
             program: Default::default(),
             maps: Vec::new(),
             irqs: Vec::new(),

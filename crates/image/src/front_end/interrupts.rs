@@ -1,14 +1,15 @@
 //! Interrupts and IO ports of protection domains.
 
 use roxmltree::Node;
+use segue_system_image::format::clock;
 
 use super::Draft;
 use super::domains::LAST_ID;
 use super::value::{Value, attribute};
 use crate::model::{IoPorts, Irq, IrqSource, PciFunction};
 
-/// Largest vector: 0x30 to 0x9b on the processor.
-const LAST_VECTOR: u8 = 107;
+/// Largest vector: 0x30 to 0x9a on the processor; the one after it is `init`'s.
+const LAST_VECTOR: u8 = clock::VECTOR - 1;
 
 /// Largest pin of the IO APIC.
 const LAST_PIN: u8 = 23;
@@ -93,6 +94,12 @@ impl Draft<'_, '_> {
                 .map(|index| index == 1),
         };
         let pin = value.within(0..=LAST_PIN, &mut self.diagnostics)?;
+        if pin == clock::PIN {
+            self.diagnostics.error(
+                value.at,
+                format!("pin {pin} is that of init's own clock: choose another"),
+            );
+        }
         if let Some(first) = self.pins.insert(pin, value.at) {
             let line = self.diagnostics.line(first);
             self.diagnostics.error(

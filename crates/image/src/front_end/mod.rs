@@ -21,6 +21,7 @@ mod patches;
 mod port_tables;
 mod references;
 mod regions;
+mod restart;
 pub(crate) mod schema;
 mod spaces;
 mod value;
@@ -152,6 +153,8 @@ struct RegionNotes {
 struct DomainNotes {
     /// The element.
     at: usize,
+    /// Where it says whether it is restarted.
+    restart_at: usize,
     /// Whether its priority in the model is right.
     priority_known: bool,
     /// Its program, if it could be read.
@@ -327,6 +330,7 @@ impl<'t, 'f> Draft<'t, 'f> {
         self.read_address_pools(&pools);
         self.expand_frame_channels(&named("frame_channel"));
         self.expand_console(&consoles);
+        self.check_restarts();
         self.check_physical_ranges();
         self.expand_device_tables();
         self.set_implied_sizes();

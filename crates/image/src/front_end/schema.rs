@@ -152,7 +152,15 @@ pub(crate) const KINDS: &[Kind] = &[
     Kind {
         name: "protection_domain",
         required: &["name"],
-        optional: &["priority", "stack_size", "cpu", "fpu"],
+        optional: &[
+            "priority",
+            "stack_size",
+            "cpu",
+            "fpu",
+            "restart",
+            "restart_limit",
+            "restart_backoff_ms",
+        ],
         refused: &[
             ("budget", NO_BUDGETS),
             ("period", NO_BUDGETS),

@@ -5,7 +5,7 @@ use segue_status::system::SystemStatus;
 
 const HELP: &str = "\
 help      shows this list
-status    shows every protection domain: state, priority, memory, faults
+status    shows every protection domain: state, priority, memory, faults, restarts
 ";
 
 /// Carries the command on `line` out and prints its result.
@@ -30,18 +30,19 @@ pub fn execute(line: &str, status: Option<&SystemStatus>, output: &mut impl Writ
 fn write_status(status: &SystemStatus, output: &mut impl Write) -> fmt::Result {
     writeln!(
         output,
-        "{:<20} {:<8} {:>8} {:>10} {:>7}",
-        "name", "state", "priority", "memory", "faults"
+        "{:<20} {:<10} {:>8} {:>10} {:>7} {:>8}",
+        "name", "state", "priority", "memory", "faults", "restarts"
     )?;
     for domain in status.domains() {
         writeln!(
             output,
-            "{:<20} {:<8} {:>8} {:>6} KiB {:>7}",
+            "{:<20} {:<10} {:>8} {:>6} KiB {:>7} {:>8}",
             domain.name(),
             domain.state.text(),
             domain.priority,
             domain.memory / 1024,
             domain.faults,
+            domain.restarts,
         )?;
     }
     writeln!(
@@ -69,6 +70,7 @@ mod tests {
             priority: 100,
             faults: 1,
             restarts: 0,
+            outage: 0,
             started: 0,
             memory: 3 << 20,
             capabilities: 0,
@@ -84,7 +86,8 @@ mod tests {
     fn status_lists_the_protection_domains() {
         let answer = answer("  status ");
         assert!(
-            answer.contains("http                 stopped       100   3072 KiB       1\n"),
+            answer
+                .contains("http                 stopped         100   3072 KiB       1        0\n"),
             "{answer}"
         );
         assert!(answer.contains("64 MiB of memory are free."));

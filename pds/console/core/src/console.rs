@@ -11,7 +11,7 @@ use segue_log_ring::Reader;
 use segue_shared_memory::Region;
 use segue_status::crash::{CrashReports, Report, SLOTS};
 use segue_status::symbols::Symbols;
-use segue_status::system::SystemStatus;
+use segue_status::system::{Incarnation, State, SystemStatus};
 
 /// Room that a crash report gets at most: registers, code and a backtrace of 32
 /// functions with long names.
@@ -40,6 +40,8 @@ pub struct Console {
     reported: u64,
     /// Whether a crash report waits for room.
     report_waits: bool,
+    /// What was last said of each protection domain.
+    told: Vec<Incarnation>,
     report: Box<Report>,
     editor: Editor,
     /// Whether there is a prompt. It appears with the first key stroke, so that
@@ -60,6 +62,7 @@ impl Console {
             regions,
             reported: 0,
             report_waits: false,
+            told: Vec::new(),
             report: Box::new(Report::empty()),
             editor: Editor::new(),
             prompt: false,
@@ -90,7 +93,57 @@ impl Console {
             self.print_logs();
         }
         self.print_reports();
+        // Why it ended comes before what became of it.
+        if !self.report_waits {
+            self.print_lives();
+        }
         self.show_prompt();
+    }
+
+    /// Says who was restarted, and who never will be again.
+    fn print_lives(&mut self) {
+        let Some(status) = self.regions.status else {
+            return;
+        };
+        for (index, domain) in status.domains().enumerate() {
+            if self.told.len() <= index {
+                self.told.push(Incarnation {
+                    restarts: 0,
+                    is_running: true,
+                });
+            }
+            let told = self.told[index];
+            let now = Incarnation {
+                restarts: domain.restarts,
+                is_running: domain.state != State::GivenUp,
+            };
+            if now == told {
+                continue;
+            }
+            if self.output.room() < PORTION_OUTPUT {
+                return;
+            }
+            self.told[index] = now;
+            self.output.begin_line();
+            // Writing to the queue does not fail.
+            if now.restarts != told.restarts {
+                let _ = writeln!(
+                    self.output,
+                    "{} was restarted, {} after its fault (restarts so far: {}).",
+                    domain.name(),
+                    Milliseconds(domain.outage),
+                    domain.restarts
+                );
+            }
+            if !now.is_running {
+                let _ = writeln!(
+                    self.output,
+                    "{} is given up: it has faulted too often in a row (faults so far: {}).",
+                    domain.name(),
+                    domain.faults
+                );
+            }
+        }
     }
 
     /// Prints log lines in turn, a portion of each source, until none has more
@@ -155,6 +208,15 @@ impl Console {
         if self.prompt {
             self.output.show_prompt(self.editor.line());
         }
+    }
+}
+
+/// A time in microseconds, shown in milliseconds.
+struct Milliseconds(u64);
+
+impl core::fmt::Display for Milliseconds {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}.{:03} ms", self.0 / 1000, self.0 % 1000)
     }
 }
 

@@ -243,3 +243,47 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn it_says_who_was_restarted_and_who_is_given_up() {
+    let region = leaked_region(segue_status::system::REGION_SIZE);
+    let status = SystemStatus::new(region).unwrap();
+    let mut name = [0; 64];
+    name[..4].copy_from_slice(b"http");
+    let domain = segue_status::system::Domain {
+        name,
+        state: State::Running,
+        priority: 100,
+        faults: 0,
+        restarts: 0,
+        outage: 0,
+        started: 0,
+        memory: 0,
+        capabilities: 0,
+    };
+    status.set_domain(0, &domain);
+    let regions = Regions {
+        status: Some(status),
+        ..Regions::default()
+    };
+    let mut console = Console::new([], regions);
+    console.poll();
+    status.publish(1, 0);
+    console.poll();
+    status.set_stopped(0, State::Restarting, 1);
+    console.poll();
+    assert_eq!(sent(&mut console), "");
+    status.set_restarted(0, 1, 5, 12_034);
+    console.poll();
+    console.poll();
+    assert_eq!(
+        sent(&mut console),
+        "http was restarted, 12.034 ms after its fault (restarts so far: 1).\r\n"
+    );
+    status.set_stopped(0, State::GivenUp, 2);
+    console.poll();
+    assert_eq!(
+        sent(&mut console),
+        "http is given up: it has faulted too often in a row (faults so far: 2).\r\n"
+    );
+}
