@@ -453,8 +453,8 @@ fn needs_counts_every_slot_and_byte() {
     let expected =
         resources::INIT_SLOTS + memory + 2 * domain + 5 + 4 + resources::CARVING_SLOTS + 5 + 3 + 3;
     assert_eq!(needs.slots, expected);
-    let own = (3 << 21) + ((4 + 4) << 12) + (1 << 14) + (1 << 11);
-    let lasting: u64 = (5 << 12) + 2 * 2048 + 2 * 32 + 2 * 16;
+    let own = (3 << 21) + ((4 + 4) << 12) + (1 << 14) + 2 * (1 << 11);
+    let lasting: u64 = (5 << 12) + 3 * 32 + 2 * 16;
     let rounded = |bytes: u64| bytes.next_multiple_of(0x1000);
     assert_eq!(needs.memory, 0x5000 + 2 * rounded(own) + rounded(lasting));
 }

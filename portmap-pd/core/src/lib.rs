@@ -14,5 +14,5 @@ pub mod table;
 
 pub use addresses::{AddressReader, AddressTable, REGION_SIZE};
 pub use protocol::{PortClient, PortError};
-pub use service::Service;
+pub use service::{Life, Service};
 pub use table::{Families, Family, PortReader, PortTable, Protocol, TABLE_SIZE};

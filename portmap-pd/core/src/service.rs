@@ -14,8 +14,17 @@ pub struct Service {
     /// answer. `None` until the first: then an earlier incarnation may have
     /// done what is being asked.
     last: [Option<(Request, Answer)>; MAXIMUM_OWNERS],
-    /// The owners in the same entries that have been stopped or cut off.
-    gone: [bool; MAXIMUM_OWNERS],
+    /// What is known of the owners in the same entries.
+    lives: [Life; MAXIMUM_OWNERS],
+}
+
+/// Which incarnation of an owner there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// How often the owner has been restarted.
+    pub restarts: u32,
+    /// Whether it has been stopped after a fault, or cut off by the network server.
+    pub is_gone: bool,
 }
 
 impl Service {
@@ -25,7 +34,10 @@ impl Service {
             table,
             owners,
             last: [None; MAXIMUM_OWNERS],
-            gone: [false; MAXIMUM_OWNERS],
+            lives: [Life {
+                restarts: 0,
+                is_gone: false,
+            }; MAXIMUM_OWNERS],
         }
     }
 
@@ -34,18 +46,19 @@ impl Service {
         &self.table
     }
 
+    /// Who calls on this channel: an index into the table of owners.
+    pub fn caller(&self, channel: u32) -> Option<usize> {
+        let mut owners = self.owners.owners().iter();
+        owners.position(|entry| entry.channel == channel)
+    }
+
     /// Answers a message that came in on this channel.
     pub fn handle(&mut self, channel: u32, message: &Message) -> Message {
         let sequence = message.registers[0];
-        let Some(index) = self
-            .owners
-            .owners()
-            .iter()
-            .position(|entry| entry.channel == channel)
-        else {
+        let Some(index) = self.caller(channel) else {
             return encode_answer(sequence, Err(PortError::NotAllowed));
         };
-        if self.gone[index] {
+        if self.lives[index].is_gone {
             return encode_answer(sequence, Err(PortError::NotAllowed));
         }
         let request = match Request::decode(message) {
@@ -75,19 +88,15 @@ impl Service {
         self.table.release_all(owner)
     }
 
-    /// Says of each owner whether it is gone: stopped after a fault, or cut off by
-    /// the network server. `is_gone` is asked by name. Who is gone has no ports and
-    /// gets none; `released` is told whose ports were taken back, and how many.
-    pub fn update(&mut self, is_gone: impl Fn(&str) -> bool, mut released: impl FnMut(&str, u32)) {
-        for index in 0..self.owners.owners().len() {
-            let entry = self.owners.entries[index];
-            let gone = is_gone(entry.name());
-            if gone && !self.gone[index] {
-                let count = self.release_all(entry.owner);
-                released(entry.name(), count);
-            }
-            self.gone[index] = gone;
-        }
+    /// Takes note of the owner in entry `index`. One that is gone loses its ports
+    /// and gets none; if there is another incarnation of it, it starts with none.
+    /// Either happens once for each life that ended, whenever it is noticed: before
+    /// a new incarnation's first request is answered, this must have been called.
+    /// Returns how many ports were taken back from a life that ended.
+    pub fn note(&mut self, index: usize, life: Life) -> Option<u32> {
+        let before = core::mem::replace(self.lives.get_mut(index)?, life);
+        let has_ended = life.is_gone || life.restarts != before.restarts;
+        (has_ended && !before.is_gone).then(|| self.release_all(self.owners.entries[index].owner))
     }
 
     fn perform(&mut self, owner: u16, operation: Operation, first: bool) -> Answer {

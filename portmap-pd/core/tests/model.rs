@@ -5,7 +5,8 @@ use segue_portmap_core::config::{OwnerEntry, OwnerTable};
 use segue_portmap_core::protocol::{Message, Operation, Request, decode_answer};
 use segue_portmap_core::table::EPHEMERAL_PORTS;
 use segue_portmap_core::{
-    Families, Family, PortClient, PortError, PortReader, PortTable, Protocol, Service, TABLE_SIZE,
+    Families, Family, Life, PortClient, PortError, PortReader, PortTable, Protocol, Service,
+    TABLE_SIZE,
 };
 use segue_shared_memory::{Region, testing::leaked_region};
 use std::cell::RefCell;
@@ -230,20 +231,36 @@ fn who_is_gone_has_no_ports_and_gets_none() {
     }
     assert_eq!(bind(&mut service, 2, 443, 1), Ok(443));
     assert_eq!(bind(&mut service, 2, 80, 2), Err(PortError::AddressInUse));
-    let mut told = Vec::new();
-    let mut update = |service: &mut Service, gone: &[&str]| {
-        let note = |name: &str, count| told.push((name.to_string(), count));
-        service.update(|name| gone.contains(&name), note);
-        std::mem::take(&mut told)
+    let entry = |name: &str| {
+        let entries = owners();
+        let found = entries
+            .owners()
+            .iter()
+            .position(|owner| owner.name() == name);
+        found.expect("an owner")
     };
-    assert_eq!(update(&mut service, &["b"]), [("b".to_string(), 6)]);
+    let note = |service: &mut Service, restarts, is_gone| {
+        service.note(entry("b"), Life { restarts, is_gone })
+    };
+    assert_eq!(note(&mut service, 0, false), None);
+    assert_eq!(note(&mut service, 0, true), Some(6));
     // Once is enough; and it cannot come back by itself.
-    assert_eq!(update(&mut service, &["b"]), []);
+    assert_eq!(note(&mut service, 0, true), None);
     assert_eq!(bind(&mut service, 1, 80, 4), Err(PortError::NotAllowed));
     assert_eq!(bind(&mut service, 2, 80, 3), Ok(80));
     assert_eq!(service.table().owner(Family::V4, Protocol::Tcp, 443), 2);
     // When it is there again, it is one like the others.
-    assert_eq!(update(&mut service, &[]), []);
+    assert_eq!(note(&mut service, 1, false), None);
     assert_eq!(bind(&mut service, 1, 80, 1), Err(PortError::AddressInUse));
     assert_eq!(bind(&mut service, 1, 81, 2), Ok(81));
+    // A life whose end nobody saw has ended all the same, and its successor, which
+    // sends the same first request, is not answered what its predecessor was.
+    assert_eq!(note(&mut service, 2, false), Some(2));
+    assert_eq!(service.table().owner(Family::V4, Protocol::Tcp, 81), 0);
+    assert_eq!(bind(&mut service, 1, 81, 2), Ok(81));
+    assert_eq!(service.table().owner(Family::V4, Protocol::Tcp, 81), 1);
+    assert_eq!(note(&mut service, 2, false), None);
+    // Nor does it matter if it ended twice, or has ended again.
+    assert_eq!(note(&mut service, 4, true), Some(2));
+    assert_eq!(note(&mut service, 5, true), None);
 }
