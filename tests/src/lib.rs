@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod campaign;
+pub mod changed;
 pub mod figures;
 pub mod files;
 pub mod frames;

@@ -55,6 +55,12 @@ impl PeerHost {
         self.shared.stack().acknowledge_at_once(on);
     }
 
+    /// Whether new connections ask now and then whether the other side is still there, so that they
+    /// notice if it has lost its memory.
+    pub fn keep_alive(&self, on: bool) {
+        self.shared.stack().keep_alive(on);
+    }
+
     /// From now on the cable loses, doubles and reorders frames: (to the machine, from it).
     pub fn impair(&self, to_machine: Impairment, from_machine: Impairment) {
         self.shared.stack().impair(to_machine, from_machine);

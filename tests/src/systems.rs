@@ -109,7 +109,8 @@ const SECOND_KV: &str = r#"
     </protection_domain>
     <frame_channel server="netserver" client="kv" portmap="portmap" io_address_space="netserver_io"
                    pool_size="0x200000" transmit_entries="256" receive_entries="256"
-                   mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2"/>
+                   mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2"
+                   ipv6="fd00:5e60::15/64" ipv6_gateway="fd00:5e60::2"/>
     <channel><end pd="kv" id="1" pp="true" setvar_id="timer_channel"/><end pd="timer" id="5"/></channel>
 "#;
 
@@ -120,7 +121,8 @@ const ROGUE_APPLICATION: &str = r#"
     </protection_domain>
     <frame_channel server="netserver" client="rogue-application" portmap="portmap" io_address_space="netserver_io"
                    pool_size="0x40000" transmit_entries="64" receive_entries="64"
-                   mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2"/>
+                   mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2"
+                   ipv6="fd00:5e60::15/64" ipv6_gateway="fd00:5e60::2"/>
 "#;
 
 /// Applications of the system `many`, which share an address: the one at port 80
@@ -128,7 +130,7 @@ const ROGUE_APPLICATION: &str = r#"
 pub const APPLICATIONS: u16 = 16;
 
 /// All but the first of `count` applications.
-fn more_applications(count: u16) -> String {
+pub fn more_applications(count: u16) -> String {
     let application = |number| {
         let (port, timer) = (80 + number, 4 + number);
         format!(
@@ -143,7 +145,8 @@ fn more_applications(count: u16) -> String {
     </protection_domain>
     <frame_channel server="netserver" client="http-{number}" portmap="portmap" io_address_space="netserver_io"
                    pool_size="0x40000" transmit_entries="64" receive_entries="64"
-                   mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2"/>
+                   mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2"
+                   ipv6="fd00:5e60::15/64" ipv6_gateway="fd00:5e60::2"/>
     <channel><end pd="http-{number}" id="1" pp="true" setvar_id="timer_channel"/><end pd="timer" id="{timer}"/></channel>
 "#
         )

@@ -2,13 +2,11 @@
 //! misbehaves, a machine that lacks something, an image that is damaged.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use segue_image::back_end::BootImage;
-use segue_image::files::DiskFiles;
 use segue_qemu::{Machine, Network, Running};
 use segue_system_image::Payload;
+use segue_system_tests::changed::{OwnImage, build_system};
 use segue_system_tests::{Cable, TestMachine, paths};
 use zerocopy::IntoBytes;
 
@@ -30,55 +28,9 @@ const TRESPASSER: &str = r#"
     <channel><end pd="hello" id="1" pp="true" setvar_id="echo_channel"/><end pd="echo" id="3"/></channel>
 </system>"#;
 
-/// A boot image of this test's own, removed again.
-struct OwnImage(PathBuf);
-
-impl OwnImage {
-    fn new(name: &str, bytes: &[u8]) -> Self {
-        let file = format!("segue-test-{name}-{}.elf", std::process::id());
-        let path = std::env::temp_dir().join(file);
-        fs::write(&path, bytes).expect("the image can be written");
-        Self(path)
-    }
-
-    fn machine(&self) -> Machine {
-        Machine::new(paths::kernel("release"), &self.0).memory_mib(256)
-    }
-}
-
-impl Drop for OwnImage {
-    fn drop(&mut self) {
-        // It is in the folder for temporary files: no harm if it stays.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 /// The image of the default system after a change of its description.
 fn build(change: impl FnOnce(String) -> String) -> Vec<u8> {
     build_system("system", change).bytes
-}
-
-/// The image of a system after a change of its description.
-fn build_system(system: &str, change: impl FnOnce(String) -> String) -> BootImage {
-    let programs = paths::root().join("build/pd/x86_64-unknown-linux-gnu/pd");
-    let files = DiskFiles {
-        programs: programs.clone(),
-        base: paths::root(),
-    };
-    let text = fs::read_to_string(paths::description(system)).expect("a description");
-    let parsed = match segue_image::parse(&change(text), &files) {
-        Ok(parsed) => parsed,
-        Err(mistakes) => {
-            let lines = mistakes
-                .iter()
-                .map(|mistake| mistake.line("the changed system"));
-            panic!("{}", lines.collect::<Vec<_>>().join("\n"))
-        }
-    };
-    match segue_image::back_end::build(&parsed.system, &programs.join("segue-init")) {
-        Ok(image) => image,
-        Err(problems) => panic!("{problems:?}"),
-    }
 }
 
 /// Offset of the payload in an image.
@@ -172,7 +124,7 @@ fn a_protection_domain_has_exactly_the_capabilities_of_the_report() {
         .collect();
     assert_eq!(listed.len(), 3 + 2 + 2 + 1 + 1, "of each kind: {listed:?}");
     let file = OwnImage::new("prober", &image.bytes);
-    let machine = start(Machine::new(paths::kernel("debug"), &file.0).memory_mib(128));
+    let machine = start(Machine::new(paths::kernel("debug"), &file.path()).memory_mib(128));
     expect(&machine, "prober: done");
     let lines = machine.console().lines();
     let found: Vec<String> = lines
@@ -196,7 +148,7 @@ fn the_builder_knows_how_much_memory_there_is() {
         let image = build_system("hello", change);
         let left = (image.summary.memory_available - image.summary.memory_needed) >> 20;
         let file = OwnImage::new(&format!("memory-{memory}"), &image.bytes);
-        let machine = start(Machine::new(paths::kernel("debug"), &file.0).memory_mib(memory));
+        let machine = start(Machine::new(paths::kernel("debug"), &file.path()).memory_mib(memory));
         expect(&machine, " MiB of memory are free.");
         let text = machine.console().text();
         let found: u64 = text

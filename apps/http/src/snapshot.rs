@@ -162,6 +162,23 @@ impl Machine {
 
 impl Dynamic for Machine {
     fn page(&mut self, path: &str) -> Option<(Vec<u8>, &'static str)> {
+        // Only in the test program that is built from this source (tests/pds/fragile).
+        #[cfg(segue_fragile)]
+        match path {
+            "/fault/panic" => panic!("asked to fault"),
+            "/fault/stack" => overflow(0),
+            _ => {}
+        }
         (path == "/status.json").then(|| (self.snapshot().to_json(), "application/json"))
     }
+}
+
+/// Leaves the stack at its lower end.
+#[cfg(segue_fragile)]
+fn overflow(depth: u64) {
+    let bytes = core::hint::black_box([depth; 64]);
+    if bytes[0] == depth {
+        overflow(depth + 1);
+    }
+    core::hint::black_box(bytes);
 }

@@ -13,6 +13,9 @@ use super::device::Queues;
 use crate::host::APPLICATION;
 use crate::{Counts, Impairment};
 
+/// Time of silence after which a connection that keeps itself alive asks.
+const KEEP_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_millis(200);
+
 pub(crate) const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
 pub(crate) const ADDRESS: Ipv4Address = Ipv4Address::new(10, 0, 2, 2);
 const RECEIVE_BUFFER: usize = 256 * 1024;
@@ -33,6 +36,7 @@ pub(super) struct Stack {
     leaving: Vec<SocketHandle>,
     port: u16,
     acknowledge_at_once: bool,
+    keep_alive: bool,
     started: Instant,
     ended: bool,
 }
@@ -60,6 +64,7 @@ impl Stack {
             leaving: Vec::new(),
             port: FIRST_PORT,
             acknowledge_at_once: false,
+            keep_alive: false,
             started: Instant::now(),
             ended: false,
         }
@@ -90,6 +95,10 @@ impl Stack {
         self.acknowledge_at_once = on;
     }
 
+    pub(super) fn keep_alive(&mut self, on: bool) {
+        self.keep_alive = on;
+    }
+
     pub(super) fn next_port(&mut self) -> u16 {
         let port = self.port;
         self.port = port.checked_add(1).unwrap_or(FIRST_PORT);
@@ -103,6 +112,9 @@ impl Stack {
         socket.set_congestion_control(tcp::CongestionControl::Reno);
         if self.acknowledge_at_once {
             socket.set_ack_delay(None);
+        }
+        if self.keep_alive {
+            socket.set_keep_alive(Some(KEEP_ALIVE));
         }
         // What is left of an earlier connection from the same port must not answer for this one.
         self.forget(local)?;

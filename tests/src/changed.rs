@@ -1,0 +1,73 @@
+//! Systems that are others after a change, built by the test itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use segue_image::back_end::BootImage;
+use segue_image::files::DiskFiles;
+use segue_qemu::Machine;
+
+use crate::paths;
+
+/// A boot image of a test's own, removed again.
+pub struct OwnImage(PathBuf);
+
+impl OwnImage {
+    /// Writes it.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn new(name: &str, bytes: &[u8]) -> Self {
+        let file = format!("segue-test-{name}-{}.elf", std::process::id());
+        let path = std::env::temp_dir().join(file);
+        fs::write(&path, bytes).expect("the image can be written");
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A machine of 256 MiB that boots it.
+    pub fn machine(&self) -> Machine {
+        Machine::new(paths::kernel("release"), &self.0).memory_mib(256)
+    }
+}
+
+impl Drop for OwnImage {
+    fn drop(&mut self) {
+        // It is in the folder for temporary files: no harm if it stays.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The image of a system after a change of its description.
+///
+/// # Panics
+/// With the mistakes, if the description has any.
+pub fn build_system(system: &str, change: impl FnOnce(String) -> String) -> BootImage {
+    let description = paths::description(system);
+    let programs = paths::root().join("build/pd/x86_64-unknown-linux-gnu/pd");
+    let files = DiskFiles {
+        programs: programs.clone(),
+        base: description
+            .parent()
+            .expect("a file lies in a folder")
+            .to_owned(),
+    };
+    let text = fs::read_to_string(&description).expect("a description");
+    let parsed = match segue_image::parse(&change(text), &files) {
+        Ok(parsed) => parsed,
+        Err(mistakes) => {
+            let lines = mistakes
+                .iter()
+                .map(|mistake| mistake.line("the changed system"));
+            panic!("{}", lines.collect::<Vec<_>>().join("\n"))
+        }
+    };
+    match segue_image::back_end::build(&parsed.system, &programs.join("segue-init")) {
+        Ok(image) => image,
+        Err(problems) => panic!("{problems:?}"),
+    }
+}
