@@ -31,8 +31,10 @@ pub enum Class {
     Tcp(Segment),
     /// A UDP datagram for us (a whole one), with its destination port.
     Udp(u16),
+    /// An IPv4 fragment for us, of something that is not TCP.
+    Fragment,
     /// Anything that smoltcp's interface answers by itself: ARP, ICMP, neighbour
-    /// discovery, fragments.
+    /// discovery.
     Other,
     /// Says over IPv6 that a segment of ours cannot be delivered.
     Unreachable(Quoted),
@@ -88,7 +90,12 @@ fn ipv4(frame: &[u8], verified: bool, local: &Local, statistics: &mut Statistics
             statistics.tcp_fragments += 1;
             return Class::Drop;
         }
-        return Class::Other;
+        let destination = Address::from_ipv4_bits(word(ip, 16));
+        if !local.has(destination) || frame[..6] != local.hardware {
+            statistics.not_for_us += 1;
+            return Class::Drop;
+        }
+        return Class::Fragment;
     }
     let packet = Packet {
         source: Address::from_ipv4_bits(word(ip, 12)),

@@ -28,6 +28,7 @@ mod neighbours;
 mod opening;
 mod others;
 mod ports;
+mod reassembly;
 mod recovery;
 mod slab;
 mod sockets;

@@ -5,7 +5,6 @@ use crate::address::Local;
 use crate::addresses::set_interface;
 use crate::config::UdpId;
 use crate::vif::{Offload, Vif};
-use crate::wire::ETHERNET_HEADER;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -33,8 +32,6 @@ pub struct Others {
     pub events: VecDeque<UdpId>,
     /// Sockets that may have something to send.
     sending: Vec<u32>,
-    /// Sender and identification of recent fragmented datagrams, and their port.
-    fragments: [((u32, u16), u16); 8],
     deadline: Option<Instant>,
     blocked: bool,
 }
@@ -66,7 +63,6 @@ impl Others {
             ports: HashMap::with_hasher(hash),
             events: VecDeque::new(),
             sending: Vec::new(),
-            fragments: [((0, 0), 0); 8],
             deadline: None,
             blocked: false,
         };
@@ -82,7 +78,6 @@ impl Others {
     /// Takes in a frame that is not TCP. `port` is the destination port of a whole
     /// UDP datagram.
     pub fn receive(&mut self, vif: &mut Vif, frame: &[u8], port: Option<u16>, now: Instant) {
-        let port = port.or_else(|| self.port_of_fragment(frame));
         let index = port.and_then(|port| self.ports.get(&port).copied());
         let mut line = Line {
             vif,
@@ -108,32 +103,6 @@ impl Others {
         if !self.sending.is_empty() {
             self.deadline = Some(now);
         }
-    }
-
-    /// The UDP port that a fragment belongs to. Only the first one names it; it is
-    /// remembered for those that follow.
-    fn port_of_fragment(&mut self, frame: &[u8]) -> Option<u16> {
-        let ip = frame.get(ETHERNET_HEADER..)?;
-        if ip.len() < 20 || frame[12..14] != [0x08, 0x00] || ip[9] != 17 {
-            return None;
-        }
-        let offset = u16::from_be_bytes([ip[6], ip[7]]);
-        if offset & 0x3fff == 0 {
-            return None;
-        }
-        let source = u32::from_be_bytes([ip[12], ip[13], ip[14], ip[15]]);
-        let name = (source, u16::from_be_bytes([ip[4], ip[5]]));
-        if offset & 0x1fff == 0 {
-            let udp = usize::from(ip[0] & 15) * 4;
-            let port = u16::from_be_bytes([*ip.get(udp + 2)?, *ip.get(udp + 3)?]);
-            self.fragments.rotate_right(1);
-            self.fragments[0] = (name, port);
-            return Some(port);
-        }
-        self.fragments
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|&(_, port)| port)
     }
 
     /// Sends what the UDP sockets have queued, as far as it goes.

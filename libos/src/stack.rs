@@ -10,6 +10,7 @@ use crate::lending::PARK_AFTER;
 use crate::neighbours::Neighbours;
 use crate::others::Others;
 use crate::ports::Port;
+use crate::reassembly::{Outcome, Reassembly};
 use crate::slab::Slab;
 use crate::statistics::Statistics;
 use crate::timers::{Timer, Timers};
@@ -42,6 +43,7 @@ pub struct Stack {
     pub(crate) engines: Engines,
     pub(crate) others: Others,
     pub(crate) neighbours: Neighbours,
+    reassembly: Reassembly,
     pub(crate) table: FlowMap<Place>,
     pub(crate) connections: Slab<Connection>,
     pub(crate) handshakes: Slab<Handshake>,
@@ -92,6 +94,7 @@ impl Stack {
             ),
             others: Others::new(&local, &mut vif, secret.derive(4), hash, now),
             neighbours: Neighbours::default(),
+            reassembly: Reassembly::default(),
             table: FlowMap::with_hasher(hash),
             connections: Slab::new(config.maximum_connections),
             handshakes: Slab::new(usize::MAX),
@@ -168,15 +171,10 @@ impl Stack {
                     }
                 }
                 Class::Udp(port) => self.others.receive(&mut self.vif, frame, Some(port), now),
-                Class::Other => {
-                    self.learn_neighbour(frame);
-                    if let Some(quoted) = undeliverable(frame) {
-                        self.unreachable(&quoted);
-                    }
-                    self.others.receive(&mut self.vif, frame, None, now);
-                }
+                Class::Other => self.other_frame(frame),
                 Class::Unreachable(quoted) => self.unreachable(&quoted),
                 Class::TooBig(quoted, mtu) => self.too_big(&quoted, mtu),
+                Class::Fragment => self.fragment(frame),
                 Class::Drop => {}
             }
         }
@@ -185,6 +183,39 @@ impl Stack {
         }
         self.buffers = [buffer, kept];
         frames
+    }
+
+    /// Takes in a frame that is neither TCP nor UDP.
+    fn other_frame(&mut self, frame: &[u8]) {
+        self.learn_neighbour(frame);
+        if let Some(quoted) = undeliverable(frame) {
+            self.unreachable(&quoted);
+        }
+        self.others.receive(&mut self.vif, frame, None, self.now);
+    }
+
+    /// Takes in a fragment, and what it completes.
+    fn fragment(&mut self, frame: &[u8]) {
+        // It lends a frame out while the rest of the stack looks at it.
+        let mut reassembly = core::mem::take(&mut self.reassembly);
+        match reassembly.receive(frame, self.now) {
+            Outcome::Kept => {}
+            Outcome::Dropped => self.statistics.fragments_dropped += 1,
+            Outcome::Complete(whole) => {
+                self.statistics.reassembled += 1;
+                let class = classify(whole, false, &self.local, &mut self.statistics);
+                match class {
+                    Class::Udp(port) => {
+                        self.others
+                            .receive(&mut self.vif, whole, Some(port), self.now);
+                    }
+                    Class::Other => self.other_frame(whole),
+                    // Nothing else goes into reassembly.
+                    _ => {}
+                }
+            }
+        }
+        self.reassembly = reassembly;
     }
 
     /// Whether a segment says all that an acknowledgement just before it does, and

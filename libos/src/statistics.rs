@@ -24,6 +24,10 @@ pub struct Statistics {
     pub not_for_us: u64,
     /// Fragments of TCP segments, dropped.
     pub tcp_fragments: u64,
+    /// Datagrams put together from IPv4 fragments.
+    pub reassembled: u64,
+    /// Fragments dropped: contradictory, too long or of no possible datagram.
+    pub fragments_dropped: u64,
     /// Segments to no connection and no listener, answered with a RST.
     pub refused_segments: u64,
     /// Handshakes begun.

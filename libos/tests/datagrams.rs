@@ -143,8 +143,35 @@ fn nine_thousand_bytes_in_fragments() {
     answer_arp(&mut world);
     let payload: Vec<u8> = (0..9000).map(|at| pattern(at as u64)).collect();
     let datagram = udp(999, 7, &payload);
-    let chunks: Vec<_> = datagram.chunks(1480).collect();
-    for (index, chunk) in chunks.iter().enumerate() {
+    let mut chunks: Vec<_> = datagram.chunks(1480).enumerate().collect();
+    // Two of them at once, the one forwards and the other backwards.
+    chunks.reverse();
+    for (index, chunk) in chunks.clone() {
+        let more = if index + 1 < chunks.len() { 0x2000 } else { 0 };
+        let other = chunks.len() - 1 - index;
+        let more_other = if other + 1 < chunks.len() { 0x2000 } else { 0 };
+        let frame = ipv4(
+            17,
+            43,
+            more_other | (other * 1480 / 8) as u16,
+            chunks[index].1,
+        );
+        world.network.borrow_mut().inject(frame);
+        let frame = ipv4(17, 42, more | (index * 1480 / 8) as u16, chunk);
+        world.network.borrow_mut().inject(frame);
+    }
+    let now = world.now();
+    world.stack.poll(now);
+    assert_eq!(world.stack.statistics().reassembled, 2);
+    let mut buffer = vec![0; 10_000];
+    for _ in 0..2 {
+        let (length, _) = world.stack.udp_receive(socket, &mut buffer).unwrap();
+        assert!(buffer[..length] == payload);
+    }
+    assert!(world.stack.udp_receive(socket, &mut buffer).is_none());
+    // In order.
+    chunks.reverse();
+    for (index, chunk) in chunks.clone() {
         let more = if index + 1 < chunks.len() { 0x2000 } else { 0 };
         let frame = ipv4(17, 42, more | (index * 1480 / 8) as u16, chunk);
         world.network.borrow_mut().inject(frame);
@@ -152,7 +179,6 @@ fn nine_thousand_bytes_in_fragments() {
     let now = world.now();
     world.stack.poll(now);
     assert_eq!(world.stack.next_event(), Some(Event::Datagram { socket }));
-    let mut buffer = vec![0; 10_000];
     let (length, from) = world.stack.udp_receive(socket, &mut buffer).unwrap();
     assert!(buffer[..length] == payload);
     // And back.
