@@ -361,6 +361,12 @@ impl Report<'_> {
             program.display(),
             show_size(domain.stack_size)
         ));
+        if let Some(restart) = domain.restart {
+            self.line(&format!(
+                "started again after a fault, at most {} times in a row, first after {} ms",
+                restart.limit, restart.backoff
+            ));
+        }
         if let Some(summary) = summary {
             self.line(&format!(
                 "memory of its own {}: {} pages copied from the image, {} zero; {} pages mapped in place from the image",

@@ -7,8 +7,8 @@ use segue_system_image::format::{ProtectionDomain, limits};
 
 use crate::builder::{Builder, Started, name};
 use crate::clock::Alarm;
-use crate::failure::Failure;
-use crate::{serial_line, start};
+use crate::failure::{Doing, Failure};
+use crate::{root, serial_line, start};
 
 /// Who has run so long, in microseconds, has not faulted in a row with what was
 /// before.
@@ -16,6 +16,9 @@ const CALM: u64 = 10_000_000;
 /// Longest time between a fault and the restart, in milliseconds, unless the
 /// first one takes longer already.
 const LONGEST_BACKOFF: u32 = 1000;
+
+/// The priority that the kernel gives `init`.
+const PRIORITY: u8 = 255;
 
 /// What is known of a protection domain's lives. Times are microseconds of the
 /// time stamp counter.
@@ -72,22 +75,28 @@ pub(crate) struct Restarts {
     lives: [Lives; limits::PROTECTION_DOMAINS],
     /// `None` if nobody is ever restarted.
     alarm: Option<Alarm>,
+    /// The priority at which protection domains are made anew: the highest of those
+    /// to whom it may happen. Not each one's own, or a low one's equal that spins
+    /// would keep `init` from the faults of others.
+    work_priority: u8,
 }
 
 impl Restarts {
     /// Takes the clock, if anybody is to be restarted.
     pub(crate) fn new(builder: &mut Builder<'_>) -> Result<Self, Failure> {
         let payload = builder.payload;
-        let mut domains = payload.protection_domains.iter();
-        let alarm = if domains.any(|domain| domain.restart_limit > 0) {
-            Some(Alarm::new(builder.allocator, builder.slots.notification)?)
-        } else {
-            None
+        let domains = payload.protection_domains.iter();
+        let restarted = domains.filter(|domain| domain.restart_limit > 0);
+        let highest = restarted.map(|domain| domain.priority as u8).max();
+        let alarm = match highest {
+            Some(_) => Some(Alarm::new(builder.allocator, builder.slots.notification)?),
+            None => None,
         };
         Ok(Self {
             payload,
             lives: [FIRST_LIFE; limits::PROTECTION_DOMAINS],
             alarm,
+            work_priority: highest.unwrap_or(PRIORITY),
         })
     }
 
@@ -125,7 +134,7 @@ impl Restarts {
             let now = start::microseconds(started.tsc_megahertz);
             if lives.due.is_some_and(|due| due <= now) {
                 lives.due = None;
-                restart(index, lives, builder, started, console);
+                restart(index, lives, self.work_priority, builder, started, console);
             }
         }
         let next = self.lives[..count].iter().filter_map(|lives| lives.due);
@@ -139,12 +148,17 @@ impl Restarts {
 fn restart(
     index: usize,
     lives: &mut Lives,
+    work_priority: u8,
     builder: &mut Builder<'_>,
     started: &Started,
     console: Option<u64>,
 ) {
     let name = name(&builder.payload.protection_domains[index].name);
-    let made = builder.remake_domain(index);
+    // Taking back and making anew takes as long as the protection domain is large:
+    // who matters more is not held up, however often it faults.
+    let made = set_priority(work_priority)
+        .and_then(|()| builder.remake_domain(index))
+        .and_then(|()| set_priority(PRIORITY));
     lives.started = start::microseconds(started.tsc_megahertz);
     let outage = lives.started.saturating_sub(lives.faulted);
     let result = made.and_then(|()| {
@@ -170,7 +184,15 @@ fn restart(
         ),
         (Ok(()), Some(_)) => {}
     }
+    // If it failed half-way.
+    let _ = set_priority(PRIORITY);
     if let Some(console) = console {
         sel4::syscall::signal(console);
     }
+}
+
+fn set_priority(priority: u8) -> Result<(), Failure> {
+    root::THREAD
+        .set_priority(priority)
+        .doing("the priority could not be changed", "init")
 }
