@@ -35,7 +35,7 @@ const CHANNELS: usize = 64;
 
 /// How often a card that holds frames is looked at: twice, before it counts as
 /// stalled, the driver's two seconds apart.
-const WATCH_NANOSECONDS: u64 = 2_100_000_000;
+const WATCH_MICROSECONDS: u64 = 2_100_000;
 
 struct NetworkServer {
     server: Box<Server>,
@@ -55,7 +55,10 @@ struct NetworkServer {
     timer: Channel,
     /// Takes the ports of those that are cut off.
     portmap: Channel,
-    watching: bool,
+    /// When the card is to be looked at, in microseconds.
+    watch_at: Option<u64>,
+    /// When the timer will notify the server at the latest.
+    timer_at: Option<u64>,
 }
 
 #[protection_domain(heap_size = 0x4_0000)]
@@ -126,7 +129,8 @@ fn init() -> NetworkServer {
         igb_pf: channel!(igb_pf_channel),
         timer: channel!(timer_channel),
         portmap: channel!(portmap_channel),
-        watching: false,
+        watch_at: None,
+        timer_at: None,
     };
     // Tells the applications that their channels are open.
     server.run(0);
@@ -160,27 +164,44 @@ impl NetworkServer {
         }
         self.status
             .set(ServerCounter::DeviceDropped, self.card.dropped());
-        if self.card.outstanding() > 0 && !self.watching {
+        if self.card.outstanding() > 0 && self.watch_at.is_none() {
             self.watch();
         }
+        self.set_timer();
     }
 
     /// Has the card looked at later: if it has not moved until then, it never
     /// will by itself.
     fn watch(&mut self) {
-        self.watching = true;
         let now = self.clock.now_microseconds();
+        self.watch_at = Some(now + WATCH_MICROSECONDS);
         self.card.function().stalled(now);
-        set_mr(0, WATCH_NANOSECONDS);
+    }
+
+    /// Has the timer notify the server in time for what comes first.
+    fn set_timer(&mut self) {
+        let wanted = [self.watch_at, self.server.resume_at()];
+        let Some(at) = wanted.into_iter().flatten().min() else {
+            return;
+        };
+        if self.timer_at.is_some_and(|timer_at| timer_at <= at) {
+            return;
+        }
+        self.timer_at = Some(at);
+        let wait = at.saturating_sub(self.clock.now_microseconds());
+        set_mr(0, wait * 1000);
         let answer = self.timer.pp_call(MessageInfo::new(protocol::SET, 1));
         if answer.is_refused() {
-            log::warn!("the timer refused a timeout: a stalled network card will not be noticed");
+            log::warn!("the timer refused a timeout: what has to wait may wait for longer");
         }
     }
 
     fn look_at_card(&mut self) {
-        self.watching = false;
         let now = self.clock.now_microseconds();
+        if self.watch_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.watch_at = None;
         if !self.card.function().stalled(now) {
             return;
         }
@@ -202,8 +223,10 @@ impl Handler for NetworkServer {
     type Error = IrqAckError;
 
     fn notified(&mut self, channels: ChannelSet) -> Result<(), IrqAckError> {
+        let mut only_applications = true;
         for interrupt in self.interrupts {
             if channels.contains(interrupt) {
+                only_applications = false;
                 self.status.add(ServerCounter::Interrupts, 1);
                 interrupt.irq_ack()?;
             }
@@ -215,6 +238,7 @@ impl Handler for NetworkServer {
             }
         }
         if channels.contains(self.timer) {
+            self.timer_at = None;
             self.look_at_card();
         }
         let mut woken: Applications = 0;
@@ -223,7 +247,10 @@ impl Handler for NetworkServer {
                 woken |= 1 << index;
             }
         }
-        self.run(woken);
+        only_applications &= !channels.contains(self.igb_pf) && !channels.contains(self.timer);
+        if !(only_applications && self.server.is_idle(woken)) {
+            self.run(woken);
+        }
         Ok(())
     }
 }

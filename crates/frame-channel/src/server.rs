@@ -342,6 +342,12 @@ impl<M: SharedMemory> ServerChannel<M> {
         notify
     }
 
+    /// Whether the application says that it is at work. It may say anything.
+    #[inline]
+    pub fn is_client_awake(&self) -> bool {
+        self.state == State::Up && self.client.load32(WAKE, Relaxed) == wake::AWAKE
+    }
+
     /// Announces that the server is awake: the application need not notify it
     /// until [`Self::sleep`].
     pub fn wake(&mut self) {

@@ -12,6 +12,7 @@
 //! - [`ingress`]: whose is this received frame?
 //! - [`inside`]: frames between applications.
 //! - [`fair`]: whose frame is sent next?
+//! - [`shares`]: who has taken more of the server's time than is fair?
 //! - [`server`]: the turn of the server, over channels and network card.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ mod ipv6;
 pub mod nic;
 pub mod report;
 pub mod server;
+pub mod shares;
 
 pub use directory::Directory;
 pub use nic::Nic;

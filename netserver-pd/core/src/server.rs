@@ -14,6 +14,7 @@ use crate::ingress::{self, Decision, LONG_HEADER, Origin, SHORT_HEADER};
 use crate::inside::Route;
 use crate::nic::{Nic, Refusal, Token, VerifiedFrame};
 use crate::report::Reporter;
+use crate::shares::Shares;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use inside::{KeptHeaders, Unanswered};
@@ -31,6 +32,9 @@ const BATCH: usize = 64;
 /// Rounds before applications learn of what was done for them, even if there
 /// is more to do.
 const ROUNDS_BEFORE_NOTIFICATION: usize = 8;
+
+/// How long the network card waits for a receive ring, in microseconds.
+const LONGEST_PAUSE: u64 = 1_000_000;
 
 /// The regions of one channel, as mapped in the server.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +84,11 @@ pub struct Server {
     status: NetworkStatus,
     headers: Buffers,
     fair: RoundRobin,
+    shares: Shares,
+    /// Those whose frames stay where they are, since they have had more than their share.
+    held: Applications,
+    /// When there is something to do without being notified, in microseconds.
+    resume_at: Option<u64>,
     fragments: Fragments,
     early: EarlyFragments,
     limit: Limit,
@@ -96,6 +105,8 @@ pub struct Server {
     unnotified: Applications,
     /// The one for whose receive ring the network card has to wait, as a set.
     awaited: Applications,
+    /// Since when the network card has waited for a receive ring, in microseconds.
+    awaited_since: Option<u64>,
     /// Whether somebody was cut off whom nobody has asked about.
     has_cut_off: bool,
     received: Tally,
@@ -155,6 +166,9 @@ impl Server {
             status,
             headers,
             fair: RoundRobin::new(count),
+            shares: Shares::new(count),
+            held: 0,
+            resume_at: None,
             fragments: Fragments::new(count),
             early: EarlyFragments::new(),
             limit: Limit::new(count),
@@ -165,6 +179,7 @@ impl Server {
             unpublished: all,
             unnotified: 0,
             awaited: 0,
+            awaited_since: None,
             has_cut_off: false,
             received: Tally::default(),
             transmitted: Tally::default(),
@@ -179,6 +194,31 @@ impl Server {
     /// The application of index `application`.
     pub fn name(&self, application: usize) -> &str {
         self.links.get(application).map_or("?", |link| &link.name)
+    }
+
+    /// Whether those who notify the server have nothing for it: then there is nothing to
+    /// be done, and the network card need not be looked at.
+    pub fn is_idle(&self, woken: Applications) -> bool {
+        let has_news = |index: usize| {
+            let awaited = self.awaited & 1 << index != 0;
+            let link = self.links.get(index);
+            self.held & 1 << index == 0 && link.is_some_and(|link| link.channel.has_news(awaited))
+        };
+        if members(woken).any(has_news) {
+            return false;
+        }
+        self.status.add(ServerCounter::Wakeups, 1);
+        for index in members(woken) {
+            if let Some(link) = self.links.get(index) {
+                link.status.add(Counter::NotificationsReceived, 1);
+            }
+        }
+        true
+    }
+
+    /// When the server wants to run again without being notified, in microseconds.
+    pub fn resume_at(&self) -> Option<u64> {
+        self.resume_at
     }
 
     /// Does all there is to do, until nothing is left. `woken` are the
@@ -272,9 +312,10 @@ impl Server {
 
     fn receive<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
         self.awaited = 0;
+        self.resume_at = None;
         let mut header = [0; LONG_HEADER];
         for _ in 0..BATCH {
-            if self.must_wait() {
+            if self.must_wait(clock) {
                 return;
             }
             let Some(frame) = nic.receive() else {
@@ -324,14 +365,27 @@ impl Server {
     /// one application is there and its ring is full. It then gets to run (it
     /// would not while the server drops frames), and the sender is slowed down.
     /// With several applications a full one must not hold up the others.
-    fn must_wait(&mut self) -> bool {
+    /// Not for ever, though: an application that does not come back must not keep the
+    /// server from answering.
+    fn must_wait(&mut self, clock: &impl Fn() -> u64) -> bool {
         if !self.up.is_power_of_two() {
             return false;
         }
         let index = self.up.trailing_zeros() as usize;
         match self.links[index].channel.receive_room() {
-            Ok(1..) => return false,
+            Ok(1..) => {
+                self.awaited_since = None;
+                return false;
+            }
             Ok(0) if self.links[index].channel.is_up() => {
+                let now = clock();
+                let until = *self.awaited_since.get_or_insert(now) + LONGEST_PAUSE;
+                if now >= until {
+                    // It need not say when there is room.
+                    self.active |= 1 << index;
+                    return false;
+                }
+                self.resume_at = Some(until);
                 self.awaited = 1 << index;
                 self.status.add(ServerCounter::ReceivePauses, 1);
                 return true;
@@ -392,25 +446,37 @@ impl Server {
 
     fn send<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
         let mut waiting = self.active & self.up;
+        self.held = 0;
+        let mut turn = None;
         let mut left = BATCH;
         while left > 0 {
             left -= 1;
             if !nic.has_room() || self.headers.is_full() {
-                return;
+                break;
             }
             let Some(index) = self.fair.next(waiting) else {
-                return;
+                break;
             };
+            if self.is_new_turn(&mut turn, index, clock) && self.must_hold(index, &turn) {
+                waiting &= !(1 << index);
+                continue;
+            }
+            let turn = turn.get_or_insert_default();
+            turn.frames += 1;
             match self.send_one(nic, index, clock) {
                 Ok(Sent::Frame(wire_length)) => self.fair.charge(wire_length),
                 Ok(Sent::Inside(wire_length, copies)) => {
                     self.fair.charge(wire_length);
                     left = left.saturating_sub(copies);
                 }
-                Ok(Sent::Nothing) => waiting &= !(1 << index),
-                Ok(Sent::Full) => return,
+                Ok(Sent::Nothing) => {
+                    turn.frames -= 1;
+                    waiting &= !(1 << index);
+                }
+                Ok(Sent::Full) => break,
                 Ok(Sent::Dropped(cause, length)) => {
                     self.fair.charge(length);
+                    turn.dropped += 1;
                     let link = &self.links[index];
                     link.status.drop_frame(cause);
                     if let Some(more) = self.reporter.admit(index, clock()) {
@@ -427,6 +493,55 @@ impl Server {
                 }
             }
         }
+        if let Some(turn) = turn {
+            self.end_turn(&turn, clock());
+        }
+    }
+
+    /// Whether the frame of `index` that comes next begins a turn; ends the last one.
+    fn is_new_turn(
+        &mut self,
+        turn: &mut Option<Turn>,
+        index: usize,
+        clock: &impl Fn() -> u64,
+    ) -> bool {
+        if turn.as_ref().is_some_and(|turn| turn.index == index) {
+            return false;
+        }
+        let now = clock();
+        if let Some(turn) = turn {
+            self.end_turn(turn, now);
+        }
+        *turn = Some(Turn {
+            index,
+            began: now,
+            ..Turn::default()
+        });
+        true
+    }
+
+    fn end_turn(&mut self, turn: &Turn, now: u64) {
+        let nanoseconds = now.saturating_sub(turn.began) * 1000;
+        let (frames, dropped) = (turn.frames, turn.dropped);
+        self.shares.charge(turn.index, nanoseconds, frames, dropped);
+        if frames > 0 {
+            self.shares.note_active(turn.index, now);
+        }
+    }
+
+    /// Whether an application's frames have to wait, since it has had more than its share
+    /// and others want to run.
+    fn must_hold(&mut self, index: usize, turn: &Option<Turn>) -> bool {
+        let now = turn.as_ref().map_or(0, |turn| turn.began);
+        let links = &self.links;
+        let is_at_work = |index: usize| links[index].channel.is_client_awake();
+        let Some(wait) = self.shares.wait(index, self.up, now, is_at_work) else {
+            return false;
+        };
+        self.held |= 1 << index;
+        let resume_at = now + wait;
+        self.resume_at = Some(self.resume_at.map_or(resume_at, |at| at.min(resume_at)));
+        true
     }
 
     fn send_one<N: Nic>(
@@ -539,7 +654,8 @@ impl Server {
     /// once more whether it may.
     fn may_sleep<N: Nic>(&mut self, nic: &N) -> bool {
         let awaited = |index: usize| self.awaited & 1 << index != 0;
-        let looked_at = self.active | self.awaited;
+        // To those who are held the server stays awake, so that they do not notify it.
+        let looked_at = (self.active | self.awaited) & !self.held;
         for index in members(looked_at) {
             self.links[index].channel.announce_sleep(awaited(index));
         }
@@ -564,7 +680,7 @@ impl Server {
         for index in members(ready) {
             self.links[index].channel.wake();
         }
-        self.active = news | backlog;
+        self.active = news | backlog | self.held;
         ready == 0
     }
 
@@ -614,6 +730,16 @@ impl Server {
     }
 }
 
+/// Frames of one application that are sent in a row.
+#[derive(Debug, Default)]
+struct Turn {
+    index: usize,
+    /// In microseconds.
+    began: u64,
+    frames: u64,
+    dropped: u64,
+}
+
 enum Sent {
     /// A frame that puts this many bytes on the wire.
     Frame(usize),
@@ -629,7 +755,7 @@ enum Sent {
 }
 
 /// The indices of the applications in a set.
-fn members(mut set: Applications) -> impl Iterator<Item = usize> {
+pub(crate) fn members(mut set: Applications) -> impl Iterator<Item = usize> {
     core::iter::from_fn(move || {
         (set != 0).then(|| {
             let index = set.trailing_zeros() as usize;

@@ -152,6 +152,41 @@ fn an_only_application_slows_its_senders_down_instead_of_losing_frames() {
 }
 
 #[test]
+fn an_only_application_that_never_comes_back_holds_nobody_up() {
+    let mut world = World::new();
+    for index in [1, 2] {
+        world.regions[index].client.store32(0, 0, Relaxed);
+    }
+    world.run(0b110);
+    for _ in 0..65 {
+        world
+            .card
+            .received
+            .push_back((udp(IN, 5000, 80, &[1; 40]), true));
+    }
+    world.card.received.push_back((echo(IN, true, 1), true));
+    world.now.set(5);
+    world.run(0);
+    assert_eq!(world.card.received.len(), 2);
+    let until = world.server.resume_at().expect("a time");
+    world.now.set(until - 1);
+    world.run(0);
+    assert_eq!(world.card.received.len(), 2);
+    world.now.set(until);
+    world.run(0);
+    assert_eq!(world.status.dropped(IngressDrop::RingFull), 1);
+    assert_eq!(world.receive(0).len(), 64);
+    // There is room again.
+    world
+        .card
+        .received
+        .push_back((udp(IN, 5000, 80, &[1; 40]), true));
+    world.run(0);
+    assert_eq!(world.receive(0).len(), 1);
+    assert_eq!(world.server.resume_at(), None);
+}
+
+#[test]
 fn forged_frames_are_counted_and_the_next_one_passes() {
     let mut world = World::new();
     let forged = Ends {

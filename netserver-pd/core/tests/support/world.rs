@@ -105,6 +105,8 @@ pub struct World {
     pub clients: Vec<ClientChannel>,
     pub regions: Vec<ChannelRegions>,
     pub now: Cell<u64>,
+    /// Microseconds that pass whenever the server looks at its clock.
+    pub tick: Cell<u64>,
     pub notified: RefCell<Vec<usize>>,
 }
 
@@ -147,6 +149,7 @@ impl World {
             clients,
             regions,
             now,
+            tick: Cell::new(0),
             notified,
         };
         world.run(0);
@@ -168,11 +171,11 @@ impl World {
     }
 
     pub fn run(&mut self, woken: Applications) {
-        let (now, notified) = (&self.now, &self.notified);
+        let (now, tick, notified) = (&self.now, &self.tick, &self.notified);
         self.server.run(
             &mut self.card,
             woken,
-            || now.get(),
+            || now.replace(now.get() + tick.get()) + tick.get(),
             |index| notified.borrow_mut().push(index),
         );
     }
