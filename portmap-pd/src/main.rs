@@ -1,37 +1,42 @@
 //! The protection domain that owns the port table and the address leases.
 //!
-//! Applications call it to bind and release ports; the network server reads
-//! the table. Who is calling is told by the channel, which the image builder
-//! has tied to an owner. Who was stopped after a fault, or cut off by the network
-//! server, loses its ports. Never: sees a frame, calls or waits for anybody.
+//! Applications call it to bind and release ports and to ask for their addresses; the
+//! network server reads the tables. Who is calling is told by the channel, which the image
+//! builder has tied to an owner. Who was stopped after a fault, or cut off by the network
+//! server, loses its ports. What it knows lies in regions that outlive it. Never: sees a
+//! frame, calls anybody but the timer, waits for anybody.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
-extern crate alloc;
-
-use alloc::vec::Vec;
-use segue_portmap_core::config::OwnerTable;
+use segue_portmap_core::config::{MAXIMUM_OWNERS, OwnerTable, PoolTable};
 use segue_portmap_core::protocol::Message;
-use segue_portmap_core::{Life, PortTable, REGION_SIZE, Service};
+use segue_portmap_core::{HOLDS_SIZE, Life, REGION_SIZE, Returned, Service};
 use segue_status::network::{self, ChannelState, NetworkStatus, name_text};
 use segue_status::system::{self, SystemStatus};
+use segue_timer_core::protocol;
 use sel4_microkit::{
-    Channel, ChannelSet, Handler, Infallible, MessageInfo, get_mr, protection_domain, region,
-    set_mr, var,
+    Channel, ChannelSet, Clock, Handler, Infallible, MessageInfo, channel, get_mr,
+    protection_domain, region, set_mr, var,
 };
 
 struct PortMap {
     service: Service,
     owners: &'static OwnerTable,
     /// What is watched of each owner.
-    watched: Vec<Watched>,
+    watched: [Watched; MAXIMUM_OWNERS],
     network: Option<NetworkStatus>,
     system: Option<SystemStatus>,
+    clock: Clock,
+    timer: Channel,
+    /// Hears of changes of the address table.
+    server: Channel,
+    /// When the timer was asked to call, in microseconds.
+    armed: Option<u64>,
 }
 
 /// What is watched of an owner.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Watched {
     /// Where the status of the system speaks of it.
     place: Option<usize>,
@@ -39,27 +44,52 @@ struct Watched {
     is_cut_off: bool,
 }
 
-#[protection_domain(heap_size = 0x1000)]
+#[protection_domain]
 fn init() -> PortMap {
     let owners = var!(port_owners: OwnerTable = OwnerTable::EMPTY);
-    let Some(table) = PortTable::new(region!(port_table, REGION_SIZE)) else {
-        panic!("the region port_table must have {REGION_SIZE:#x} bytes");
+    let pools = var!(address_pools: PoolTable = PoolTable::EMPTY);
+    let tables = region!(port_table, REGION_SIZE);
+    let holds = region!(port_holds, HOLDS_SIZE);
+    let Some(service) = Service::new(tables, holds, owners, pools) else {
+        panic!(
+            "the regions port_table and port_holds must have {REGION_SIZE:#x} and {HOLDS_SIZE:#x} bytes"
+        );
     };
     log::info!(
         "applications that may have ports: {}",
         owners.owners().len()
     );
     let system = SystemStatus::new(region!(system_status, system::REGION_SIZE));
-    let watched = owners.owners().iter().map(|owner| Watched {
-        place: system.and_then(|system| system.find(owner.name())),
-        is_cut_off: false,
-    });
-    PortMap {
-        service: Service::new(table, *owners),
+    let mut watched = [Watched::default(); MAXIMUM_OWNERS];
+    for (watched, owner) in watched.iter_mut().zip(owners.owners()) {
+        watched.place = system.and_then(|system| system.find(owner.name()));
+    }
+    let mut portmap = PortMap {
+        service,
         owners,
-        watched: watched.collect(),
+        watched,
         network: NetworkStatus::new(region!(network_status, network::REGION_SIZE)),
         system,
+        clock: Clock::new(region!(tsc_frequency)),
+        timer: channel!(timer_channel),
+        server: channel!(server_channel),
+        armed: None,
+    };
+    // What has happened while there was no port map.
+    portmap.update();
+    portmap
+}
+
+/// Says on the console whose ports were taken back.
+fn tell(name: &str, returned: Returned) {
+    let Returned { free, held } = returned;
+    let count = free + held;
+    if held == 0 {
+        log::info!("{name} is gone: {count} ports were taken back");
+    } else {
+        log::info!(
+            "{name} is gone: {count} ports were taken back, {held} of them stay held for connections in TIME_WAIT"
+        );
     }
 }
 
@@ -76,10 +106,8 @@ impl PortMap {
     }
 
     /// Takes note of what has become of an owner.
-    fn look_at(&mut self, index: usize) {
-        let Some(Watched { place, is_cut_off }) = self.watched.get(index).copied() else {
-            return;
-        };
+    fn look_at(&mut self, index: usize, now: u64) {
+        let Watched { place, is_cut_off } = self.watched[index];
         let incarnation = self
             .system
             .zip(place)
@@ -88,9 +116,46 @@ impl PortMap {
             restarts: incarnation.map_or(0, |incarnation| incarnation.restarts),
             is_gone: is_cut_off || incarnation.is_some_and(|incarnation| !incarnation.is_running),
         };
-        if let Some(count) = self.service.note(index, life) {
-            let name = self.owners.owners()[index].name();
-            log::info!("{name} is gone: {count} ports are free again");
+        if let Some(returned) = self.service.note(index, life, now) {
+            tell(self.owners.owners()[index].name(), returned);
+        }
+    }
+
+    /// Looks at everybody.
+    fn update(&mut self) {
+        let now = self.clock.now_microseconds();
+        for index in 0..self.owners.owners().len() {
+            self.watched[index].is_cut_off = self.is_cut_off(index);
+            self.look_at(index, now);
+        }
+        self.finish();
+    }
+
+    /// Tells others of what has changed and sees to it that time does not pass unnoticed.
+    fn finish(&mut self) {
+        let changes = self.service.take_changes();
+        if changes.table {
+            self.server.notify();
+        }
+        for (index, entry) in self.owners.owners().iter().enumerate() {
+            if changes.owners & 1 << index != 0 {
+                let channel = Channel::new(entry.channel as usize);
+                if channel.may_notify() {
+                    channel.notify();
+                }
+            }
+        }
+        let next = self.service.next_deadline();
+        let Some(next) = next.filter(|next| self.armed.is_none_or(|armed| *next < armed)) else {
+            return;
+        };
+        let wait = next.saturating_sub(self.clock.now_microseconds());
+        set_mr(0, wait.saturating_mul(1000));
+        let answer = self.timer.pp_call(MessageInfo::new(protocol::SET, 1));
+        if answer.is_refused() {
+            log::error!("the timer refuses a timeout: held ports become free late");
+        } else {
+            self.armed = Some(next);
         }
     }
 }
@@ -98,12 +163,12 @@ impl PortMap {
 impl Handler for PortMap {
     type Error = Infallible;
 
-    /// The network server has cut somebody off, or a fault was reported.
-    fn notified(&mut self, _: ChannelSet) -> Result<(), Infallible> {
-        for index in 0..self.watched.len() {
-            self.watched[index].is_cut_off = self.is_cut_off(index);
-            self.look_at(index);
+    /// The network server has cut somebody off, a fault was reported, or time has passed.
+    fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
+        if channels.contains(self.timer) {
+            self.armed = None;
         }
+        self.update();
         Ok(())
     }
 
@@ -112,23 +177,21 @@ impl Handler for PortMap {
         channel: Channel,
         call: MessageInfo,
     ) -> Result<MessageInfo, Infallible> {
-        let mut registers = [0; 3];
-        for (index, register) in registers.iter_mut().enumerate().take(call.count()) {
-            *register = get_mr(index);
-        }
-        let message = Message {
-            label: call.label(),
-            registers,
-        };
+        let message = Message::read(call.label(), call.count(), get_mr);
+        let caller = channel.index() as u32;
+        let now = self.clock.now_microseconds();
         // It may be another incarnation than the last that called, and the signal
         // that says so still on its way.
-        if let Some(index) = self.service.caller(channel.index() as u32) {
-            self.look_at(index);
+        if let Some(index) = self.service.caller(caller) {
+            self.look_at(index, now);
         }
-        let answer = self.service.handle(channel.index() as u32, &message);
-        for (index, register) in answer.registers.into_iter().enumerate() {
-            set_mr(index, register);
+        let answer = self.service.handle(caller, &message, now);
+        // The timer's answer comes in the same registers.
+        self.finish();
+        let registers = answer.sent();
+        for (index, register) in registers.iter().enumerate() {
+            set_mr(index, *register);
         }
-        Ok(MessageInfo::new(answer.label, answer.registers.len()))
+        Ok(MessageInfo::new(answer.label, registers.len()))
     }
 }

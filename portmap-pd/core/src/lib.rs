@@ -8,11 +8,19 @@
 
 pub mod addresses;
 pub mod config;
+mod holds;
+pub mod ipv4;
+mod leases;
+#[cfg(feature = "testing")]
+pub mod model;
+pub mod ports;
 pub mod protocol;
 pub mod service;
 pub mod table;
 
 pub use addresses::{AddressReader, AddressTable, REGION_SIZE};
-pub use protocol::{PortClient, PortError};
-pub use service::{Life, Service};
+pub use holds::HOLDS_SIZE;
+pub use ports::Returned;
+pub use protocol::{PortClient, PortError, SharedAddress};
+pub use service::{Changes, Life, Service};
 pub use table::{Families, Family, PortReader, PortTable, Protocol, TABLE_SIZE};

@@ -8,7 +8,7 @@ use segue_shared_memory::Region;
 
 /// Size of the table in bytes: 65,536 numbers of two bytes for TCP over IPv4, then as
 /// many for UDP over IPv4, TCP over IPv6, UDP over IPv6.
-pub const TABLE_SIZE: usize = 4 * PROTOCOL_SIZE;
+pub const TABLE_SIZE: usize = ENTRIES * size_of::<u16>();
 
 /// Ports from which [`PortTable::bind_any`] chooses (RFC 6335, section 6).
 pub const EPHEMERAL_PORTS: RangeInclusive<u16> = 49_152..=65_535;
@@ -16,10 +16,13 @@ pub const EPHEMERAL_PORTS: RangeInclusive<u16> = 49_152..=65_535;
 /// The number that owns nothing: a free port.
 pub const FREE: u16 = 0;
 
-const PROTOCOL_SIZE: usize = 0x1_0000 * size_of::<u16>();
+/// Ports of each protocol and family.
+const PORTS: usize = 0x1_0000;
+/// Ports of all.
+pub(crate) const ENTRIES: usize = 4 * PORTS;
 
 /// A transport protocol with ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// TCP, IP protocol 6.
     Tcp,
@@ -28,7 +31,7 @@ pub enum Protocol {
 }
 
 /// A version of IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4.
     V4,
@@ -37,7 +40,7 @@ pub enum Family {
 }
 
 /// One version of IP, or both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Families {
     /// IPv4 alone.
     V4,
@@ -57,8 +60,6 @@ pub struct PortReader {
 #[derive(Debug)]
 pub struct PortTable {
     reader: PortReader,
-    /// Where the next search for a free ephemeral port begins.
-    next: [u16; 2],
 }
 
 impl Protocol {
@@ -147,10 +148,21 @@ impl PortReader {
     }
 }
 
+/// Where a port stands in tables of one entry for each port of each protocol and family.
+pub(crate) fn index(family: Family, protocol: Protocol, port: u16) -> usize {
+    (2 * family.index() + protocol.index()) * PORTS + usize::from(port)
+}
+
+/// The port that stands there; `None` if none does.
+pub(crate) fn from_index(index: usize) -> Option<(Family, Protocol, u16)> {
+    let family = *Family::ALL.get(index / (2 * PORTS))?;
+    let protocol = *Protocol::ALL.get(index / PORTS % 2)?;
+    Some((family, protocol, (index % PORTS) as u16))
+}
+
 /// The word that holds a port's owner, and the owner's place in it.
 fn place(family: Family, protocol: Protocol, port: u16) -> (usize, u32) {
-    let table = 2 * family.index() + protocol.index();
-    let offset = table * PROTOCOL_SIZE + usize::from(port) * size_of::<u16>();
+    let offset = index(family, protocol, port) * size_of::<u16>();
     (offset & !3, 8 * (offset & 3) as u32)
 }
 
@@ -160,7 +172,6 @@ impl PortTable {
     pub fn new(region: Region) -> Option<Self> {
         Some(Self {
             reader: PortReader::new(region)?,
-            next: [*EPHEMERAL_PORTS.start(); 2],
         })
     }
 
@@ -185,95 +196,23 @@ impl PortTable {
         if port == 0 {
             return Err(PortError::InvalidPort);
         }
-        if !self.is_free(families, protocol, port) {
+        let is_free = |family: &Family| self.owner(*family, protocol, port) == FREE;
+        if !families.each().iter().all(is_free) {
             return Err(PortError::AddressInUse);
         }
-        self.store_each(families, protocol, port, owner);
-        Ok(())
-    }
-
-    /// Gives a port of [`EPHEMERAL_PORTS`] that is free in all of `families` to
-    /// `owner`.
-    ///
-    /// # Errors
-    ///
-    /// If none is free.
-    pub fn bind_any(
-        &mut self,
-        owner: u16,
-        families: Families,
-        protocol: Protocol,
-    ) -> Result<u16, PortError> {
-        let mut port = self.next[protocol.index()];
-        for _ in EPHEMERAL_PORTS {
-            let candidate = port;
-            port = if port == *EPHEMERAL_PORTS.end() {
-                *EPHEMERAL_PORTS.start()
-            } else {
-                port + 1
-            };
-            if self.is_free(families, protocol, candidate) {
-                self.next[protocol.index()] = port;
-                self.store_each(families, protocol, candidate, owner);
-                return Ok(candidate);
-            }
-        }
-        Err(PortError::NoPortFree)
-    }
-
-    /// Takes `port` back from `owner`, in all of `families`.
-    ///
-    /// # Errors
-    ///
-    /// If it is not the owner's in one of them: then nothing has changed. Whether it
-    /// is free or another's is not told.
-    pub fn release(
-        &mut self,
-        owner: u16,
-        families: Families,
-        protocol: Protocol,
-        port: u16,
-    ) -> Result<(), PortError> {
-        let is_owner = |family: &Family| self.owner(*family, protocol, port) == owner;
-        if owner == FREE || !families.each().iter().all(is_owner) {
-            return Err(PortError::NotOwner);
-        }
-        self.store_each(families, protocol, port, FREE);
-        Ok(())
-    }
-
-    /// Takes all ports back from `owner`; returns how many there were: a port counts once
-    /// for each version of IP.
-    pub fn release_all(&mut self, owner: u16) -> u32 {
-        let mut released = 0;
-        if owner == FREE {
-            return released;
-        }
-        for family in Family::ALL {
-            for protocol in Protocol::ALL {
-                for port in 0..=u16::MAX {
-                    if self.owner(family, protocol, port) == owner {
-                        self.store(family, protocol, port, FREE);
-                        released += 1;
-                    }
-                }
-            }
-        }
-        released
-    }
-
-    fn is_free(&self, families: Families, protocol: Protocol, port: u16) -> bool {
-        let is_free = |family: &Family| self.owner(*family, protocol, port) == FREE;
-        families.each().iter().all(is_free)
-    }
-
-    fn store_each(&mut self, families: Families, protocol: Protocol, port: u16, owner: u16) {
         for family in families.each() {
-            self.store(*family, protocol, port, owner);
+            self.set(*family, protocol, port, owner);
         }
+        Ok(())
     }
 
-    fn store(&mut self, family: Family, protocol: Protocol, port: u16, owner: u16) {
+    /// Whether four ports have no owner, from this index, which is a multiple of four.
+    pub(crate) fn four_are_free(&self, index: usize) -> bool {
+        self.reader.region.load64(index * size_of::<u16>(), Acquire) == 0
+    }
+
+    /// Writes who owns a port.
+    pub(crate) fn set(&mut self, family: Family, protocol: Protocol, port: u16, owner: u16) {
         let (word, shift) = place(family, protocol, port);
         // Nobody else writes, so the neighbour's half cannot change meanwhile.
         let neighbour = self.reader.region.load32(word, Acquire) & !(0xffff << shift);

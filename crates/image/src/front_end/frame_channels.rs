@@ -8,7 +8,7 @@ use segue_frame_channel::config::{
     ClientConfig, MAXIMUM_APPLICATIONS, ServerEntry, ServerTable, name_to_bytes,
 };
 use segue_frame_channel::layout;
-use segue_portmap_core::config::{MAXIMUM_OWNERS, OwnerEntry, OwnerTable};
+use segue_portmap_core::config::{MAXIMUM_OWNERS, NO_POOL, OwnerEntry, OwnerTable};
 use zerocopy::IntoBytes;
 
 use super::addresses::{Placed, Station};
@@ -463,11 +463,18 @@ impl Draft<'_, '_> {
             self.diagnostics.error(wanted.at, message);
             return None;
         };
+        let pool = match wanted.station.pool {
+            Some(index) => u16::try_from(index + 1).ok()?,
+            None => NO_POOL,
+        };
         *place = OwnerEntry {
             name,
             channel: u32::from(channel),
             owner,
-            reserved: 0,
+            flags: wanted.station.flags,
+            addresses: wanted.station.addresses,
+            pool,
+            ..OwnerEntry::EMPTY
         };
         table.count += 1;
         Some(())

@@ -19,7 +19,7 @@ use core::sync::atomic::Ordering;
 use segue_frame_channel::config::ClientConfig;
 use segue_frame_channel::{ClientChannel, FrameOffload};
 use segue_portmap_core::protocol::Message;
-use segue_portmap_core::{PortClient, Protocol};
+use segue_portmap_core::{Families, PortClient, Protocol};
 use segue_shared_memory::Region;
 use sel4_microkit::{
     Channel, ChannelSet, Handler, Infallible, MessageInfo, get_mr, private_region_at,
@@ -57,7 +57,7 @@ fn init() -> Rogue {
     .expect("the image builder has described the channel");
     let mut ports = port_client(config);
     for protocol in [Protocol::Tcp, Protocol::Udp] {
-        match ports.bind(protocol, PORT) {
+        match ports.bind(protocol, PORT, Families::Both) {
             Ok(()) => log::info!("port {PORT} is mine"),
             Err(error) => log::error!("port {PORT}: {error}"),
         }
@@ -74,24 +74,22 @@ fn init() -> Rogue {
 fn port_client(config: &ClientConfig) -> PortClient<impl FnMut(Message) -> Message + use<>> {
     let portmap = Channel::new(config.portmap_channel as usize);
     PortClient::new(move |message| {
-        for (index, register) in message.registers.into_iter().enumerate() {
-            set_mr(index, register);
+        let registers = message.sent();
+        for (index, register) in registers.iter().enumerate() {
+            set_mr(index, *register);
         }
-        let answer = portmap.pp_call(MessageInfo::new(message.label, message.registers.len()));
-        Message {
-            label: answer.label(),
-            registers: [get_mr(0), get_mr(1), get_mr(2)],
-        }
+        let answer = portmap.pp_call(MessageInfo::new(message.label, registers.len()));
+        Message::read(answer.label(), answer.count(), get_mr)
     })
 }
 
 /// Tries to take the HTTP application's port away.
 fn grab_port(config: &ClientConfig) {
     let mut ports = port_client(config);
-    if ports.release(Protocol::Tcp, HTTP).is_ok() {
+    if ports.release(Protocol::Tcp, HTTP, Families::Both).is_ok() {
         log::error!("I could release another's port");
     }
-    match ports.bind(Protocol::Tcp, HTTP) {
+    match ports.bind(Protocol::Tcp, HTTP, Families::Both) {
         Ok(()) => log::error!("port {HTTP} is mine"),
         Err(error) => log::info!("port {HTTP}: {error}"),
     }
