@@ -51,7 +51,12 @@ impl Stack {
     /// ([`CloseReason::AddressLost`]); their peers are not told, since nothing may be
     /// sent from there any more. Listeners and all else stay.
     pub fn set_addresses(&mut self, addresses: &Addresses) {
-        self.local = Local::new(self.local.hardware, addresses);
+        self.set_station(self.local.hardware, addresses);
+    }
+
+    /// As [`Stack::set_addresses`], with another hardware address (unicast), too.
+    pub fn set_station(&mut self, hardware: [u8; 6], addresses: &Addresses) {
+        self.local = Local::new(hardware, addresses);
         self.engines.set_addresses(&self.local);
         self.others.set_addresses(&self.local);
         let local = self.local;

@@ -72,6 +72,8 @@ impl Others {
 
     /// Takes these addresses instead of those it has.
     pub fn set_addresses(&mut self, local: &Local) {
+        let hardware = HardwareAddress::Ethernet(EthernetAddress(local.hardware));
+        self.interface.set_hardware_addr(hardware);
         set_interface(&mut self.interface, local);
     }
 

@@ -181,7 +181,7 @@ fn an_application_that_crashes_under_load_comes_back_and_leaves_nothing_behind()
     );
     // Each life had the port of HTTP, for IPv4 and IPv6, and lost it once.
     assert_eq!(
-        lines(&machine, "portmap: http is gone: 2 ports are free again"),
+        lines(&machine, "portmap: http is gone: 2 ports were taken back"),
         CRASHES
     );
     assert_eq!(lines(&machine, "portmap: http is gone:"), CRASHES);
@@ -233,7 +233,7 @@ fn who_faults_too_often_in_a_row_is_given_up() {
         "{http}"
     );
     assert_eq!(
-        lines(&machine, "portmap: http is gone: 2 ports are free again"),
+        lines(&machine, "portmap: http is gone: 2 ports were taken back"),
         4
     );
     assert_eq!(lines(&machine, "http was restarted"), 3);

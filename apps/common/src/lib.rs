@@ -4,9 +4,11 @@
 
 extern crate alloc;
 
+mod network;
 mod ports;
 mod timer;
 
+pub use network::Network;
 pub use ports::Portmap;
 pub use timer::Timeout;
 
@@ -14,7 +16,7 @@ use alloc::boxed::Box;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use segue_frame_channel::ClientChannel;
 use segue_frame_channel::config::{self, ClientConfig};
-use segue_libos::{Addresses, Config, FrameChannel, Instant, Network, Stack, Vif};
+use segue_libos::{self as libos, Addresses, Config, FrameChannel, Instant, Stack, Vif};
 use sel4_microkit::{Channel, Clock, hardware_random, private_region_at, region_at};
 
 /// What an application's stack may use up. See [`Config`].
@@ -29,7 +31,8 @@ pub struct NetworkLimits {
 }
 
 /// Joins the frame channel that the image builder has described in `config`, and returns a stack
-/// without sockets. It asks the port map for ports.
+/// without sockets, and what keeps its addresses right. It asks the port map for ports, and for
+/// its addresses if they are not known beforehand; one that has none yet gets them later.
 ///
 /// # Panics
 /// If the channel cannot be used: the image is wrong.
@@ -38,7 +41,7 @@ pub fn start_network(
     limits: NetworkLimits,
     seed: [u64; 2],
     clock: &Clock,
-) -> Stack {
+) -> (Stack, Network) {
     let channel = ClientChannel::new(
         region_at!(config.client_region, config.client_region_size),
         region_at!(config.server_region, config.server_region_size),
@@ -55,17 +58,20 @@ pub fn start_network(
     };
     let server = Channel::new(config.channel as usize);
     let backend = FrameChannel::new(channel, config.server(), Box::new(move || server.notify()));
+    let ports = Portmap::new(config.portmap_channel);
+    let mut network = Network::new(config, ports.clone());
+    let station = network.ask();
     let settings = Config {
-        hardware_address: config.addresses.mac,
-        addresses: addresses(&config.addresses),
+        hardware_address: station.mac,
+        addresses: addresses(&station),
         seed,
         maximum_connections: limits.maximum_connections,
         buffer_memory: limits.buffer_memory,
         maximum_time_wait: limits.maximum_time_wait,
     };
     let now = Instant::from_micros(clock.now_microseconds() as i64);
-    let ports = Portmap::new(config.portmap_channel);
-    Stack::new(settings, Vif::new(Box::new(backend)), Box::new(ports), now)
+    let stack = Stack::new(settings, Vif::new(Box::new(backend)), Box::new(ports), now);
+    (stack, network)
 }
 
 /// Addresses as a stack takes them.
@@ -75,12 +81,12 @@ pub fn addresses(of: &config::Addresses) -> Addresses {
     let ipv6 = Ipv6Addr::from(of.ipv6);
     let ipv6_gateway = Ipv6Addr::from(of.ipv6_gateway);
     Addresses {
-        ipv4: (!ipv4.is_unspecified()).then_some(Network {
+        ipv4: (!ipv4.is_unspecified()).then_some(libos::Network {
             address: ipv4,
             prefix_length: of.ipv4_prefix_length,
             gateway: (!gateway.is_unspecified()).then_some(gateway),
         }),
-        ipv6: (!ipv6.is_unspecified()).then_some(Network {
+        ipv6: (!ipv6.is_unspecified()).then_some(libos::Network {
             address: ipv6,
             prefix_length: of.ipv6_prefix_length,
             gateway: (!ipv6_gateway.is_unspecified()).then_some(ipv6_gateway),

@@ -8,7 +8,9 @@ extern crate alloc;
 
 use alloc::vec;
 use alloc::vec::Vec;
-use segue_application::{NetworkLimits, Timeout, port, say_listening, seed, start_network};
+use segue_application::{
+    Network, NetworkLimits, Timeout, port, say_listening, seed, start_network,
+};
 use segue_echo_core::{Action, Echo, Mode, Stream, answers};
 use segue_frame_channel::config::ClientConfig;
 use segue_libos::{
@@ -49,6 +51,7 @@ const HEAP_SIZE: usize = NETWORK.buffer_memory
 
 struct Application {
     stack: Stack,
+    network: Network,
     /// Where messages are sent back one by one.
     messages: Option<ListenerId>,
     /// The streams by the index of their connections.
@@ -66,7 +69,7 @@ fn init() -> Application {
     let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
     let echo_port = port(*var!(echo_port: u64 = 7));
     let message_port = port(*var!(message_port: u64 = 5002));
-    let mut stack = start_network(config, NETWORK, seed(&clock), &clock);
+    let (mut stack, network) = start_network(config, NETWORK, seed(&clock), &clock);
     listen(&mut stack, echo_port);
     let messages = listen(&mut stack, message_port);
     match stack.udp_bind(echo_port, DATAGRAM_MEMORY) {
@@ -75,6 +78,7 @@ fn init() -> Application {
     }
     let mut application = Application {
         stack,
+        network,
         messages,
         streams: Vec::new(),
         memory: 0,
@@ -219,6 +223,7 @@ impl Handler for Application {
 
     fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
         self.timeout.notified(channels);
+        self.network.notified(channels, &mut self.stack);
         self.work();
         Ok(())
     }

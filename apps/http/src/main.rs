@@ -10,7 +10,9 @@ mod snapshot;
 mod stream;
 
 use alloc::boxed::Box;
-use segue_application::{NetworkLimits, Timeout, port, say_listening, seed, start_network};
+use segue_application::{
+    Network, NetworkLimits, Timeout, port, say_listening, seed, start_network,
+};
 use segue_frame_channel::config::ClientConfig;
 use segue_http_core::{Action, Limits, Server, Site};
 use segue_libos::{BufferSizes, ConnectionId, Event, Instant, ListenOptions, Stack};
@@ -51,6 +53,7 @@ const HEAP_SIZE: usize = NETWORK.buffer_memory
 
 struct Application {
     stack: Stack,
+    network: Network,
     server: Server<'static>,
     /// The connections by their index, which is how the server knows them.
     connections: alloc::vec::Vec<Option<ConnectionId>>,
@@ -63,7 +66,7 @@ struct Application {
 fn init() -> Application {
     let clock = Clock::new(region!(tsc_frequency));
     let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
-    let stack = listen(config, &clock);
+    let (stack, network) = listen(config, &clock);
     let files: &'static _ = Box::leak(Box::new(private_region!(files)));
     let archive = files.slice(0, files.length()).unwrap_or_default();
     let site = match Site::new(archive) {
@@ -76,6 +79,7 @@ fn init() -> Application {
     };
     let mut application = Application {
         stack,
+        network,
         server: Server::new(site, limits),
         connections: alloc::vec::Vec::new(),
         machine: Machine::new(region!(system_status), region!(network_status)),
@@ -87,9 +91,9 @@ fn init() -> Application {
 }
 
 /// Joins the network and listens.
-fn listen(config: &'static ClientConfig, clock: &Clock) -> Stack {
+fn listen(config: &'static ClientConfig, clock: &Clock) -> (Stack, Network) {
     let port = port(*var!(listen_port: u64 = PORT));
-    let mut stack = start_network(config, NETWORK, seed(clock), clock);
+    let (mut stack, network) = start_network(config, NETWORK, seed(clock), clock);
     let options = ListenOptions {
         buffers: BUFFERS,
         ..ListenOptions::default()
@@ -98,7 +102,7 @@ fn listen(config: &'static ClientConfig, clock: &Clock) -> Stack {
         Ok(_) => say_listening(&stack, port, ""),
         Err(error) => log::error!("cannot listen on port {port}: {error}"),
     }
-    stack
+    (stack, network)
 }
 
 impl Application {
@@ -181,6 +185,7 @@ impl Handler for Application {
 
     fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
         self.timeout.notified(channels);
+        self.network.notified(channels, &mut self.stack);
         self.work();
         Ok(())
     }

@@ -6,7 +6,9 @@
 extern crate alloc;
 
 use alloc::vec::Vec;
-use segue_application::{NetworkLimits, Timeout, port, say_listening, seed, start_network};
+use segue_application::{
+    Network, NetworkLimits, Timeout, port, say_listening, seed, start_network,
+};
 use segue_frame_channel::config::ClientConfig;
 use segue_kv_core::{Action, Limit, Limits, Server, Stream};
 use segue_libos::{BufferSizes, ConnectionId, Duration, Event, Instant, ListenOptions, Stack};
@@ -54,6 +56,7 @@ const HEAP_SIZE: usize = LIMITS.store_bytes
 
 struct Application {
     stack: Stack,
+    network: Network,
     server: Server,
     /// The connections by their index, which is how the server knows them.
     connections: Vec<Option<ConnectionId>>,
@@ -66,7 +69,7 @@ fn init() -> Application {
     let clock = Clock::new(region!(tsc_frequency));
     let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
     let port = port(*var!(listen_port: u64 = 6379));
-    let mut stack = start_network(config, NETWORK, seed(&clock), &clock);
+    let (mut stack, network) = start_network(config, NETWORK, seed(&clock), &clock);
     let options = ListenOptions {
         buffers: BUFFERS,
         timeout: Some(TIMEOUT),
@@ -79,6 +82,7 @@ fn init() -> Application {
     let now = clock.now_microseconds();
     let mut application = Application {
         stack,
+        network,
         server: Server::new(LIMITS, seed(&clock), port, TIMEOUT.secs(), now),
         connections: Vec::new(),
         clock,
@@ -183,6 +187,7 @@ impl Handler for Application {
 
     fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
         self.timeout.notified(channels);
+        self.network.notified(channels, &mut self.stack);
         self.work();
         Ok(())
     }
