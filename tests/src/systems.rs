@@ -62,7 +62,7 @@ const DERIVED: &[Derived] = &[
         memory: 256,
         folder: "files",
         application: None,
-        more: || ROGUE_APPLICATION.into(),
+        more: rogue_application,
     },
     Derived {
         name: "kv",
@@ -83,7 +83,7 @@ const DERIVED: &[Derived] = &[
         memory: 256,
         folder: "files",
         application: None,
-        more: || SECOND_KV.into(),
+        more: second_kv,
     },
     Derived {
         name: "many",
@@ -99,59 +99,149 @@ const DERIVED: &[Derived] = &[
         application: None,
         more: || more_applications(4),
     },
+    Derived {
+        name: "forty-eight",
+        memory: 2048,
+        folder: "files",
+        application: None,
+        more: || more_applications(MOST_APPLICATIONS),
+    },
+    Derived {
+        name: "addresses",
+        memory: 512,
+        folder: "files",
+        application: None,
+        more: more_addresses,
+    },
 ];
 
+/// What a frame channel says about its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Those of the default system's application.
+    Shared,
+    /// 10.0.2.n, fd00:5e60::n (both decimal to look at, as in 10.0.2.20 and fd00:5e60::20) and
+    /// the MAC address 52:54:00:5e:61:n, nobody else's.
+    Own(u8),
+    /// Out of the pool [`POOL`].
+    Pool,
+}
+
+impl Place {
+    /// The attributes of a `<frame_channel>`.
+    pub fn attributes(self) -> String {
+        match self {
+            Self::Shared => concat!(
+                r#"mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2" "#,
+                r#"ipv6="fd00:5e60::15/64" ipv6_gateway="fd00:5e60::2""#
+            )
+            .into(),
+            Self::Own(number) => format!(
+                r#"mac="52:54:00:5e:61:{number}" ipv4="10.0.2.{number}/24" gateway="10.0.2.2" ipv6="fd00:5e60::{number}/64" ipv6_gateway="fd00:5e60::2""#
+            ),
+            Self::Pool => r#"address_pool="guests""#.into(),
+        }
+    }
+}
+
+/// A pool of two: 10.0.2.32 and 10.0.2.33, fd00:5e60::32 and fd00:5e60::33.
+pub const POOL: &str = r#"
+    <address_pool name="guests" mac="52:54:00:5e:62:00" ipv4="10.0.2.32/24" gateway="10.0.2.2"
+                  ipv6="fd00:5e60::32/64" ipv6_gateway="fd00:5e60::2" count="2"/>
+"#;
+
 /// The key-value server behind the address of the first application.
-const SECOND_KV: &str = r#"
+fn second_kv() -> String {
+    let domain = r#"
     <protection_domain name="kv" priority="100" stack_size="0x10000">
         <program_image path="segue-kv"/>
         <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
-    </protection_domain>
-    <frame_channel server="netserver" client="kv" portmap="portmap" io_address_space="netserver_io"
-                   pool_size="0x200000" transmit_entries="256" receive_entries="256"
-                   mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2"
-                   ipv6="fd00:5e60::15/64" ipv6_gateway="fd00:5e60::2"/>
-    <channel><end pd="kv" id="1" pp="true" setvar_id="timer_channel"/><end pd="timer" id="5"/></channel>
-"#;
+    </protection_domain>"#;
+    format!(
+        "{domain}{}{}",
+        frame_channel("kv", "0x200000", 256, Place::Shared),
+        timer_channel("kv", 5)
+    )
+}
 
 /// A second application behind the address of the first.
-const ROGUE_APPLICATION: &str = r#"
+fn rogue_application() -> String {
+    let domain = r#"
     <protection_domain name="rogue-application" priority="100">
         <program_image path="segue-rogue-application"/>
-    </protection_domain>
-    <frame_channel server="netserver" client="rogue-application" portmap="portmap" io_address_space="netserver_io"
-                   pool_size="0x40000" transmit_entries="64" receive_entries="64"
-                   mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2"
-                   ipv6="fd00:5e60::15/64" ipv6_gateway="fd00:5e60::2"/>
-"#;
+    </protection_domain>"#;
+    let channel = frame_channel("rogue-application", "0x40000", 64, Place::Shared);
+    format!("{domain}{channel}")
+}
 
 /// Applications of the system `many`, which share an address: the one at port 80
 /// plus *n* is called `http-n`, the first one `http`.
 pub const APPLICATIONS: u16 = 16;
 
-/// All but the first of `count` applications.
+/// Applications of the system `forty-eight`.
+pub const MOST_APPLICATIONS: u16 = 48;
+
+/// All but the first of `count` applications, which share its address.
 pub fn more_applications(count: u16) -> String {
     let application = |number| {
-        let (port, timer) = (80 + number, 4 + number);
-        format!(
-            r#"
-    <protection_domain name="http-{number}" priority="100" stack_size="0x10000">
+        http(
+            &format!("http-{number}"),
+            number,
+            80 + number,
+            Place::Shared,
+        )
+    };
+    (1..count).map(application).collect()
+}
+
+/// The system `addresses`: `http` and `http-1` (port 81) share the address of the default system,
+/// `http-own` and `http-guest` have port 80 of addresses of their own, the one of its own by name,
+/// the other out of the pool.
+fn more_addresses() -> String {
+    [
+        POOL.into(),
+        http("http-1", 1, 81, Place::Shared),
+        http("http-own", 2, 80, Place::Own(20)),
+        http("http-guest", 3, 80, Place::Pool),
+    ]
+    .concat()
+}
+
+/// An HTTP application besides the first one, the `number`-th, at a port of its place.
+pub fn http(name: &str, number: u16, port: u16, place: Place) -> String {
+    let domain = format!(
+        r#"
+    <protection_domain name="{name}" priority="100" stack_size="0x10000">
         <program_image path="segue-http"/>
         <map mr="http_files" vaddr="0x10000000" perms="r" setvar_vaddr="files" setvar_size="files_size"/>
         <map mr="system_status" vaddr="0x20000000" perms="r" setvar_vaddr="system_status"/>
         <map mr="network_status" vaddr="0x21000000" perms="r" setvar_vaddr="network_status"/>
         <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
         <setvar symbol="listen_port" value="{port}"/>
-    </protection_domain>
-    <frame_channel server="netserver" client="http-{number}" portmap="portmap" io_address_space="netserver_io"
-                   pool_size="0x40000" transmit_entries="64" receive_entries="64"
-                   mac="nic.vf0" ipv4="10.0.2.15/24" gateway="10.0.2.2"
-                   ipv6="fd00:5e60::15/64" ipv6_gateway="fd00:5e60::2"/>
-    <channel><end pd="http-{number}" id="1" pp="true" setvar_id="timer_channel"/><end pd="timer" id="{timer}"/></channel>
+    </protection_domain>"#
+    );
+    let channel = frame_channel(name, "0x40000", 64, place);
+    format!("{domain}{channel}{}", timer_channel(name, 4 + number))
+}
+
+/// An application's way to the network server.
+pub fn frame_channel(name: &str, pool_size: &str, entries: u16, place: Place) -> String {
+    format!(
+        r#"
+    <frame_channel server="netserver" client="{name}" portmap="portmap" io_address_space="netserver_io"
+                   pool_size="{pool_size}" transmit_entries="{entries}" receive_entries="{entries}"
+                   {}/>"#,
+        place.attributes()
+    )
+}
+
+/// An application's way to timeouts; `id` is free in `timer`: 5 to 59.
+pub fn timer_channel(name: &str, id: u16) -> String {
+    format!(
+        r#"
+    <channel><end pd="{name}" id="1" pp="true" setvar_id="timer_channel"/><end pd="timer" id="{id}"/></channel>
 "#
-        )
-    };
-    (1..count).map(application).collect()
+    )
 }
 
 const MEMORY: &str = "<machine memory=\"256M\"/>";
@@ -249,6 +339,13 @@ fn replace(text: &str, from: &str, to: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shared_addresses_are_those_of_the_default_system() {
+        let text = fs::read_to_string(crate::paths::description("system")).unwrap();
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words(&text).contains(&Place::Shared.attributes()));
+    }
 
     #[test]
     fn what_is_replaced_stands_once() {
