@@ -223,10 +223,8 @@ impl Handler for NetworkServer {
     type Error = IrqAckError;
 
     fn notified(&mut self, channels: ChannelSet) -> Result<(), IrqAckError> {
-        let mut only_applications = true;
         for interrupt in self.interrupts {
             if channels.contains(interrupt) {
-                only_applications = false;
                 self.status.add(ServerCounter::Interrupts, 1);
                 interrupt.irq_ack()?;
             }
@@ -242,12 +240,13 @@ impl Handler for NetworkServer {
             self.look_at_card();
         }
         let mut woken: Applications = 0;
+        let mut only_applications = true;
         for channel in channels.iter() {
-            if let Some(index) = self.by_channel[channel.index()] {
-                woken |= 1 << index;
+            match self.by_channel[channel.index()] {
+                Some(index) => woken |= 1 << index,
+                None => only_applications = false,
             }
         }
-        only_applications &= !channels.contains(self.igb_pf) && !channels.contains(self.timer);
         if !(only_applications && self.server.is_idle(woken)) {
             self.run(woken);
         }

@@ -113,7 +113,7 @@ impl Shares {
         account.level = account.level.saturating_sub(passed * 1000 / slowness);
         if others == 0 {
             // Nobody has to wait later for what did not hurt anybody.
-            account.level = account.level.min(BURST);
+            account.level = account.level.min(BURST / 2);
         }
         if account.level <= BURST {
             return None;
