@@ -4,12 +4,14 @@ mod support;
 
 use std::path::Path;
 
-use segue_frame_channel::config::{ClientConfig, ServerTable};
+use segue_frame_channel::config::{
+    ADDRESS_LEASED, ADDRESS_OWN, ClientConfig, DHCP_CLIENT, ServerTable,
+};
 use segue_igb_driver::filters::FilterTable;
 use segue_image::model::System;
 use segue_log_ring::config::RingTable;
 use segue_pci_driver::config::DeviceTable;
-use segue_portmap_core::config::OwnerTable;
+use segue_portmap_core::config::{OwnerTable, PoolTable};
 use zerocopy::FromBytes;
 
 fn default_system() -> System {
@@ -157,6 +159,96 @@ fn the_manager_and_the_owner_of_the_nic_know_where_everything_is() {
         .find(|interrupt| interrupt.requester_id == 0x98)
         .unwrap();
     assert_eq!((vf.table_index, vf.vector), (0, 16));
+}
+
+/// The default system with an application that has addresses of its own, one with some out of a
+/// pool, and with the shared address by DHCP.
+#[test]
+fn all_sorts_of_addresses_reach_the_tables() {
+    let fixed = "mac=\"nic.vf0\" ipv4=\"10.0.2.15/24\" gateway=\"10.0.2.2\"";
+    assert_eq!(support::DEFAULT_SYSTEM.matches(fixed).count(), 1);
+    let application = |name: &str, addresses: &str| {
+        format!(
+            "<protection_domain name='{name}' priority='100'><program_image path='segue-http'/></protection_domain>
+             <frame_channel server='netserver' client='{name}' portmap='portmap' io_address_space='netserver_io'
+                            pool_size='0x40000' {addresses}/>"
+        )
+    };
+    let more = [
+        "<address_pool name='guests' mac='52:54:00:5e:62:00' ipv4='10.0.2.32/24' gateway='10.0.2.2' count='2'/>".into(),
+        application("guest", "address_pool='guests'"),
+        application("own", "mac='52:54:00:5e:61:20' ipv4='10.0.2.20/24'"),
+        application(
+            "dhcp",
+            "mac='nic.vf0' ipv4='dhcp' dhcp_client='true' ipv6='fd00:5e60::15/64' ipv6_gateway='fd00:5e60::2'",
+        ),
+        "</system>".into(),
+    ];
+    let text = support::DEFAULT_SYSTEM
+        .replace(fixed, "mac=\"nic.vf0\" ipv4=\"dhcp\"")
+        .replace("</system>", &more.concat());
+    let parsed = segue_image::parse(&text, &support::default_programs()).unwrap();
+    let system = parsed.system;
+
+    let bytes = patch(&system, "portmap", "port_owners");
+    let owners = OwnerTable::read_from_bytes(bytes).unwrap();
+    let bytes = patch(&system, "netserver", "frame_channels");
+    let server = ServerTable::read_from_bytes(bytes).unwrap();
+    let pools = PoolTable::read_from_bytes(patch(&system, "portmap", "address_pools")).unwrap();
+    let mac = |last| [0x52, 0x54, 0, 0x5e, 0x60, last];
+    let expected = [
+        ("http", ADDRESS_LEASED, mac(0), [0; 4], 0),
+        ("guest", ADDRESS_OWN | ADDRESS_LEASED, [0; 6], [0; 4], 1),
+        (
+            "own",
+            ADDRESS_OWN,
+            [0x52, 0x54, 0, 0x5e, 0x61, 0x20],
+            [10, 0, 2, 20],
+            0,
+        ),
+        ("dhcp", ADDRESS_LEASED | DHCP_CLIENT, mac(0), [0; 4], 0),
+    ];
+    for (index, (name, flags, mac, ipv4, pool)) in expected.into_iter().enumerate() {
+        let (owner, entry) = (&owners.owners()[index], &server.applications()[index]);
+        let bytes = patch(&system, name, "frame_channel");
+        let client = ClientConfig::read_from_bytes(bytes).unwrap();
+        assert_eq!((owner.name(), entry.name()), (name, name));
+        assert_eq!(
+            [owner.flags, entry.flags, client.flags],
+            [flags; 3],
+            "{name}"
+        );
+        assert_eq!(
+            (owner.addresses.mac, owner.addresses.ipv4),
+            (mac, ipv4),
+            "{name}"
+        );
+        assert_eq!(owner.addresses, entry.addresses);
+        assert_eq!(owner.addresses, client.addresses);
+        assert_eq!(owner.pool, pool, "{name}");
+        assert_eq!(owner.owner, client.owner);
+    }
+    let [pool] = pools.pools() else {
+        panic!("{} pools", pools.count);
+    };
+    assert_eq!((pool.name(), pool.count), ("guests", 2));
+    assert_eq!(pool.base.ipv4, [10, 0, 2, 32]);
+    assert_eq!(pool.base.gateway, [10, 0, 2, 2]);
+
+    let bytes = patch(&system, "igb-pf", "mac_filters");
+    let filters = FilterTable::read_from_bytes(bytes).unwrap();
+    let unicast = filters
+        .filters()
+        .iter()
+        .filter(|filter| !filter.is_multicast());
+    let unicast: Vec<_> = unicast
+        .map(|filter| (filter.mac, filter.function))
+        .collect();
+    let expected = [[0x62, 0], [0x62, 1], [0x61, 0x20]];
+    assert_eq!(
+        unicast,
+        expected.map(|[a, b]| ([0x52, 0x54, 0, 0x5e, a, b], 0))
+    );
 }
 
 #[test]

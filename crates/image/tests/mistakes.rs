@@ -27,6 +27,7 @@ fn files() -> TestFiles {
             segue_frame_channel::config::CLIENT_CONFIG_SIZE,
         ),
         ("port_owners", segue_portmap_core::config::OWNER_TABLE_SIZE),
+        ("address_pools", segue_portmap_core::config::POOL_TABLE_SIZE),
         ("mac_filters", segue_igb_driver::filters::FILTER_TABLE_SIZE),
         ("log_rings", size_of::<segue_log_ring::config::RingTable>()),
     ];

@@ -2,13 +2,18 @@
 //! DHCP.
 
 use roxmltree::Node;
-use segue_frame_channel::config::{ADDRESS_LEASED, ADDRESS_OWN, Addresses, DHCP_CLIENT};
+use segue_frame_channel::config::{
+    ADDRESS_LEASED, ADDRESS_OWN, Addresses, DHCP_CLIENT, NAME_SIZE, name_to_bytes,
+};
+use segue_portmap_core::config::{MAXIMUM_POOLS, PoolEntry, PoolTable};
+use zerocopy::IntoBytes;
 
 use super::Draft;
 use super::claims::{Claims, Number, Role};
 use super::devices::{model_function, requester_id, virtual_index};
+use super::patches::Reason;
 use super::value::{Value, attribute};
-use crate::model::PciFunction;
+use crate::model::{AddressPool, PciFunction};
 use crate::number::{show_addresses, show_ipv4, show_ipv6, show_mac};
 
 /// Most members of a pool: each has a MAC address, and a device filters fewer.
@@ -38,10 +43,8 @@ pub(super) struct Station {
 pub(super) struct PoolNotes {
     /// The element.
     pub(super) at: usize,
-    pub(super) name: String,
-    /// The addresses of member 0; those of member n are n higher.
-    pub(super) first: Addresses,
-    pub(super) count: u16,
+    /// What the port map's table will say.
+    pub(super) entry: PoolEntry,
     /// The server and the port map of its users, and a user's place.
     pub(super) users: Option<(usize, usize, usize)>,
     /// Number of users.
@@ -170,6 +173,40 @@ impl Draft<'_, '_> {
             let pool = self.read_address_pool(node);
             self.pools.push(pool);
         }
+        if let Some(node) = nodes.get(MAXIMUM_POOLS) {
+            let message =
+                format!("too many address pools: the port map's table holds {MAXIMUM_POOLS}");
+            self.diagnostics.error(node.range().start, message);
+        }
+    }
+
+    /// Tells the port maps which pools there are.
+    pub(super) fn expand_address_pools(&mut self) {
+        let mut table = PoolTable::EMPTY;
+        for (place, pool) in table.entries.iter_mut().zip(&self.pools) {
+            *place = pool.entry;
+            table.count += 1;
+        }
+        let mut portmaps: Vec<(usize, usize)> = Vec::new();
+        for (_, portmap, at) in self.pools.iter().filter_map(|pool| pool.users) {
+            if portmaps.iter().all(|(known, _)| *known != portmap) {
+                portmaps.push((portmap, at));
+            }
+        }
+        for (portmap, at) in portmaps {
+            let reason = Reason::Table {
+                element: "address_pool",
+                declare: "address_pools: PoolTable = PoolTable::EMPTY",
+            };
+            let bytes = table.as_bytes().to_vec();
+            self.patch(portmap, at, "address_pools", bytes, reason);
+        }
+        let pools = self.pools.iter().map(|pool| AddressPool {
+            name: pool.entry.name().into(),
+            first: pool.entry.base,
+            count: pool.entry.count,
+        });
+        self.system.address_pools = pools.collect();
     }
 
     /// A pool of no members after a mistake, which is reported.
@@ -184,9 +221,13 @@ impl Draft<'_, '_> {
         let place = |name: &str| attribute(node, name).map_or(at, |value| value.at);
         let mut pool = PoolNotes {
             at,
-            name: name.map_or("", |name| name.text).into(),
-            first: Addresses::NONE,
-            count: 0,
+            entry: PoolEntry {
+                // A name too long has been reported.
+                name: name
+                    .and_then(|name| name_to_bytes(name.text))
+                    .unwrap_or([0; NAME_SIZE]),
+                ..PoolEntry::EMPTY
+            },
             users: None,
             user_count: 0,
             ipv4_at: place("ipv4"),
@@ -198,7 +239,7 @@ impl Draft<'_, '_> {
         let (Some(count), Some(mac), Some(ipv4), Some(ipv6)) = (count, mac, ipv4, ipv6) else {
             return pool;
         };
-        let first = Addresses {
+        pool.entry.base = Addresses {
             mac,
             ipv4_prefix_length: ipv4.1,
             ipv6_prefix_length: ipv6.1,
@@ -207,15 +248,17 @@ impl Draft<'_, '_> {
             ipv6: ipv6.0,
             ipv6_gateway: ipv6.2,
         };
-        if self.check_last_member(&pool, &first, count - 1) {
-            (pool.first, pool.count) = (first, count);
+        pool.entry.count = count;
+        if !self.check_last_member(&pool) {
+            pool.entry.count = 0;
         }
         pool
     }
 
     /// Reports a pool whose last member is outside of its network, or no station.
-    fn check_last_member(&mut self, pool: &PoolNotes, first: &Addresses, last: u16) -> bool {
-        let member = member(first, last);
+    fn check_last_member(&mut self, pool: &PoolNotes) -> bool {
+        let (first, count) = (&pool.entry.base, pool.entry.count);
+        let member = pool.entry.member(count - 1);
         let ipv4_fits = member.is_some_and(|member| {
             let length = first.ipv4_prefix_length;
             same_network(first.ipv4, member.ipv4, length) && is_ipv4_host(member.ipv4, length)
@@ -232,8 +275,7 @@ impl Draft<'_, '_> {
         ] {
             if !fits {
                 let message = format!(
-                    "the last of {} {what} addresses from here is not in the network any more: start lower or write a smaller count",
-                    last + 1
+                    "the last of {count} {what} addresses from here is not in the network any more: start lower or write a smaller count"
                 );
                 self.diagnostics.error(at, message);
                 return false;
@@ -537,19 +579,23 @@ impl Draft<'_, '_> {
                 let line = self.diagnostics.line(first.2);
                 let message = format!(
                     "the pool \"{}\" is used with \"{}\" in line {line}: describe another for \"{}\"",
-                    self.pools[index].name,
+                    self.pools[index].entry.name(),
                     self.domain_name(first.0),
                     self.domain_name(user.0)
                 );
                 self.diagnostics.error(placed.station.mac_at, message);
             }
         }
-        for pool in self.pools.iter().filter(|pool| pool.count > 0) {
+        for pool in self.pools.iter().filter(|pool| pool.entry.count > 0) {
             let message = match pool.user_count {
-                0 => format!("no application has an address out of \"{}\"", pool.name),
-                users if users > pool.count => format!(
+                0 => format!(
+                    "no application has an address out of \"{}\"",
+                    pool.entry.name()
+                ),
+                users if users > pool.entry.count => format!(
                     "{users} applications have addresses out of \"{}\", which has {}: those that come last wait for one",
-                    pool.name, pool.count
+                    pool.entry.name(),
+                    pool.entry.count
                 ),
                 _ => continue,
             };
@@ -582,16 +628,19 @@ impl Draft<'_, '_> {
             let (ipv4_at, ipv6_at) = (station.gateway_at, station.ipv6_gateway_at);
             claims.add_gateways(&name, own, ipv4_at, ipv6_at);
         }
-        for pool in self.pools.iter().filter(|pool| pool.count > 0) {
-            let name = format!("the pool \"{}\"", pool.name);
+        for pool in self.pools.iter().filter(|pool| pool.entry.count > 0) {
+            let (name, first) = (
+                format!("the pool \"{}\"", pool.entry.name()),
+                &pool.entry.base,
+            );
             for (number, at) in [
-                (Number::mac(pool.first.mac), pool.mac_at),
-                (Number::ipv4(pool.first.ipv4), pool.ipv4_at),
-                (Number::ipv6(pool.first.ipv6), pool.ipv6_at),
+                (Number::mac(first.mac), pool.mac_at),
+                (Number::ipv4(first.ipv4), pool.ipv4_at),
+                (Number::ipv6(first.ipv6), pool.ipv6_at),
             ] {
-                claims.add(Role::Pool, &name, number, pool.count, at);
+                claims.add(Role::Pool, &name, number, pool.entry.count, at);
             }
-            claims.add_gateways(&name, &pool.first, pool.gateway_at, pool.ipv6_gateway_at);
+            claims.add_gateways(&name, first, pool.gateway_at, pool.ipv6_gateway_at);
         }
         claims.report(&mut self.diagnostics);
     }
@@ -617,27 +666,6 @@ impl Draft<'_, '_> {
             })
         })
     }
-}
-
-/// The addresses of member `number` of the pool that starts at `first`; `None` if a
-/// number does not fit.
-pub(super) fn member(first: &Addresses, number: u16) -> Option<Addresses> {
-    let [a, b, c, d, e, f] = first.mac;
-    let mac = u64::from_be_bytes([0, 0, a, b, c, d, e, f]) + u64::from(number);
-    let [0, 0, mac @ ..] = mac.to_be_bytes() else {
-        return None;
-    };
-    let ipv4 = u32::from_be_bytes(first.ipv4).checked_add(number.into())?;
-    let ipv6 = match first.ipv6 {
-        none @ [0, ..] if none == [0; 16] => 0,
-        ipv6 => u128::from_be_bytes(ipv6).checked_add(number.into())?,
-    };
-    Some(Addresses {
-        mac,
-        ipv4: ipv4.to_be_bytes(),
-        ipv6: ipv6.to_be_bytes(),
-        ..*first
-    })
 }
 
 fn mask(length: u8) -> u32 {
@@ -680,44 +708,6 @@ fn is_global(address: [u8; 16]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn members_follow_each_other() {
-        let first = Addresses {
-            mac: [0x52, 0x54, 0, 0x5e, 0x61, 0xff],
-            ipv4: [10, 0, 2, 255],
-            ipv6: [0xfd, 0, 0x5e, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff],
-            gateway: [10, 0, 2, 2],
-            ..Addresses::NONE
-        };
-        assert_eq!(member(&first, 0), Some(first));
-        let second = member(&first, 1).unwrap();
-        assert_eq!(second.mac, [0x52, 0x54, 0, 0x5e, 0x62, 0]);
-        assert_eq!(second.ipv4, [10, 0, 3, 0]);
-        assert_eq!(second.ipv6[14..], [1, 0]);
-        assert_eq!(second.gateway, first.gateway);
-        let without = Addresses {
-            ipv6: [0; 16],
-            ..first
-        };
-        assert_eq!(member(&without, 1).unwrap().ipv6, [0; 16]);
-        for last in [
-            Addresses {
-                mac: [0xff; 6],
-                ..first
-            },
-            Addresses {
-                ipv4: [0xff; 4],
-                ..first
-            },
-            Addresses {
-                ipv6: [0xff; 16],
-                ..first
-            },
-        ] {
-            assert_eq!(member(&last, 1), None);
-        }
-    }
 
     #[test]
     fn networks_are_told_apart_by_their_prefix() {

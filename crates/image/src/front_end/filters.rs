@@ -4,7 +4,7 @@ use segue_igb_driver::filters::{ADDRESS_FILTERS, Filter, FilterTable};
 use zerocopy::IntoBytes;
 
 use super::Draft;
-use super::addresses::{Placed, member};
+use super::addresses::Placed;
 use super::devices::{requester_id, virtual_index};
 use super::patches::Reason;
 
@@ -25,9 +25,7 @@ impl Draft<'_, '_> {
                 if std::mem::replace(&mut pools_seen[index], true) {
                     continue;
                 }
-                let pool = &self.pools[index];
-                let members = (0..pool.count).filter_map(|number| member(&pool.first, number));
-                stations = members.collect();
+                stations = self.pools[index].entry.members().collect();
             }
             let device = &mut self.devices[device];
             let own = device.entry.vf_mac(function);

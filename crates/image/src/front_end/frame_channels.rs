@@ -76,6 +76,7 @@ impl Draft<'_, '_> {
         if self.check_stations(&mut placed) {
             self.expand_filters(&placed);
         }
+        self.expand_address_pools();
         for wanted in &all {
             // What is missing has been reported.
             let _ = self.expand_frame_channel(wanted, &mut tables);

@@ -149,13 +149,14 @@ pub fn default_programs() -> TestFiles {
         segue_frame_channel::config::CLIENT_CONFIG_SIZE,
     );
     let owners = table("port_owners", segue_portmap_core::config::OWNER_TABLE_SIZE);
+    let pools = table("address_pools", segue_portmap_core::config::POOL_TABLE_SIZE);
     let rings = table("log_rings", size_of::<segue_log_ring::config::RingTable>());
     let filters = table("mac_filters", segue_igb_driver::filters::FILTER_TABLE_SIZE);
     let special = [
         ("segue-timer", vec![]),
         ("segue-pcie", vec![devices]),
         ("segue-igb-pf", vec![devices, filters]),
-        ("segue-portmap", vec![owners]),
+        ("segue-portmap", vec![owners, pools]),
         ("segue-console", vec![rings]),
         ("segue-netserver", vec![servers]),
         ("segue-http", vec![client]),
