@@ -74,7 +74,7 @@ fn the_operator_is_answered_while_a_protection_domain_is_stopped() {
         let mut words = line
             .unwrap_or_else(|| panic!("no {name} in:\n{text}"))
             .split_whitespace();
-        (words.nth(1), words.last())
+        (words.nth(1), words.nth(3))
     };
     assert_eq!(
         state("ticker"),
