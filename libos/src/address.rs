@@ -33,6 +33,16 @@ impl Address {
         }
     }
 
+    /// An IPv6 address from the first 16 bytes.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn from_ipv6_bytes(bytes: &[u8]) -> Self {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&bytes[..16]);
+        Self::from_ipv6_bits(u128::from_be_bytes(octets))
+    }
+
     /// Whether it is an IPv4 address.
     #[inline]
     pub const fn is_ipv4(&self) -> bool {

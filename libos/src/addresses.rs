@@ -3,8 +3,11 @@
 use crate::address::Local;
 use crate::config::{Addresses, CloseReason};
 use crate::connection::Place;
+use crate::neighbours;
 use crate::stack::Stack;
+use crate::vif::Offload;
 use alloc::vec::Vec;
+use core::net::Ipv6Addr;
 use smoltcp::iface::Interface;
 use smoltcp::wire::{IpCidr, Ipv4Cidr, Ipv6Cidr};
 
@@ -78,5 +81,13 @@ impl Stack {
         self.delayed
             .retain(|(_, segment)| local.has(segment.key.local));
         self.delayed_bytes = self.delayed.iter().map(|(frame, _)| frame.len()).sum();
+    }
+    /// Tells who wants to take an address of ours that it is ours.
+    pub(crate) fn defend(&mut self, address: Ipv6Addr) {
+        let told = neighbours::advertise(&self.local.hardware, address);
+        let frame = told.frame();
+        self.vif.transmit(frame.len(), Offload::default(), |to| {
+            to.copy_from_slice(frame)
+        });
     }
 }

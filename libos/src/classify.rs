@@ -10,7 +10,7 @@ use crate::wire::{
     PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, Segment, TCP_HEADER, fold, half, pseudo_header,
     sum, word,
 };
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// ICMPv6: destination unreachable (RFC 4443, 3.1).
 const UNREACHABLE: u8 = 1;
@@ -36,6 +36,9 @@ pub enum Class {
     /// Anything that smoltcp's interface answers by itself: ARP, ICMP, neighbour
     /// discovery.
     Other,
+    /// Asks, from nowhere, whether somebody has this address, which is ours: before
+    /// taking it (RFC 4862, 5.4).
+    Probe(Ipv6Addr),
     /// Says over IPv6 that a segment of ours cannot be delivered.
     Unreachable(Quoted),
     /// Says over IPv6 that a segment of ours was larger than the packets that its way
@@ -140,14 +143,8 @@ fn ipv6(frame: &[u8], verified: bool, local: &Local, statistics: &mut Statistics
         statistics.malformed += 1;
         return Class::Drop;
     }
-    let address = |at: usize| {
-        Address::from_ipv6_bits(
-            ip[at..at + 16]
-                .iter()
-                .fold(0, |bits, &byte| bits << 8 | u128::from(byte)),
-        )
-    };
-    let (source, destination) = (address(8), address(24));
+    let source = Address::from_ipv6_bytes(&ip[8..]);
+    let destination = Address::from_ipv6_bytes(&ip[24..]);
     let (protocol, hop_limit) = (ip[6], ip[7]);
     let for_us = local.has_ipv6(destination);
     if !for_us && !local.listens_to_group(destination) {
@@ -174,7 +171,7 @@ fn ipv6(frame: &[u8], verified: bool, local: &Local, statistics: &mut Statistics
         }
         PROTOCOL_TCP => packet.tcp(statistics),
         PROTOCOL_UDP => packet.udp(statistics),
-        PROTOCOL_ICMPV6 => packet.icmpv6(for_us, hop_limit, statistics),
+        PROTOCOL_ICMPV6 => packet.icmpv6(local, hop_limit, statistics),
         // Extension headers, fragments among them: nobody needs them to talk to us.
         _ => {
             statistics.extension_headers += 1;
@@ -276,8 +273,9 @@ impl Packet<'_> {
 
     /// Lets through what smoltcp answers or learns from: it does not look closely
     /// at whom a message is for.
-    fn icmpv6(&self, for_us: bool, hop_limit: u8, statistics: &mut Statistics) -> Class {
+    fn icmpv6(&self, local: &Local, hop_limit: u8, statistics: &mut Statistics) -> Class {
         let icmp = self.payload;
+        let for_us = local.has_ipv6(self.destination);
         if icmp.len() < ICMPV6_HEADER {
             statistics.malformed += 1;
             return Class::Drop;
@@ -289,6 +287,21 @@ impl Packet<'_> {
         }
         match (icmp[0], icmp[1]) {
             (ECHO_REQUEST, 0) if for_us => Class::Other,
+            // smoltcp does not look at what comes from nowhere.
+            (NEIGHBOR_SOLICITATION, 0) if hop_limit == 255 && !self.source.is_host() => {
+                // RFC 4861, 7.1.1: to the group, and without options.
+                let target = (icmp.len() == ICMPV6_HEADER + 16 && !for_us)
+                    .then(|| Address::from_ipv6_bytes(&icmp[ICMPV6_HEADER..]).ip());
+                match target {
+                    Some(IpAddr::V6(target)) if local.has_ipv6(target.into()) => {
+                        Class::Probe(target)
+                    }
+                    _ => {
+                        statistics.ignored_messages += 1;
+                        Class::Drop
+                    }
+                }
+            }
             // From no further than the link (RFC 4861, 7.1).
             (NEIGHBOR_SOLICITATION | NEIGHBOR_ADVERTISEMENT, 0) if hop_limit == 255 => Class::Other,
             (kind @ (UNREACHABLE | PACKET_TOO_BIG), _) if for_us => {
@@ -314,13 +327,9 @@ impl Packet<'_> {
         if quoted.len() < IPV6_HEADER + 8 || quoted[0] >> 4 != 6 || quoted[6] != PROTOCOL_TCP {
             return None;
         }
-        let address = |at: usize| {
-            let bytes = quoted[at..at + 16].iter();
-            Address::from_ipv6_bits(bytes.fold(0, |bits, &byte| bits << 8 | u128::from(byte)))
-        };
         let key = FlowKey {
-            remote: address(24),
-            local: address(8),
+            remote: Address::from_ipv6_bytes(&quoted[24..]),
+            local: Address::from_ipv6_bytes(&quoted[8..]),
             remote_port: half(quoted, IPV6_HEADER + 2),
             local_port: half(quoted, IPV6_HEADER),
         };

@@ -25,6 +25,8 @@ const IPV6_HEADER: usize = 40;
 const PROTOCOL_ICMPV6: u8 = 58;
 const NEIGHBOR_SOLICITATION: u8 = 135;
 const NEIGHBOR_ADVERTISEMENT: u8 = 136;
+/// An advertisement's flag that says to believe it rather than earlier ones.
+const OVERRIDE: u8 = 0x20;
 /// ICMPv6 header, target, and the option with a link-layer address.
 const SOLICITATION_LENGTH: usize = 4 + 4 + 16 + 8;
 
@@ -61,7 +63,7 @@ pub struct Neighbours {
     entries: Vec<Neighbour>,
 }
 
-/// A question on its way out.
+/// A question, or an answer, on its way out.
 pub struct Question {
     bytes: [u8; ETHERNET_HEADER + IPV6_HEADER + SOLICITATION_LENGTH],
     length: usize,
@@ -224,6 +226,29 @@ fn emit_solicitation(frame: &mut [u8], hardware: &Hardware, local: Ipv6Addr, tar
     icmp[26..32].copy_from_slice(hardware);
     let checksum = !fold(icmpv6_sum(ip));
     ip[IPV6_HEADER + 2..IPV6_HEADER + 4].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Tells all that this interface has `target`, which somebody wants to take (RFC 4861,
+/// 7.2.4).
+pub fn advertise(hardware: &Hardware, target: Ipv6Addr) -> Question {
+    let mut question = Question {
+        bytes: [0; ETHERNET_HEADER + IPV6_HEADER + SOLICITATION_LENGTH],
+        length: ETHERNET_HEADER + IPV6_HEADER + SOLICITATION_LENGTH,
+    };
+    let frame = &mut question.bytes;
+    emit_solicitation(frame, hardware, target, target);
+    frame[..6].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1]);
+    let ip = &mut frame[ETHERNET_HEADER..];
+    ip[24..40].copy_from_slice(&Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1).octets());
+    let icmp = &mut ip[IPV6_HEADER..];
+    icmp[0] = NEIGHBOR_ADVERTISEMENT;
+    icmp[2..4].fill(0);
+    icmp[4] = OVERRIDE;
+    // Target link-layer address.
+    icmp[24] = 2;
+    let checksum = !fold(icmpv6_sum(ip));
+    ip[IPV6_HEADER + 2..IPV6_HEADER + 4].copy_from_slice(&checksum.to_be_bytes());
+    question
 }
 
 /// The sum of an ICMPv6 message and its pseudo header (RFC 8200, 8.1).

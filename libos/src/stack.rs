@@ -172,6 +172,7 @@ impl Stack {
                 }
                 Class::Udp(port) => self.others.receive(&mut self.vif, frame, Some(port), now),
                 Class::Other => self.other_frame(frame),
+                Class::Probe(address) => self.defend(address),
                 Class::Unreachable(quoted) => self.unreachable(&quoted),
                 Class::TooBig(quoted, mtu) => self.too_big(&quoted, mtu),
                 Class::Fragment => self.fragment(frame),

@@ -303,7 +303,11 @@ fn a_segment_from_afar_takes_no_buffers() {
 fn nobody_calls_from_the_broadcast_address() {
     let mut world = World::new(Settings::default());
     let mut frame = Forged::new(9, SERVE, SYN).frame();
-    frame[26..30].copy_from_slice(&[10, 0, 2, 255]);
+    // Over IPv6 that of a group.
+    match ipv6() {
+        false => frame[26..30].copy_from_slice(&[10, 0, 2, 255]),
+        true => frame[22..24].copy_from_slice(&[0xff, 2]),
+    }
     fill_checksums(&mut frame);
     assert_eq!(inject(&mut world, frame), []);
     assert_eq!(world.stack.open_handshakes(), 0);
@@ -315,7 +319,10 @@ fn another_application_may_call_from_our_address() {
     let mut world = World::new(Settings::default());
     let from_here = |port| {
         let mut frame = Forged::new(port, SERVE, SYN).frame();
-        frame.copy_within(30..34, 26);
+        match ipv6() {
+            false => frame.copy_within(30..34, 26),
+            true => frame.copy_within(38..54, 22),
+        }
         fill_checksums(&mut frame);
         frame
     };
@@ -339,7 +346,8 @@ fn a_challenge_does_not_stop_the_peer() {
         world.network.borrow_mut().inject(forged);
         world.serve();
         let sniffed = world.network.borrow_mut().sniff.take().unwrap();
-        u16::from_be_bytes([sniffed[0][48], sniffed[0][49]])
+        let tcp = &sniffed[0][tcp_at(&sniffed[0])..];
+        u16::from_be_bytes([tcp[14], tcp[15]])
     };
     assert_eq!(window(&mut world), room);
     // Bytes that nobody reads yet take room.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use segue_libos::*;
 use support::*;
 
-/// A frame that is nearly right: a TCP segment over IPv4 with some bytes changed.
+/// A frame that is nearly right: a TCP segment with some bytes changed.
 fn nearly_tcp() -> impl Strategy<Value = Vec<u8>> {
     let ports = (
         prop_oneof![Just(50_000u16), 1..100u16],
@@ -25,25 +25,15 @@ fn nearly_tcp() -> impl Strategy<Value = Vec<u8>> {
             options,
             valid,
         )| {
-            let mut frame = vec![0; 54];
-            frame[..6].copy_from_slice(&SERVER_MAC);
-            frame[6..12].copy_from_slice(&CLIENT_MAC);
-            frame[12] = 8;
-            frame[14] = 0x45;
-            frame[22] = 64;
-            frame[23] = 6;
-            frame[26..30].copy_from_slice(&CLIENT.octets());
-            frame[30..34].copy_from_slice(&SERVER.octets());
-            frame[34..36].copy_from_slice(&from.to_be_bytes());
-            frame[36..38].copy_from_slice(&to.to_be_bytes());
-            frame[38..42].copy_from_slice(&sequence.to_be_bytes());
-            frame[42..46].copy_from_slice(&acknowledgement.to_be_bytes());
-            frame[46] = options << 4;
-            frame[47] = flags;
-            frame[48..50].copy_from_slice(&window.to_be_bytes());
+            let mut frame = headers(ipv6(), neighbour(ipv6(), 2), 20 + rest.len());
+            frame.extend_from_slice(&from.to_be_bytes());
+            frame.extend_from_slice(&to.to_be_bytes());
+            frame.extend_from_slice(&sequence.to_be_bytes());
+            frame.extend_from_slice(&acknowledgement.to_be_bytes());
+            frame.extend_from_slice(&[options << 4, flags]);
+            frame.extend_from_slice(&window.to_be_bytes());
+            frame.extend_from_slice(&[0; 4]);
             frame.extend_from_slice(&rest);
-            let total = (frame.len() - 14) as u16;
-            frame[16..18].copy_from_slice(&total.to_be_bytes());
             for (at, value) in changes {
                 if let Some(byte) = frame.get_mut(at) {
                     *byte = value;

@@ -1,6 +1,6 @@
 //! Segments that no client would send, or that come from nobody.
 
-use super::{CLIENT_MAC, SERVE, SERVER, SERVER_MAC, World, fill_checksums};
+use super::{SERVE, World, fill_checksums, headers, ipv6, neighbour, tcp_at};
 
 /// A TCP frame as a stranger would write it.
 pub struct Forged {
@@ -32,27 +32,19 @@ impl Forged {
     }
 
     pub fn frame(&self) -> Vec<u8> {
-        let mut frame = vec![0; 54];
-        frame[..6].copy_from_slice(&SERVER_MAC);
-        frame[6..12].copy_from_slice(&CLIENT_MAC);
-        frame[12] = 8;
-        frame[14] = 0x45;
-        frame[22] = 64;
-        frame[23] = 6;
+        let length = 20 + self.options.len() + self.payload.len();
         // Nobody answers at this address.
-        frame[26..30].copy_from_slice(&[10, 0, 2, 99]);
-        frame[30..34].copy_from_slice(&SERVER.octets());
-        frame[34..36].copy_from_slice(&self.from_port.to_be_bytes());
-        frame[36..38].copy_from_slice(&self.to_port.to_be_bytes());
-        frame[38..42].copy_from_slice(&self.sequence.to_be_bytes());
-        frame[42..46].copy_from_slice(&self.acknowledgement.to_be_bytes());
-        frame[46] = (((20 + self.options.len()) / 4) << 4) as u8;
-        frame[47] = self.flags;
-        frame[48..50].copy_from_slice(&8192u16.to_be_bytes());
+        let mut frame = headers(ipv6(), neighbour(ipv6(), 99), length);
+        frame.extend_from_slice(&self.from_port.to_be_bytes());
+        frame.extend_from_slice(&self.to_port.to_be_bytes());
+        frame.extend_from_slice(&self.sequence.to_be_bytes());
+        frame.extend_from_slice(&self.acknowledgement.to_be_bytes());
+        frame.push((((20 + self.options.len()) / 4) << 4) as u8);
+        frame.push(self.flags);
+        frame.extend_from_slice(&8192u16.to_be_bytes());
+        frame.extend_from_slice(&[0; 4]);
         frame.extend_from_slice(&self.options);
         frame.extend_from_slice(&self.payload);
-        let total = (frame.len() - 14) as u16;
-        frame[16..18].copy_from_slice(&total.to_be_bytes());
         fill_checksums(&mut frame);
         frame
     }
@@ -69,15 +61,15 @@ pub fn answers(world: &mut World) -> Vec<(u8, u32, u32, u16)> {
     let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
     sniffed
         .iter()
-        .filter(|frame| frame.len() >= 54 && frame[23] == 6)
+        .filter(|frame| match frame[12..14] {
+            [8, 0] => frame[23] == 6,
+            [0x86, 0xdd] => frame[20] == 6,
+            _ => false,
+        })
         .map(|frame| {
-            let port = u16::from_be_bytes([frame[36], frame[37]]);
-            (
-                frame[47],
-                number(&frame[38..42]),
-                number(&frame[42..46]),
-                port,
-            )
+            let tcp = &frame[tcp_at(frame)..];
+            let port = u16::from_be_bytes([tcp[2], tcp[3]]);
+            (tcp[13], number(&tcp[4..8]), number(&tcp[8..12]), port)
         })
         .collect()
 }

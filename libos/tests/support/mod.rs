@@ -12,7 +12,7 @@ use smoltcp::socket::tcp;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -86,6 +86,8 @@ pub struct Network {
     pub server_room: usize,
     pub largest_to_nic: usize,
     pub sniff: Option<Vec<Vec<u8>>>,
+    /// The way to the client takes packets up to this size over IPv6, and says so.
+    pub narrow: Option<usize>,
 }
 
 impl Network {
@@ -93,6 +95,14 @@ impl Network {
         self.frames += 1;
         if let Some(sniff) = self.sniff.as_mut().filter(|_| !server) {
             sniff.push(frame.clone());
+        }
+        if let Some(mtu) = self.narrow
+            && !server
+            && frame.len() > 14 + mtu
+            && frame[12..14] == [0x86, 0xdd]
+        {
+            let report = too_big(&frame, mtu);
+            return self.inject(report);
         }
         let faults = self.faults;
         if self.numbers.chance(faults.drop) {
@@ -165,6 +175,44 @@ pub fn tcp_at(frame: &[u8]) -> usize {
     }
 }
 
+/// Whether these tests are to run over IPv6: in `ipv6.rs`, which has them as its
+/// modules.
+pub fn ipv6() -> bool {
+    module_path!().starts_with("ipv6")
+}
+
+/// The headers of a frame for a TCP header and more, up to the ports.
+pub fn headers(ipv6: bool, source: IpAddr, tcp_length: usize) -> Vec<u8> {
+    let mut frame = [&SERVER_MAC[..], &CLIENT_MAC].concat();
+    match source {
+        IpAddr::V4(source) if !ipv6 => {
+            frame.extend_from_slice(&[8, 0, 0x45, 0]);
+            frame.extend_from_slice(&(20 + tcp_length as u16).to_be_bytes());
+            frame.extend_from_slice(&[0, 0, 0, 0, 64, 6, 0, 0]);
+            frame.extend_from_slice(&source.octets());
+            frame.extend_from_slice(&SERVER.octets());
+        }
+        IpAddr::V6(source) if ipv6 => {
+            frame.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0]);
+            frame.extend_from_slice(&(tcp_length as u16).to_be_bytes());
+            frame.extend_from_slice(&[6, 64]);
+            frame.extend_from_slice(&source.octets());
+            frame.extend_from_slice(&SERVER6.octets());
+        }
+        _ => panic!("{source} is of the other family"),
+    }
+    frame
+}
+
+/// The client's address, or another one of the same network.
+pub fn neighbour(ipv6: bool, last: u8) -> IpAddr {
+    if ipv6 {
+        Ipv6Addr::new(0xfd00, 0x5e60, 0, 0, 0, 0, 0, last.into()).into()
+    } else {
+        Ipv4Addr::new(10, 0, 2, last).into()
+    }
+}
+
 /// Writes the checksums of a TCP frame without IP options.
 pub fn fill_checksums(frame: &mut [u8]) {
     let tcp = tcp_at(frame);
@@ -179,6 +227,20 @@ pub fn fill_checksums(frame: &mut [u8]) {
     frame[tcp + 16..tcp + 18].fill(0);
     let checksum = !sum16(start, &frame[tcp..]);
     frame[tcp + 16..tcp + 18].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// What a router between the client and the server says about a packet (RFC 4443, 3.2).
+fn too_big(frame: &[u8], mtu: usize) -> Vec<u8> {
+    let mut message = vec![2, 0, 0, 0];
+    message.extend_from_slice(&(mtu as u32).to_be_bytes());
+    message.extend_from_slice(&frame[14..14 + 1232]);
+    let mut report = headers(true, CLIENT6.into(), message.len());
+    report[20] = 58;
+    let start = u64::from(sum16(0, &report[22..54])) + 58 + message.len() as u64;
+    let sum = !sum16(start, &message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    report.extend_from_slice(&message);
+    report
 }
 
 /// A NIC with its offloads, at the server's end of the wire.
@@ -504,7 +566,7 @@ impl Default for Settings {
             buffer_memory: 16 << 20,
             maximum_connections: 4096,
             listen: ListenOptions::default(),
-            ipv6: false,
+            ipv6: ipv6(),
             seed: 0x1234_5678_9abc_def1,
             authority: Box::new(EveryPort::default()),
         }
@@ -525,6 +587,7 @@ impl World {
             server_room: usize::MAX,
             largest_to_nic: 0,
             sniff: None,
+            narrow: None,
         }));
         let now = Instant::from_micros(1_000_000);
         let server = if settings.ipv6 {
