@@ -1,4 +1,8 @@
 //! The tests of TCP once more, over IPv6, and what only IPv6 has.
+#![allow(
+    clippy::duplicate_mod,
+    reason = "the modules ask for their own path, and so know where they are"
+)]
 
 #[path = "connections.rs"]
 mod connections;
