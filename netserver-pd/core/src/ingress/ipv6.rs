@@ -158,7 +158,7 @@ impl Received<'_> {
                 return false;
             }
             let (option, rest) = options.split_at(length.min(options.len()));
-            if kind == SOURCE_LINK_LAYER && (is_probe || option[2..] != asker.0) {
+            if kind == SOURCE_LINK_LAYER && (is_probe || units != 1 || option[2..] != asker.0) {
                 return false;
             }
             options = rest;
