@@ -252,7 +252,8 @@ fn dhcp(
         return Ok(None);
     }
     let length = usize::from(ipv4.header_len());
-    let payload = header.get(ETHERNET + length..).unwrap_or_default();
+    let packet = &header[ETHERNET..];
+    let payload = &packet[length.min(packet.len())..packet.len().min(total)];
     if port(payload, 2, total - length)? != DHCP_CLIENT_PORT {
         return Ok(None);
     }
