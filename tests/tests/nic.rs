@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use segue_qemu::{Machine, Network, Peer, Running};
-use segue_system_tests::TestMachine;
+use segue_system_tests::{Cable, TestMachine};
 
 const BOOT: Duration = Duration::from_secs(180);
 /// An answer that comes, comes within this.
@@ -203,4 +203,62 @@ fn another_device_in_the_nics_place_is_named() {
         "pcie: error: the device at 00:03.0 is 1234:11e8, but nic is 8086:10c9 in the system description",
     );
     expect(&running, "http: listening on 10.0.2.15:80");
+}
+
+/// Frames sent to each address; the question how many have come takes a tenth of that.
+const FRAMES: u64 = 200;
+
+/// A frame of a protocol that nobody answers (for experiments, IEEE 802).
+fn experimental(destination: [u8; 6]) -> Vec<u8> {
+    ethernet(destination, [0x88, 0xb5], &[0; 46])
+}
+
+#[test]
+fn frames_arrive_that_are_for_an_address_of_the_system() {
+    let machine = TestMachine::boot("addresses", Cable::Peer(1));
+    let peer = machine.host().peer().expect("the cable leads to a peer");
+    let received = || {
+        let number = machine.status()["server"]["received_frames"].as_u64();
+        number.expect("the server counts")
+    };
+    let solicited_node = |last: [u8; 3]| [0x33, 0x33, 0xff, last[0], last[1], last[2]];
+    for (destination, arrives) in [
+        (MACHINE, true),
+        // An application's own, and the members of the pool, taken and free.
+        ([0x52, 0x54, 0, 0x5e, 0x61, 0x20], true),
+        ([0x52, 0x54, 0, 0x5e, 0x62, 0], true),
+        ([0x52, 0x54, 0, 0x5e, 0x62, 1], true),
+        // The next ones, and a virtual function that has no address.
+        ([0x52, 0x54, 0, 0x5e, 0x61, 0x21], false),
+        ([0x52, 0x54, 0, 0x5e, 0x62, 2], false),
+        ([0x52, 0x54, 0, 0x5e, 0x60, 1], false),
+        // All nodes; who looks for the global and the link-local addresses.
+        ([0x33, 0x33, 0, 0, 0, 1], true),
+        (solicited_node([0, 0, 0x15]), true),
+        (solicited_node([0, 0, 0x20]), true),
+        (solicited_node([0, 0, 0x33]), true),
+        (solicited_node([0x5e, 0x60, 0]), true),
+        (solicited_node([0x5e, 0x61, 0x20]), true),
+        // All routers, a stranger's, mDNS.
+        ([0x33, 0x33, 0, 0, 0, 2], false),
+        (solicited_node([0x12, 0x34, 0x56]), false),
+        ([1, 0, 0x5e, 0, 0, 0xfb], false),
+        ([0xff; 6], true),
+    ] {
+        let before = received();
+        for _ in 0..FRAMES {
+            peer.inject(&experimental(destination))
+                .expect("the machine runs");
+        }
+        let came = received() - before;
+        let is_right = match arrives {
+            true => came >= FRAMES,
+            false => came < FRAMES / 2,
+        };
+        let address = destination.map(|byte| format!("{byte:02x}")).join(":");
+        assert!(
+            is_right,
+            "{came} frames came when {FRAMES} went to {address}"
+        );
+    }
 }
