@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use segue_qemu::Machine;
 use segue_system_tests::changed::{OwnImage, build_system};
 use segue_system_tests::http::{Client, Response, request};
-use segue_system_tests::{Cable, PeerHost, TestMachine, files, systems};
+use segue_system_tests::{Cable, PeerHost, TestMachine, files, paths, systems};
 use serde_json::Value;
 
 /// Longer than a restart takes on a busy host.
@@ -252,4 +253,36 @@ fn who_faults_too_often_in_a_row_is_given_up() {
         .map(|(name, _)| name.to_owned())
         .collect();
     assert_eq!(stopped, HashSet::from(["http".to_owned()]));
+}
+
+/// Nothing is allocated for a restart, so there may be as many as one likes; here without console or
+/// network, and each life calls, shares memory and is notified.
+#[test]
+fn a_thousand_restarts_use_nothing_up() {
+    const RESTARTS: u64 = 1000;
+    let domain = r#"<protection_domain name="hello" "#;
+    let policy =
+        format!(r#"restart="on_fault" restart_limit="{RESTARTS}" restart_backoff_ms="0" "#);
+    let image = build_system("hello", |text| {
+        assert!(text.contains(domain), "adapt this test");
+        text.replace(domain, &format!("{domain}{policy}"))
+    });
+    let image = OwnImage::new("thousand", &image.bytes);
+    let machine = Machine::new(paths::kernel("debug"), image.path()).memory_mib(128);
+    let machine = machine.start().unwrap_or_else(|error| panic!("{error}"));
+    let end = format!(
+        "hello is given up: it has faulted {} times in a row.",
+        RESTARTS + 1
+    );
+    let line = machine.console().wait_for(&end, LIMIT);
+    line.unwrap_or_else(|error| panic!("{error}\n{}", machine.console().tail()));
+    let lines = machine.console().lines();
+    let count = |text: &str| lines.iter().filter(|line| line.text.contains(text)).count() as u64;
+    assert_eq!(count("hello was restarted "), RESTARTS);
+    assert_eq!(count("hello: echo answered 8 1001"), RESTARTS + 1);
+    assert_eq!(count("hello: shared memory holds 42"), RESTARTS + 1);
+    assert_eq!(
+        count("hello was stopped: it read memory at 0xdead0000, which it was not given"),
+        RESTARTS + 1
+    );
 }

@@ -271,6 +271,26 @@ fn a_changed_program_is_noticed() {
 }
 
 #[test]
+fn who_owns_a_device_or_serves_calls_is_not_restarted() {
+    for (place, why) in [
+        (0, "a server that is restarted"),
+        (1, "the owner of a device that is restarted"),
+    ] {
+        let mut bytes = sample();
+        let (header, _) = Header::read_from_prefix(&bytes).expect("a header");
+        let tables = header.tables_length as usize;
+        let records = header.tables[Table::ProtectionDomains as usize].offset as usize;
+        let record = records + place * size_of::<ProtectionDomain>();
+        bytes[record + core::mem::offset_of!(ProtectionDomain, restart_limit)] = 1;
+        seal(&mut bytes[..tables]);
+        assert_eq!(
+            Payload::read(Aligned::new(&bytes).bytes()).unwrap_err(),
+            Error::Record(Table::ProtectionDomains, place, why)
+        );
+    }
+}
+
+#[test]
 fn what_is_no_payload_is_refused() {
     assert_eq!(Payload::read(&[]).unwrap_err(), Error::NotAPayload);
     assert_eq!(

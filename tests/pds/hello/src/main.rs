@@ -6,7 +6,7 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use sel4_microkit::{
     Channel, ChannelSet, Handler, Infallible, MessageInfo, channel, debug_println, get_mr,
@@ -15,6 +15,10 @@ use sel4_microkit::{
 
 /// An address that no system description maps.
 const NOT_GIVEN: u64 = 0xdead_0000;
+
+/// What the image has as zeroes and as bytes; each life changes both.
+static ZERO: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicU64 = AtomicU64::new(7);
 
 struct Hello {
     echo: Channel,
@@ -25,6 +29,11 @@ fn init() -> Hello {
     let shared = region!(shared);
     let echo = channel!(echo_channel);
     debug_println!("hello: started");
+    let (zero, bytes) = (
+        ZERO.fetch_add(1, Ordering::Relaxed),
+        BYTES.fetch_add(1, Ordering::Relaxed),
+    );
+    assert_eq!((zero, bytes), (0, 7), "the memory of an earlier life");
     shared.store64(0, 41, Ordering::Release);
     set_mr(0, 1000);
     let answer = echo.pp_call(MessageInfo::new(7, 1));
