@@ -36,6 +36,13 @@ struct Entry {
     at: u64,
 }
 
+impl Entry {
+    /// Whether it is this datagram's, and not too old.
+    fn is(&self, datagram: &Datagram, now: u64) -> bool {
+        self.datagram == *datagram && now.saturating_sub(self.at) <= LIFETIME_MICROSECONDS
+    }
+}
+
 /// Some datagrams; the oldest gives way to a new one.
 #[derive(Clone, Debug)]
 struct Table {
@@ -52,9 +59,8 @@ impl Table {
     }
 
     fn find(&self, datagram: &Datagram, now: u64) -> Option<Applications> {
-        let entry = self.entries.iter().flatten().find(|entry| {
-            entry.datagram == *datagram && now.saturating_sub(entry.at) <= LIFETIME_MICROSECONDS
-        })?;
+        let mut entries = self.entries.iter().flatten();
+        let entry = entries.find(|entry| entry.is(datagram, now))?;
         Some(entry.applications)
     }
 
@@ -76,11 +82,70 @@ impl Table {
     }
 }
 
+/// Datagrams of each application under way. Those of others are found by their
+/// identification, so that more applications do not make the search longer.
+#[derive(Debug)]
+struct Sent {
+    /// [`SENT`] slots for each application.
+    slots: Vec<Option<Entry>>,
+    /// The slot of each application that gives way next.
+    next: Vec<usize>,
+    /// Slots in use, by the low bits of the identification.
+    buckets: Vec<Vec<usize>>,
+}
+
+/// Lists in which slots are found.
+const BUCKETS: usize = 64;
+
+impl Sent {
+    fn new(applications: usize) -> Self {
+        Self {
+            slots: vec![None; SENT * applications],
+            next: vec![0; applications],
+            buckets: vec![Vec::new(); BUCKETS],
+        }
+    }
+
+    fn bucket(datagram: &Datagram) -> usize {
+        usize::from(datagram.identification) % BUCKETS
+    }
+
+    /// The applications that have this datagram under way.
+    fn senders(&self, datagram: &Datagram, now: u64) -> impl Iterator<Item = usize> {
+        let slots = self.buckets[Self::bucket(datagram)].iter();
+        slots.filter_map(move |slot| {
+            let entry = self.slots[*slot].as_ref()?;
+            entry.is(datagram, now).then_some(slot / SENT)
+        })
+    }
+
+    fn remember(&mut self, sender: usize, datagram: Datagram, at: u64) {
+        let own = SENT * sender..SENT * (sender + 1);
+        let known = own
+            .clone()
+            .find(|slot| self.slots[*slot].is_some_and(|entry| entry.datagram == datagram));
+        let slot = known.unwrap_or_else(|| {
+            let slot = own.start + self.next[sender];
+            self.next[sender] = (self.next[sender] + 1) % SENT;
+            if let Some(old) = self.slots[slot] {
+                self.buckets[Self::bucket(&old.datagram)].retain(|other| *other != slot);
+            }
+            self.buckets[Self::bucket(&datagram)].push(slot);
+            slot
+        });
+        self.slots[slot] = Some(Entry {
+            datagram,
+            applications: 1 << sender,
+            at,
+        });
+    }
+}
+
 /// Fragmented datagrams under way.
 #[derive(Debug)]
 pub struct Fragments {
     received: Table,
-    sent: Vec<Table>,
+    sent: Sent,
 }
 
 impl Fragments {
@@ -88,7 +153,7 @@ impl Fragments {
     pub fn new(applications: usize) -> Self {
         Self {
             received: Table::new(RECEIVED),
-            sent: vec![Table::new(SENT); applications],
+            sent: Sent::new(applications),
         }
     }
 
@@ -109,11 +174,10 @@ impl Fragments {
     pub fn send_first(&mut self, sender: usize, datagram: Datagram, now: u64) -> bool {
         let taken = self
             .sent
-            .iter()
-            .enumerate()
-            .any(|(other, table)| other != sender && table.find(&datagram, now).is_some());
+            .senders(&datagram, now)
+            .any(|other| other != sender);
         if !taken {
-            self.sent[sender].remember(datagram, 1 << sender, now);
+            self.sent.remember(sender, datagram, now);
         }
         !taken
     }
@@ -121,7 +185,9 @@ impl Fragments {
     /// Whether `sender` may send a later fragment of this datagram: it has sent
     /// the first one.
     pub fn send_later(&self, sender: usize, datagram: &Datagram, now: u64) -> bool {
-        self.sent[sender].find(datagram, now).is_some()
+        self.sent
+            .senders(datagram, now)
+            .any(|other| other == sender)
     }
 }
 
