@@ -124,7 +124,7 @@ fn a_protection_domain_has_exactly_the_capabilities_of_the_report() {
         .collect();
     assert_eq!(listed.len(), 3 + 2 + 2 + 1 + 1, "of each kind: {listed:?}");
     let file = OwnImage::new("prober", &image.bytes);
-    let machine = start(Machine::new(paths::kernel("debug"), &file.path()).memory_mib(128));
+    let machine = start(Machine::new(paths::kernel("debug"), file.path()).memory_mib(128));
     expect(&machine, "prober: done");
     let lines = machine.console().lines();
     let found: Vec<String> = lines
@@ -148,7 +148,7 @@ fn the_builder_knows_how_much_memory_there_is() {
         let image = build_system("hello", change);
         let left = (image.summary.memory_available - image.summary.memory_needed) >> 20;
         let file = OwnImage::new(&format!("memory-{memory}"), &image.bytes);
-        let machine = start(Machine::new(paths::kernel("debug"), &file.path()).memory_mib(memory));
+        let machine = start(Machine::new(paths::kernel("debug"), file.path()).memory_mib(memory));
         expect(&machine, " MiB of memory are free.");
         let text = machine.console().text();
         let found: u64 = text
