@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
@@ -19,6 +19,8 @@ use segue_libos::{
 
 const SERVER: [u8; 4] = [10, 0, 2, 15];
 const CLIENT: [u8; 4] = [10, 0, 2, 2];
+const SERVER6: [u8; 16] = [0xfd, 0, 0x5e, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x15];
+const CLIENT6: [u8; 16] = [0xfd, 0, 0x5e, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 const SERVER_MAC: [u8; 6] = [0x52, 0x54, 0, 0x5e, 0x60, 0];
 const PEERS: usize = 6;
 const BACKLOG: usize = 3;
@@ -74,6 +76,47 @@ fn byte(sequence: u32) -> u8 {
     (sequence.wrapping_mul(0x9e37_79b9) >> 24) as u8
 }
 
+/// Every other peer talks IPv6.
+fn is_ipv6(peer: usize) -> bool {
+    peer % 2 == 1
+}
+
+/// A router's word, or a forger's, that a segment of the stack was too big.
+fn too_big(peer: usize, sequence: u32, mtu: u32) -> Vec<u8> {
+    let mut message = vec![2, 0, 0, 0];
+    message.extend_from_slice(&mtu.to_be_bytes());
+    message.extend_from_slice(&[0x60, 0, 0, 0, 5, 0xa0, 6, 64]);
+    message.extend_from_slice(&SERVER6);
+    message.extend_from_slice(&CLIENT6);
+    message.extend_from_slice(&80u16.to_be_bytes());
+    message.extend_from_slice(&(1000 + peer as u16).to_be_bytes());
+    message.extend_from_slice(&sequence.to_be_bytes());
+    let sum = [
+        &SERVER6[..],
+        &CLIENT6,
+        &[0, 58, 0, message.len() as u8],
+        &message,
+    ]
+    .concat()
+    .chunks(2)
+    .fold(0u32, |sum, pair| {
+        sum + u32::from(pair[0]) * 256 + u32::from(pair[1])
+    });
+    let carried = (sum >> 16) + (sum & 0xffff);
+    let sum = !((carried >> 16) as u16 + carried as u16);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = [
+        &SERVER_MAC[..],
+        &[2, 0, 0, 0, 0, 1, 0x86, 0xdd, 0x60, 0, 0, 0],
+    ]
+    .concat();
+    frame.extend_from_slice(&[0, message.len() as u8, 58, 64]);
+    frame.extend_from_slice(&CLIENT6);
+    frame.extend_from_slice(&SERVER6);
+    frame.extend_from_slice(&message);
+    frame
+}
+
 /// What a peer knows from the stack's last segment to it.
 #[derive(Clone, Copy, Default)]
 struct Peer {
@@ -104,12 +147,21 @@ fn segment(
     let payload: Vec<u8> = (0..payload as u32)
         .map(|at| byte(first.wrapping_add(at)))
         .collect();
-    let total = 40 + options.len() + payload.len();
-    let mut frame = [&SERVER_MAC[..], &[2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0]].concat();
-    frame.extend_from_slice(&(total as u16).to_be_bytes());
-    frame.extend_from_slice(&[0, 0, 0, 0, 64, 6, 0, 0]);
-    frame.extend_from_slice(&CLIENT);
-    frame.extend_from_slice(&SERVER);
+    let tcp = 20 + options.len() + payload.len();
+    let mut frame = [&SERVER_MAC[..], &[2, 0, 0, 0, 0, 1]].concat();
+    if is_ipv6(peer) {
+        frame.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0]);
+        frame.extend_from_slice(&(tcp as u16).to_be_bytes());
+        frame.extend_from_slice(&[6, 64]);
+        frame.extend_from_slice(&CLIENT6);
+        frame.extend_from_slice(&SERVER6);
+    } else {
+        frame.extend_from_slice(&[8, 0, 0x45, 0]);
+        frame.extend_from_slice(&(20 + tcp as u16).to_be_bytes());
+        frame.extend_from_slice(&[0, 0, 0, 0, 64, 6, 0, 0]);
+        frame.extend_from_slice(&CLIENT);
+        frame.extend_from_slice(&SERVER);
+    }
     frame.extend_from_slice(&(1000 + peer as u16).to_be_bytes());
     frame.extend_from_slice(&80u16.to_be_bytes());
     frame.extend_from_slice(&sequence.to_be_bytes());
@@ -182,21 +234,23 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 /// What the peers learn from what the stack has sent.
 fn learn(peers: &mut [Peer; PEERS], sent: Vec<Vec<u8>>) {
     for frame in sent {
-        if frame[23] != 6 || frame[12..14] != [8, 0] {
-            continue;
-        }
-        let Some(peer) = peers.get_mut(usize::from(
-            u16::from_be_bytes([frame[36], frame[37]]) - 1000,
-        )) else {
+        let tcp = match frame[12..14] {
+            [8, 0] if frame[23] == 6 => 34,
+            [0x86, 0xdd] if frame[20] == 6 => 54,
+            _ => continue,
+        };
+        let tcp = &frame[tcp..];
+        let Some(peer) = peers.get_mut(usize::from(u16::from_be_bytes([tcp[2], tcp[3]]) - 1000))
+        else {
             continue;
         };
-        let flags = frame[47];
+        let flags = tcp[13];
         if flags & RST != 0 {
             continue;
         }
-        let payload = frame.len() - 34 - usize::from(frame[46] >> 4) * 4;
-        peer.wanted = word(&frame, 42);
-        peer.end = word(&frame, 38)
+        let payload = tcp.len() - usize::from(tcp[12] >> 4) * 4;
+        peer.wanted = word(tcp, 8);
+        peer.end = word(tcp, 4)
             .wrapping_add(payload as u32)
             .wrapping_add(u32::from(flags & (SYN | FIN) != 0));
         if flags & SYN != 0 {
@@ -217,7 +271,11 @@ fuzz_target!(|data: &[u8]| {
                 prefix_length: 24,
                 gateway: None,
             }),
-            ipv6: None,
+            ipv6: Some(Network {
+                address: Ipv6Addr::from(SERVER6),
+                prefix_length: 64,
+                gateway: None,
+            }),
         },
         seed: [1, 2],
         maximum_connections: PEERS - 1,
@@ -270,7 +328,11 @@ fuzz_target!(|data: &[u8]| {
             u16::from(window) << 5,
             usize::from(length) * 5,
         );
-        if who < 250 {
+        if (240..250).contains(&who) {
+            let sequence = peer.end.wrapping_sub(u32::from(sequence) * 16);
+            let mtu = u32::from(length) * 8;
+            wire.borrow_mut().frame = Some(too_big(number, sequence, mtu));
+        } else if who < 250 {
             peers[number].finished |= flags & FIN != 0;
             wire.borrow_mut().frame = Some(frame);
         }
