@@ -17,11 +17,11 @@ pub struct Config {
     /// tables come from it.
     pub seed: [u64; 2],
     /// Connections that may be open at once, idle ones included. Each costs
-    /// about 200 bytes, and buffers while it is not idle.
+    /// about 300 bytes, and buffers while it is not idle.
     pub maximum_connections: usize,
     /// Bytes that the buffers of all connections may take together.
     pub buffer_memory: usize,
-    /// Connections remembered in TIME_WAIT, about 80 bytes each. The oldest
+    /// Connections remembered in TIME_WAIT, about 120 bytes each. The oldest
     /// makes room for a new one.
     pub maximum_time_wait: usize,
 }
@@ -50,7 +50,7 @@ pub struct Network<A> {
 /// How a listener treats its connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenOptions {
-    /// Handshakes that may be under way at once, about 100 bytes each.
+    /// Handshakes that may be under way at once, about 150 bytes each.
     pub backlog: usize,
     /// What happens to a SYN when the backlog is full.
     pub overflow: Overflow,

@@ -3,7 +3,7 @@
 //! A [`Stack`] is smoltcp behind a demultiplexer: the 4-tuple of a segment leads
 //! to its connection, and a connection borrows a smoltcp socket with buffers only
 //! while it has something to do. So a frame costs the same whether there is one
-//! connection or thousands, and an idle connection costs some 200 bytes.
+//! connection or thousands, and an idle connection costs some 300 bytes.
 //! `docs/libos.md` tells how it fits together and what it does not do.
 //!
 //! Nothing here does I/O, blocks or reads a clock: frames come and go through a
