@@ -59,6 +59,12 @@ const STEPS: &[Step] = &[
         run: scenarios::random_frames,
     },
     Step {
+        name: "forgeries",
+        about: "tries of each kind of forged frame: none on the wire, all counted by cause",
+        count: 10_000,
+        run: |count, _| scenarios::forgeries(count),
+    },
+    Step {
         name: "fuzz",
         about: "seconds of coverage-guided fuzzing for each target, no finding",
         count: 60,

@@ -1,10 +1,14 @@
 //! Counting guest instructions with the QEMU plugin.
 
+mod program;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use segue_qemu::Machine;
+
+pub use program::Program;
 
 /// Executed guest instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,12 +69,46 @@ impl Counter {
         self.numbers()[2]
     }
 
-    fn numbers(&mut self) -> [u64; 3] {
+    /// Instructions that protection domains with this program have executed, outside the kernel,
+    /// since power-on. The machine must have run it.
+    pub fn of_program(&mut self, program: &Program) -> u64 {
+        let answer = self.spaces();
+        let (mut found, mut sum) = (0, 0);
+        for line in &answer {
+            let mut words = line.split(' ').skip(1);
+            let count = words.next().and_then(|word| word.parse::<u64>().ok());
+            let count = count.unwrap_or_else(|| panic!("the QEMU plugin answered {line:?}"));
+            if words.all(|sample| program.holds(sample)) {
+                found += 1;
+                sum += count;
+            }
+        }
+        assert!(found > 0, "none of {} address spaces runs it", answer.len());
+        sum
+    }
+
+    fn spaces(&mut self) -> Vec<String> {
+        let connection = self.connection();
+        connection
+            .get_mut()
+            .write_all(b"spaces\n")
+            .expect("the plugin listens while QEMU runs");
+        let lines = connection
+            .lines()
+            .map(|line| line.expect("the plugin answers"));
+        lines.take_while(|line| !line.is_empty()).collect()
+    }
+
+    fn connection(&mut self) -> &mut BufReader<UnixStream> {
         let socket = &self.socket;
-        let connection = self.connection.get_or_insert_with(|| {
+        self.connection.get_or_insert_with(|| {
             let stream = UnixStream::connect(socket);
             BufReader::new(stream.unwrap_or_else(|error| panic!("the QEMU plugin: {error}")))
-        });
+        })
+    }
+
+    fn numbers(&mut self) -> [u64; 3] {
+        let connection = self.connection();
         let mut line = String::new();
         connection
             .get_mut()

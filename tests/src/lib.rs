@@ -21,9 +21,11 @@ mod machine;
 pub mod paths;
 mod peer_host;
 pub mod random;
+pub mod rogue;
 pub mod runner;
 pub mod scenarios;
 pub mod systems;
+pub mod wire;
 
 pub use host::{Connection, Host};
 pub use impairment::{Counts, Impairment};

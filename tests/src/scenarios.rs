@@ -2,6 +2,10 @@
 //!
 //! Each boots a machine of its own and panics with a sentence if something is wrong.
 
+mod hostile;
+
+pub use hostile::forgeries;
+
 use crate::http::{Client, request};
 use crate::load::Load;
 use crate::random::Random;

@@ -2,7 +2,10 @@
 //!
 //! `-plugin libsegue_qemu_plugin.so,socket=PATH`: whoever connects to the Unix socket PATH and
 //! sends a line gets a line `<user> <kernel> <firmware>`: the totals since power-on, and how many
-//! were executed before the kernel's first. An instruction is the kernel's if bit 63 of its address
+//! were executed before the kernel's first. A line `spaces` is answered with a line for each address
+//! space that has executed anything, `<root of its page tables> <instructions> <address>:<bytes>...`
+//! (numbers but the second in hexadecimal; what follows are instructions that it has executed, by
+//! which a program can be recognised), and an empty line. An instruction is the kernel's if bit 63 of its address
 //! is set; the firmware and the kernel's first steps at low addresses count as user.
 //!
 //! Counting is done per translation block, by inline code on a counter of each processor, so a
@@ -12,10 +15,12 @@
 
 mod api;
 
+use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int};
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use api::Counter;
@@ -25,7 +30,22 @@ struct Counters {
     kernel: Counter,
     /// What `user` was when the first block of the kernel was translated.
     firmware: OnceLock<u64>,
+    /// By the root of their page tables.
+    spaces: Mutex<HashMap<u64, Space>>,
 }
+
+/// An address space. Protection domains have no page of code in common, so that a block, which QEMU
+/// keeps by physical address, belongs to one.
+struct Space {
+    instructions: Counter,
+    /// First instructions of its first blocks.
+    samples: Vec<(u64, Vec<u8>)>,
+}
+
+/// So many blocks are kept to recognise a program by.
+const SAMPLES: usize = 64;
+/// The bits of CR3 that are the root of the page tables.
+const ROOT: u64 = 0x000f_ffff_ffff_f000;
 
 static COUNTERS: OnceLock<Counters> = OnceLock::new();
 
@@ -75,7 +95,9 @@ pub unsafe extern "C" fn qemu_plugin_install(
         user: Counter::new(),
         kernel: Counter::new(),
         firmware: OnceLock::new(),
+        spaces: Mutex::default(),
     });
+    api::find_cr3(id);
     api::on_translation(id, translated);
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
@@ -86,12 +108,50 @@ pub unsafe extern "C" fn qemu_plugin_install(
     0
 }
 
+impl Counters {
+    /// Has a block outside the kernel counted in its address space, too.
+    fn count_in_space(&self, block: &api::Block) {
+        let Some(cr3) = api::cr3() else { return };
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let space = spaces.entry(cr3 & ROOT).or_insert_with(|| Space {
+            instructions: Counter::new(),
+            samples: Vec::new(),
+        });
+        if space.samples.len() < SAMPLES {
+            let sample = (block.address(), block.first_instruction());
+            space.samples.push(sample);
+        }
+        block.add_on_execution(&space.instructions, block.instructions());
+    }
+
+    /// The answer about address spaces.
+    fn spaces(&self) -> String {
+        let spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        for (root, space) in &*spaces {
+            // Writing to a String does not fail.
+            let _ = write!(text, "{root:x} {}", space.instructions.sum());
+            for (address, bytes) in &space.samples {
+                let _ = write!(text, " {address:x}:");
+                for byte in bytes {
+                    let _ = write!(text, "{byte:02x}");
+                }
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
 extern "C" fn translated(_id: u64, block: api::Block) {
     if let Some(counters) = COUNTERS.get() {
         let counter = if block.address() >> 63 == 1 {
             counters.firmware.get_or_init(|| counters.user.sum());
             &counters.kernel
         } else {
+            if counters.firmware.get().is_some() {
+                counters.count_in_space(&block);
+            }
             &counters.user
         };
         block.add_on_execution(counter, block.instructions());
@@ -101,8 +161,13 @@ extern "C" fn translated(_id: u64, block: api::Block) {
 fn answer(client: UnixStream) -> std::io::Result<()> {
     let mut writer = client.try_clone()?;
     for line in BufReader::new(client).lines() {
-        line?;
-        if let Some(counters) = COUNTERS.get() {
+        let line = line?;
+        let Some(counters) = COUNTERS.get() else {
+            continue;
+        };
+        if line == "spaces" {
+            writeln!(writer, "{}", counters.spaces())?;
+        } else {
             let (user, kernel) = (counters.user.sum(), counters.kernel.sum());
             let firmware = counters.firmware.get().unwrap_or(&user);
             writeln!(writer, "{user} {kernel} {firmware}")?;

@@ -1,60 +1,58 @@
-//! Test: forges frames, then breaks the protocol of its frame channel.
+//! Test: plays every hostile part.
 //!
-//! It owns UDP port 9 of the address that it shares with the HTTP application.
-//! What it does is told by datagrams to that port: "visit" makes it ask the other
-//! application for a file; "forge" makes it send each kind of forged frame, and an
-//! honest answer after them; "break" makes it write nonsense into its channel;
-//! "fault" makes it fault.
+//! It owns the UDP and TCP port 9 of the address that it shares with the HTTP application. What it
+//! does is told by datagrams to that port:
+//!
+//! - `visit`: asks the other application for a file
+//! - `forge N`: each kind of forged frame N times, and an honest datagram after them
+//! - `honest N`: each kind of honest frame N times
+//! - `rewrite N`: N honest frames whose headers it replaces by forged ones while they are on their way
+//! - `flood WHAT`: goes on with it until it is told `stop` (see [`flood`])
+//! - `stall`: takes no frame out of its receive ring any more
+//! - `break`: writes nonsense into its channel
+//! - `fault`: faults
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-mod forgery;
+mod flood;
+mod link;
 mod visit;
 
-use core::sync::atomic::Ordering;
+use alloc::boxed::Box;
 
+use segue_forgeries::{Frame, HONEST, OWN_PORT, Parties};
+use segue_frame_channel::FrameOffload;
 use segue_frame_channel::config::ClientConfig;
-use segue_frame_channel::{ClientChannel, FrameOffload};
 use segue_portmap_core::protocol::Message;
 use segue_portmap_core::{Families, PortClient, Protocol};
-use segue_shared_memory::Region;
 use sel4_microkit::{
-    Channel, ChannelSet, Handler, Infallible, MessageInfo, get_mr, private_region_at,
-    protection_domain, region_at, set_mr, var,
+    Channel, ChannelSet, Handler, Infallible, MessageInfo, get_mr, protection_domain, set_mr, var,
 };
 
-/// How often each forgery is tried.
-const ATTEMPTS: usize = 100;
-const PORT: u16 = 9;
+use flood::Flood;
+use link::Link;
+
+const PORT: u16 = OWN_PORT;
 /// The other application's port.
-const HTTP: u16 = 80;
-/// The transmit producer index in the region that the application writes.
-const PRODUCER: usize = 0x40;
+const HTTP: u16 = segue_forgeries::ANOTHERS_PORT;
+/// Frames handed in before the server is told of them.
+const BATCH: usize = 24;
 
 struct Rogue {
-    channel: ClientChannel,
-    /// What only the protocol's own code should write.
-    region: Region,
+    link: Link,
     config: &'static ClientConfig,
-    server: Channel,
     visit: visit::Visit,
+    frame: Box<Frame>,
+    flood: Option<Flood>,
+    stalled: bool,
 }
 
-#[protection_domain(heap_size = 0x10000)]
+#[protection_domain(heap_size = 0x80000)]
 fn init() -> Rogue {
     let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
-    let region = region_at!(config.client_region, config.client_region_size);
-    let channel = ClientChannel::new(
-        region,
-        region_at!(config.server_region, config.server_region_size),
-        private_region_at!(config.pool, config.pool_size),
-        config.transmit_entries,
-        config.receive_entries,
-    )
-    .expect("the image builder has described the channel");
     let mut ports = port_client(config);
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         match ports.bind(protocol, PORT, Families::Both) {
@@ -63,11 +61,12 @@ fn init() -> Rogue {
         }
     }
     Rogue {
-        channel,
-        region,
+        link: Link::new(config),
         config,
-        server: Channel::new(config.channel as usize),
         visit: visit::Visit::default(),
+        frame: Box::default(),
+        flood: None,
+        stalled: false,
     }
 }
 
@@ -105,70 +104,153 @@ fn offload(frame: &[u8]) -> FrameOffload {
     }
 }
 
+/// The text of a command.
+fn text(request: &[u8]) -> &str {
+    let text = request.get(42..).unwrap_or_default();
+    core::str::from_utf8(text)
+        .unwrap_or_default()
+        .trim_end_matches('\0')
+}
+
 impl Rogue {
-    fn poll(&mut self) {
-        if let Err(violation) = self.channel.poll() {
-            log::error!("the server broke the protocol: {violation}");
-        }
-    }
-
-    /// Sends a frame at once. The server has the higher priority, so it is done
-    /// with it when this returns.
-    fn send(&mut self, frame: &[u8]) -> bool {
-        self.poll();
-        let Some(mut room) = self.channel.reserve(frame.len()) else {
-            return false;
+    fn parties(&self, request: &[u8]) -> Parties {
+        let addresses = &self.config.addresses;
+        let mut parties = Parties {
+            mac: addresses.mac,
+            ipv4: addresses.ipv4,
+            ipv6: addresses.ipv6,
+            peer_mac: [0; 6],
+            peer_ipv4: [0; 4],
+            peer_ipv6: addresses.ipv6_gateway,
         };
-        room.bytes().copy_from_slice(frame);
-        room.submit(frame.len(), offload(frame));
-        self.publish();
-        true
+        parties.peer_mac.copy_from_slice(&request[6..12]);
+        parties.peer_ipv4.copy_from_slice(&request[26..30]);
+        parties
     }
 
-    fn publish(&mut self) {
-        if self.channel.publish() {
-            self.server.notify();
+    fn send(&mut self, bytes: &[u8]) {
+        if self.link.hand_in_bytes(bytes, offload(bytes)).is_some() {
+            self.link.publish();
         }
+    }
+
+    /// Sends what `make` makes, so many times. Returns how many were handed in.
+    fn send_often(&mut self, count: usize, make: impl FnOnce(&mut Frame)) -> usize {
+        make(&mut self.frame);
+        let mut sent = 0;
+        for number in 0..count {
+            sent += usize::from(self.link.hand_in(&self.frame).is_some());
+            if (number + 1).is_multiple_of(BATCH) {
+                self.link.publish();
+                self.link.poll();
+            }
+        }
+        self.link.publish();
+        self.link.poll();
+        sent
+    }
+
+    fn forge(&mut self, count: usize, parties: &Parties) {
+        grab_port(self.config);
+        let mut sent = 0;
+        for forgery in segue_forgeries::forgeries() {
+            sent += self.send_often(count, |frame| forgery.make(parties, frame));
+        }
+        let left = self.link.channel.unconfirmed();
+        log::info!("{sent} forged frames were handed in, {left} are not confirmed");
+        self.send_often(1, |frame| HONEST[0].make(0, parties, frame));
+    }
+
+    fn honest(&mut self, count: usize, parties: &Parties) {
+        let mut sent = 0;
+        // In turn: a last fragment goes with its first one.
+        for _ in 0..count {
+            for (index, honest) in (0..).zip(HONEST) {
+                sent += self.send_often(1, |frame| honest.make(index, parties, frame));
+            }
+        }
+        log::info!("{sent} honest frames were handed in");
+    }
+
+    /// Interrupts come while the headers are half replaced; the server then sees them so.
+    fn rewrite(&mut self, count: usize, parties: &Parties) {
+        HONEST[0].make(0, parties, &mut self.frame);
+        let honest = self.frame.clone();
+        let mut forgeries = segue_forgeries::forgeries().cycle();
+        let mut sent = 0;
+        for _ in 0..count {
+            // Of the same length, so that it is the header alone that changes.
+            for forgery in &mut forgeries {
+                forgery.make(parties, &mut self.frame);
+                if self.frame.bytes().len() == honest.bytes().len() {
+                    break;
+                }
+            }
+            for _ in 0..BATCH {
+                let Some(at) = self.link.hand_in(&honest) else {
+                    continue;
+                };
+                sent += 1;
+                self.link.rewrite(at, self.frame.bytes());
+                self.link.rewrite(at, honest.bytes());
+                self.link.publish();
+                self.link.rewrite(at, self.frame.bytes());
+                self.link.rewrite(at, honest.bytes());
+            }
+            self.link.poll();
+        }
+        log::info!("{sent} frames were handed in and rewritten");
     }
 
     fn obey(&mut self, request: &[u8]) {
         if request.get(23) == Some(&visit::TCP) {
-            if let Some(answer) = self.visit.receive(self.config, request) {
+            if self.flood.is_none()
+                && let Some(answer) = self.visit.receive(self.config, request)
+            {
                 self.send(&answer);
             }
             return;
         }
-        let command = request.get(42..).unwrap_or_default();
-        if command.starts_with(b"visit") {
-            self.visit = visit::Visit::default();
-            let frame = self.visit.begin(self.config);
-            self.send(&frame);
-        } else if command.starts_with(b"forge") {
-            grab_port(self.config);
-            let mut sent = 0;
-            for kind in forgery::Kind::ALL {
-                for _ in 0..ATTEMPTS {
-                    let frame = forgery::forge(kind, self.config, request);
-                    sent += usize::from(self.send(&frame));
-                }
+        if request.len() < 43 {
+            return;
+        }
+        let parties = self.parties(request);
+        let mut words = text(request).split(' ');
+        let command = words.next().unwrap_or_default();
+        let argument = words.next().unwrap_or_default();
+        let count = argument.parse().unwrap_or(1);
+        match command {
+            "visit" => {
+                self.visit = visit::Visit::default();
+                let frame = self.visit.begin(self.config);
+                self.send(&frame);
             }
-            self.poll();
-            let left = self.channel.unconfirmed();
-            log::info!("{sent} forged frames were handed in, {left} are not confirmed");
-            self.send(&forgery::honest(self.config, request));
-        } else if command.starts_with(b"fault") {
-            panic!("as I was told");
-        } else if command.starts_with(b"break") {
-            self.region
-                .store32(PRODUCER, u32::MAX / 2, Ordering::Release);
-            self.server.notify();
-            self.poll();
-            let state = if self.channel.is_up() {
-                "still up"
-            } else {
-                "down"
-            };
-            log::info!("the channel is {state}");
+            "forge" => self.forge(count, &parties),
+            "honest" => self.honest(count, &parties),
+            "rewrite" => self.rewrite(count, &parties),
+            "flood" => {
+                self.flood = Flood::new(argument, &parties, &mut self.frame);
+                log::info!("flood of {argument}: {}", self.flood.is_some());
+            }
+            "stop" => {
+                self.flood = None;
+                log::info!("stopped");
+            }
+            "stall" => {
+                log::info!("stalled");
+                self.stalled = true;
+            }
+            "fault" => panic!("as I was told"),
+            "break" => {
+                self.link.break_protocol();
+                let state = if self.link.channel.is_up() {
+                    "still up"
+                } else {
+                    "down"
+                };
+                log::info!("the channel is {state}");
+            }
+            _ => {}
         }
     }
 }
@@ -178,14 +260,22 @@ impl Handler for Rogue {
 
     fn notified(&mut self, _: ChannelSet) -> Result<(), Infallible> {
         let mut buffer = [0; 2048];
-        self.channel.wake();
+        if self.stalled {
+            return Ok(());
+        }
+        self.link.channel.wake();
         loop {
-            self.poll();
-            while let Ok(Some(frame)) = self.channel.receive(&mut buffer) {
+            self.link.poll();
+            while let Ok(Some(frame)) = self.link.channel.receive(&mut buffer) {
                 self.obey(&buffer[..frame.length]);
+                if self.stalled {
+                    return Ok(());
+                }
             }
-            self.publish();
-            if self.channel.sleep(false) {
+            self.link.publish();
+            if let Some(flood) = &self.flood {
+                flood.once(&mut self.link, &self.frame);
+            } else if self.link.channel.sleep(false) {
                 return Ok(());
             }
         }
