@@ -14,6 +14,8 @@ const ETHERNET: usize = 14;
 pub(crate) const TRANSPORT: usize = 34;
 /// Where the transport header of an IPv6 packet without extension headers begins.
 pub(crate) const TRANSPORT_6: usize = 54;
+/// ICMPv6's number.
+const ICMPV6: u8 = 58;
 /// Bytes of payload that there is room for a mark in.
 const PAYLOAD: usize = 24;
 
@@ -152,23 +154,30 @@ impl Frame {
     /// Makes the checksum of an ICMPv6 message right, mark included.
     fn fix_checksum_6(&mut self) {
         self.set16(TRANSPORT_6 + 2, 0);
-        let length = self.length - TRANSPORT_6;
-        let sum = checksum(length as u32 + 58, &self.bytes[22..self.length]);
+        let length = usize::from(u16::from_be_bytes([self.bytes[18], self.bytes[19]]));
+        let sum = checksum(
+            length as u32 + u32::from(ICMPV6),
+            &self.bytes[22..TRANSPORT_6 + length],
+        );
         self.set16(TRANSPORT_6 + 2, sum);
     }
 
-    /// Puts a mark where it changes nothing of what the frame is: at its end; behind an ARP packet
-    /// as padding; where it would not fit, nowhere.
+    /// Puts a mark where it changes nothing of what the frame is: at its end; behind ARP and
+    /// neighbour discovery as padding; where it would not fit, nowhere.
     pub(crate) fn mark(&mut self, mark: &[u8]) {
         let is_arp = self.bytes[12..14] == [8, 6];
+        let is_icmp6 = self.bytes[12..14] == [0x86, 0xdd] && self.bytes[20] == ICMPV6;
+        let is_discovery = is_icmp6 && (133..=137).contains(&self.bytes[TRANSPORT_6]);
         if is_arp && self.length == 42 {
             self.length = 60;
+        } else if is_discovery {
+            self.length += mark.len();
         }
         let start = if is_arp { 42 } else { TRANSPORT + 8 };
         if self.length >= start + mark.len() {
             self.set(self.length - mark.len(), mark);
         }
-        if self.bytes[12..14] == [0x86, 0xdd] && self.bytes[20] == 58 {
+        if is_icmp6 {
             self.fix_checksum_6();
         }
     }

@@ -1,9 +1,9 @@
 //! Frames that the sender may send.
 
-use crate::frame::TRANSPORT;
+use crate::frame::{TRANSPORT, TRANSPORT_6};
 use crate::ipv4::fragment;
 use crate::offload::long_segment;
-use crate::{FREE_PORT, Honest, OWN_PORT, arp, icmp};
+use crate::{FREE_PORT, Honest, OWN_PORT, arp, icmp, ipv6};
 
 /// All kinds of them. Each puts one frame with its mark on the wire.
 pub const HONEST: &[Honest] = &[
@@ -72,5 +72,32 @@ pub const HONEST: &[Honest] = &[
     Honest {
         name: "\"port unreachable\" about a port of nobody",
         make: |parties, frame| icmp::unreachable(frame, parties, 3, 17, FREE_PORT),
+    },
+    Honest {
+        name: "a datagram over IPv6",
+        make: |parties, frame| frame.udp6(parties),
+    },
+    Honest {
+        name: "a TCP segment over IPv6",
+        make: |parties, frame| frame.tcp6(parties),
+    },
+    Honest {
+        name: "an IPv6 echo reply",
+        make: |parties, frame| frame.icmp6(parties, 129, 0, 24),
+    },
+    Honest {
+        name: "an IPv6 echo request",
+        make: |parties, frame| {
+            frame.icmp6(parties, 128, 0, 24);
+            frame.set16(TRANSPORT_6 + 4, OWN_PORT);
+        },
+    },
+    Honest {
+        name: "a neighbour solicitation",
+        make: |parties, frame| ipv6::solicitation(frame, parties),
+    },
+    Honest {
+        name: "a neighbour advertisement",
+        make: |parties, frame| ipv6::advertisement(frame, parties),
     },
 ];

@@ -1,10 +1,8 @@
 //! IPv6: its addresses, extension headers and neighbour discovery.
 
-// The server refuses all of IPv6, whatever is wrong with it.
 use segue_status::network::EgressDrop::{
-    Ipv6 as ExtensionHeader, Ipv6 as Fragment, Ipv6 as HeaderTooShort, Ipv6 as Icmp,
-    Ipv6 as Malformed, Ipv6 as NeighborDiscovery, Ipv6 as Offload, Ipv6 as Protocol,
-    Ipv6 as SourceAddress, Ipv6 as SourcePort, SourceMac,
+    ExtensionHeader, Fragment, HeaderTooShort, Icmp, Malformed, NeighborDiscovery, Offload,
+    Protocol, SourceAddress, SourceMac, SourcePort,
 };
 
 use segue_frame_channel::FrameOffload;
@@ -37,13 +35,7 @@ fn extension(frame: &mut Frame, parties: &Parties, kind: u8, contents: [u8; 6]) 
 }
 
 /// A neighbour solicitation or advertisement for `target` with a link-layer address.
-pub(crate) fn discovery(
-    frame: &mut Frame,
-    parties: &Parties,
-    kind: u8,
-    target: [u8; 16],
-    mac: [u8; 6],
-) {
+fn discovery(frame: &mut Frame, parties: &Parties, kind: u8, target: [u8; 16], mac: [u8; 6]) {
     frame.icmp6(parties, kind, 0, 24);
     frame.set(21, &[255]);
     if kind == ADVERTISEMENT {
@@ -58,11 +50,11 @@ pub(crate) fn discovery(
     frame.set(TRANSPORT_6 + 26, &mac);
 }
 
-fn solicitation(frame: &mut Frame, parties: &Parties) {
+pub(crate) fn solicitation(frame: &mut Frame, parties: &Parties) {
     discovery(frame, parties, SOLICITATION, parties.peer_ipv6, parties.mac);
 }
 
-fn advertisement(frame: &mut Frame, parties: &Parties) {
+pub(crate) fn advertisement(frame: &mut Frame, parties: &Parties) {
     discovery(frame, parties, ADVERTISEMENT, parties.ipv6, parties.mac);
 }
 
