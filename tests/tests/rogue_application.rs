@@ -51,7 +51,7 @@ fn who_breaks_the_protocol_is_cut_off() {
          its producer index is 2147483647",
     );
     machine.expect_line("rogue-application: the channel is down");
-    machine.expect_line("portmap: rogue-application is gone: 2 ports were taken back");
+    machine.expect_line("portmap: rogue-application is gone: 4 ports were taken back");
     machine.assert_page_loads();
     let before = number(&machine, "received_frames");
     peer.inject(&command("forge")).unwrap();
@@ -69,7 +69,7 @@ fn who_faults_loses_its_ports() {
     machine.expect_line(READY);
     let peer = machine.host().peer().expect("the cable leads to a peer");
     peer.inject(&command("fault")).unwrap();
-    machine.expect_line("portmap: rogue-application is gone: 2 ports were taken back");
+    machine.expect_line("portmap: rogue-application is gone: 4 ports were taken back");
     machine.assert_page_loads();
     // Now the port is nobody's: who asks is told.
     peer.record(true);

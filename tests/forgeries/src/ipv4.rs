@@ -20,7 +20,7 @@ fn from(frame: &mut Frame, parties: &Parties, source: [u8; 4]) {
 /// A fragment at this offset in bytes.
 pub(crate) fn fragment(frame: &mut Frame, identification: u16, offset: u16, more: u16) {
     frame.set16(18, identification);
-    frame.set16(20, offset / 8 | more);
+    frame.set16(20, (offset / 8) | more);
     frame.fix_checksum();
 }
 
