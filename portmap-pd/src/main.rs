@@ -128,6 +128,8 @@ impl PortMap {
             self.watched[index].is_cut_off = self.is_cut_off(index);
             self.look_at(index, now);
         }
+        // Else the timer would be asked to call at a time that has passed, for ever.
+        self.service.expire(now);
         self.finish();
     }
 
