@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use segue_qemu::Machine;
 use segue_system_tests::changed::{OwnImage, build_system};
 use segue_system_tests::http::{Client, Response, request};
+use segue_system_tests::scenarios::may_make_tap_devices;
 use segue_system_tests::{Cable, PeerHost, TestMachine, files, paths, systems};
 use serde_json::Value;
 
@@ -285,4 +287,68 @@ fn a_thousand_restarts_use_nothing_up() {
         count("hello was stopped: it read memory at 0xdead0000, which it was not given"),
         RESTARTS + 1
     );
+}
+
+/// Whoever has addresses of its own, by name or out of a pool, has the same ones in its next life.
+#[test]
+fn an_application_that_is_restarted_keeps_its_addresses() {
+    if let Err(why) = may_make_tap_devices() {
+        println!("not tested, since it takes a tap device: {why}");
+        return;
+    }
+    let names = ["http-own", "http-guest"];
+    let addresses = [
+        ["10.0.2.20", "[fd00:5e60::20]"],
+        ["10.0.2.32", "[fd00:5e60::32]"],
+    ];
+    let image = build_system("addresses", |text| {
+        names.iter().fold(
+            text.replace("segue-http\"", "segue-fragile\""),
+            |text, name| {
+                let domain = format!(r#"<protection_domain name="{name}" "#);
+                assert!(text.contains(&domain), "adapt this test");
+                text.replace(&domain, &format!(r#"{domain} restart="on_fault" "#))
+            },
+        )
+    });
+    let image = OwnImage::new("addresses-again", &image.bytes);
+    let machine = TestMachine::start(image.machine().memory_mib(512), Cable::Tap);
+    let namespace = machine.namespace().expect("the cable is a tap");
+    let curl = |url: &str| {
+        let output = namespace.run(|| {
+            let options = ["--globoff", "--silent", "--fail", "--max-time", "10"];
+            Command::new("curl").args(options).arg(url).output()
+        });
+        let output = output.expect("the namespace is there").expect("curl runs");
+        output.status.success().then_some(output.stdout)
+    };
+    let body = files::contents("1k.bin");
+    let expect_all = || {
+        for address in addresses.iter().flatten() {
+            let deadline = Instant::now() + LIMIT;
+            let url = format!("http://{address}/1k.bin");
+            while curl(&url).as_ref() != Some(&body) {
+                assert!(Instant::now() < deadline, "{url}");
+            }
+        }
+    };
+    expect_all();
+    for life in 1..=3 {
+        for (name, addresses) in names.iter().zip(addresses) {
+            let url = format!("http://{}/fault/panic", addresses[life % 2]);
+            assert_eq!(curl(&url), None);
+            let again = format!("{name} was restarted, ");
+            let deadline = Instant::now() + LIMIT;
+            while lines(&machine, &again) < life as u64 {
+                assert!(Instant::now() < deadline, "{name}: {life}");
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+        expect_all();
+    }
+    assert_eq!(lines(&machine, " was restarted, "), 6);
+    for name in names {
+        let gone = format!("portmap: {name} is gone:");
+        assert_eq!(lines(&machine, &gone), 3, "{name}");
+    }
 }
