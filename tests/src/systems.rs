@@ -107,6 +107,13 @@ const DERIVED: &[Derived] = &[
         more: || more_applications(MOST_APPLICATIONS),
     },
     Derived {
+        name: "visitors",
+        memory: 512,
+        folder: "files",
+        application: None,
+        more: visitors,
+    },
+    Derived {
         name: "addresses",
         memory: 512,
         folder: "files",
@@ -203,6 +210,27 @@ fn more_addresses() -> String {
         http("http-1", 1, 81, Place::Shared),
         http("http-own", 2, 80, Place::Own(20)),
         http("http-guest", 3, 80, Place::Pool),
+    ]
+    .concat()
+}
+
+/// The system `visitors`: applications at addresses of all sorts, and two that visit them.
+fn visitors() -> String {
+    let visitor = |name: &str, timer, place| {
+        let domain = format!(
+            r#"
+    <protection_domain name="{name}" priority="90" stack_size="0x10000">
+        <program_image path="segue-visitor"/>
+        <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
+    </protection_domain>"#
+        );
+        let channel = frame_channel(name, "0x40000", 64, place);
+        format!("{domain}{channel}{}", timer_channel(name, timer))
+    };
+    [
+        more_addresses(),
+        visitor("visitor", 10, Place::Shared),
+        visitor("visitor-own", 11, Place::Own(21)),
     ]
     .concat()
 }

@@ -2,7 +2,9 @@
 //! people use.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use segue_qemu::Network;
 use segue_system_tests::scenarios::may_make_tap_devices;
 use segue_system_tests::{Cable, TestMachine, files};
 
@@ -66,6 +68,10 @@ fn boot() -> Option<TestMachine> {
 
 /// Seconds within which an answer comes that comes.
 const ANSWER: &str = "60";
+/// How long the visits inside may take.
+const VISITS: Duration = Duration::from_secs(180);
+/// How long the cable is listened to at a time.
+const SILENCE: Duration = Duration::from_millis(200);
 /// How curl ends if the port is closed.
 const REFUSED: i32 = 7;
 
@@ -165,5 +171,61 @@ fn an_own_address_has_all_ports_and_a_shared_one_each_once() {
     ] {
         let answer = curl(&machine, &format!("http://{closed}/"), ANSWER);
         assert_eq!(answer, Err(Some(REFUSED)), "{closed}");
+    }
+}
+
+/// A broadcast from outside: who has 10.0.2.20?
+fn arp_request() -> Vec<u8> {
+    let ethernet = [
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54, 0, 0, 0, 2, 8, 6,
+    ];
+    let sender = [0, 1, 8, 0, 6, 4, 0, 1, 0x52, 0x54, 0, 0, 0, 2, 10, 0, 2, 2];
+    let target = [0, 0, 0, 0, 0, 0, 10, 0, 2, 20];
+    [&ethernet[..], &sender, &target].concat()
+}
+
+#[test]
+fn applications_visit_each_other_without_leaving_the_machine() {
+    let machine = TestMachine::machine("visitors").network(Network::Peer);
+    let mut running = machine.start().unwrap_or_else(|error| panic!("{error}"));
+    let mut peer = running.take_peer().expect("a machine on a peer has one");
+    let all_are_visited = |name: &str| {
+        let line = format!("{name}: all are visited");
+        running.console().wait_for(&line, Duration::ZERO).is_ok()
+    };
+    // What leaves the machine meanwhile.
+    let mut frames = Vec::new();
+    let end = Instant::now() + VISITS;
+    while !(all_are_visited("visitor") && all_are_visited("visitor-own")) {
+        let console = running.console().tail();
+        assert!(Instant::now() < end, "visits take too long:\n{console}");
+        frames.extend(peer.receive(SILENCE).expect("QEMU runs"));
+    }
+    let body = files::contents("128k.bin");
+    let sum: u64 = body.iter().map(|byte| u64::from(*byte)).sum();
+    for visitor in ["visitor", "visitor-own"] {
+        for Application { ipv4, ipv6, .. } in &APPLICATIONS {
+            for host in [ipv4, ipv6] {
+                let line = format!("{visitor}: {host} gave {} bytes, sum {sum}", body.len());
+                let found = running.console().wait_for(&line, Duration::ZERO);
+                assert!(found.is_ok(), "{line}\n{}", running.console().tail());
+            }
+        }
+    }
+    // The cable does lead outside: the answer to a question shows it.
+    peer.send(&arp_request()).expect("QEMU runs");
+    let answer = |frame: &[u8]| frame[12..14] == [8, 6] && frame[28..32] == [10, 0, 2, 20];
+    while !frames.iter().any(|frame| answer(frame)) {
+        let frame = peer.receive(VISITS).expect("QEMU runs");
+        frames.push(frame.expect("an answer"));
+    }
+    // Nobody outside has a connection.
+    for frame in &frames {
+        let is_tcp = match frame[12..14] {
+            [8, 0] => frame[23] == 6,
+            [0x86, 0xdd] => frame[20] == 6,
+            _ => false,
+        };
+        assert!(!is_tcp, "a frame of a connection left: {frame:02x?}");
     }
 }

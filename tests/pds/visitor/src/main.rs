@@ -1,0 +1,152 @@
+//! Test: gets a file from each application of the system `visitors`, one after the other, over
+//! IPv4 and IPv6, and says what came.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use segue_application::{Network, NetworkLimits, Timeout, seed, start_network};
+use segue_frame_channel::config::ClientConfig;
+use segue_libos::{ConnectOptions, ConnectionId, Event, Instant, Stack};
+use sel4_microkit::{
+    ChannelSet, Clock, Handler, Infallible, channel, protection_domain, region, var,
+};
+
+const REQUEST: &[u8] = b"GET /128k.bin HTTP/1.1\r\nHost: inside\r\nConnection: close\r\n\r\n";
+/// Last parts of the addresses that are visited; the IPv6 ones look like the IPv4 ones.
+const HOSTS: [(u8, u16); 3] = [(15, 0x15), (20, 0x20), (32, 0x32)];
+const LIMITS: NetworkLimits = NetworkLimits {
+    maximum_connections: 8,
+    buffer_memory: 1 << 20,
+    maximum_time_wait: 64,
+};
+
+struct Visitor {
+    stack: Stack,
+    network: Network,
+    clock: Clock,
+    timeout: Timeout,
+    /// Who is still to be visited, the next one last.
+    hosts: Vec<IpAddr>,
+    /// The visit under way, and what has come.
+    visit: Option<(IpAddr, ConnectionId)>,
+    answer: Vec<u8>,
+}
+
+#[protection_domain(heap_size = 0x40_0000)]
+fn init() -> Visitor {
+    let clock = Clock::new(region!(tsc_frequency));
+    let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
+    let (stack, network) = start_network(config, LIMITS, seed(&clock), &clock);
+    let ipv4 = HOSTS.map(|(last, _)| IpAddr::V4(Ipv4Addr::new(10, 0, 2, last)));
+    let ipv6 = HOSTS.map(|(_, last)| {
+        let address = Ipv6Addr::new(0xfd00, 0x5e60, 0, 0, 0, 0, 0, last);
+        IpAddr::V6(address)
+    });
+    let mut visitor = Visitor {
+        stack,
+        network,
+        clock,
+        timeout: Timeout::new(channel!(timer_channel)),
+        hosts: ipv4.into_iter().chain(ipv6).rev().collect(),
+        visit: None,
+        answer: Vec::new(),
+    };
+    visitor.work();
+    visitor
+}
+
+impl Visitor {
+    fn work(&mut self) {
+        loop {
+            let now = self.clock.now_microseconds();
+            let time = Instant::from_micros(now as i64);
+            let frames = self.stack.poll(time);
+            while let Some(event) = self.stack.next_event() {
+                self.event(event);
+            }
+            if self.visit.is_none() {
+                self.begin();
+            }
+            self.stack.flush(time);
+            if frames == 0 && self.stack.sleep() {
+                break;
+            }
+        }
+        let next = self
+            .stack
+            .next_deadline()
+            .map(|at| at.total_micros() as u64);
+        self.timeout.set(next, &self.clock);
+    }
+
+    fn begin(&mut self) {
+        let Some(host) = self.hosts.pop() else {
+            return;
+        };
+        self.answer.clear();
+        let remote = SocketAddr::new(host, 80);
+        match self.stack.connect(remote, ConnectOptions::default()) {
+            Ok(connection) => self.visit = Some((host, connection)),
+            Err(error) => log::error!("cannot connect to {remote}: {error}"),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Connected { connection } => {
+                self.stack.send(connection, REQUEST);
+            }
+            Event::Ready { connection, .. } => self.read(connection),
+            Event::Closed { reason, .. } => self.end(&reason),
+            Event::Accepted { .. } | Event::Datagram { .. } => {}
+        }
+    }
+
+    fn read(&mut self, connection: ConnectionId) {
+        let mut bytes = [0; 4096];
+        loop {
+            let count = self.stack.receive(connection, &mut bytes);
+            if count == 0 {
+                break;
+            }
+            self.answer.extend(bytes.iter().take(count));
+        }
+        if self.stack.peer_closed(connection) {
+            self.stack.close(connection);
+        }
+    }
+
+    /// Says what has come: the length of the file and the sum of its bytes.
+    fn end(&mut self, reason: &dyn core::fmt::Debug) {
+        let Some((host, _)) = self.visit.take() else {
+            return;
+        };
+        let head = self.answer.windows(4).position(|end| end == b"\r\n\r\n");
+        let is_fine = self.answer.starts_with(b"HTTP/1.1 200 ");
+        match head.and_then(|head| self.answer.get(head + 4..)) {
+            Some(file) if is_fine => {
+                let sum: u64 = file.iter().map(|byte| u64::from(*byte)).sum();
+                log::info!("{host} gave {} bytes, sum {sum}", file.len());
+            }
+            _ => log::error!("{host} gave no file: {reason:?}"),
+        }
+        if self.hosts.is_empty() {
+            log::info!("all are visited");
+        }
+    }
+}
+
+impl Handler for Visitor {
+    type Error = Infallible;
+
+    fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
+        self.timeout.notified(channels);
+        self.network.notified(channels, &mut self.stack);
+        self.work();
+        Ok(())
+    }
+}
