@@ -1,5 +1,7 @@
 //! Frames made by hand: right ones, wrong ones, and ones that are wrong in a random way.
 
+pub mod ipv6;
+
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
