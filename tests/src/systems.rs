@@ -120,7 +120,24 @@ const DERIVED: &[Derived] = &[
         application: None,
         more: more_addresses,
     },
+    Derived {
+        name: "dhcp",
+        memory: 256,
+        folder: "files",
+        application: None,
+        more: dhcp_client,
+    },
+    Derived {
+        name: "binder",
+        memory: 256,
+        folder: "files",
+        application: None,
+        more: binder,
+    },
 ];
+
+/// Systems whose shared IPv4 address comes from a DHCP server.
+const BY_DHCP: &[&str] = &["dhcp"];
 
 /// What a frame channel says about its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +149,8 @@ pub enum Place {
     Own(u8),
     /// Out of the pool [`POOL`].
     Pool,
+    /// As [`Place::Shared`], but that it asks for the IPv4 address by DHCP, for all.
+    DhcpClient,
 }
 
 impl Place {
@@ -147,6 +166,8 @@ impl Place {
                 r#"mac="52:54:00:5e:61:{number}" ipv4="10.0.2.{number}/24" gateway="10.0.2.2" ipv6="fd00:5e60::{number}/64" ipv6_gateway="fd00:5e60::2""#
             ),
             Self::Pool => r#"address_pool="guests""#.into(),
+            Self::DhcpClient => replace(&Self::Shared.attributes(), STATIC, BY_CLIENT)
+                .unwrap_or_else(|error| panic!("{error}")),
         }
     }
 }
@@ -178,6 +199,29 @@ fn rogue_application() -> String {
         <program_image path="segue-rogue-application"/>
     </protection_domain>"#;
     let channel = frame_channel("rogue-application", "0x40000", 64, Place::Shared);
+    format!("{domain}{channel}")
+}
+
+/// What asks for the shared address.
+fn dhcp_client() -> String {
+    let domain = r#"
+    <protection_domain name="dhcp" priority="100" stack_size="0x10000">
+        <program_image path="segue-dhcp"/>
+        <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
+    </protection_domain>"#;
+    let channel = frame_channel("dhcp", "0x40000", 64, Place::DhcpClient);
+    format!("{domain}{channel}{}", timer_channel("dhcp", 5))
+}
+
+/// What binds and releases, and reads the port map's tables. It runs when the other application
+/// has bound what it binds.
+fn binder() -> String {
+    let domain = r#"
+    <protection_domain name="binder" priority="90">
+        <program_image path="segue-binder"/>
+        <map mr="port_table" vaddr="0x10000000" perms="r" setvar_vaddr="port_table"/>
+    </protection_domain>"#;
+    let channel = frame_channel("binder", "0x40000", 64, Place::Shared);
     format!("{domain}{channel}")
 }
 
@@ -272,6 +316,11 @@ pub fn timer_channel(name: &str, id: u16) -> String {
     )
 }
 
+/// The shared IPv4 address, and what stands there instead if it comes from a DHCP server: for who
+/// asks for it, and for the others.
+const STATIC: &str = r#"ipv4="10.0.2.15/24" gateway="10.0.2.2""#;
+const BY_CLIENT: &str = r#"ipv4="dhcp" dhcp_client="true""#;
+const BY_OTHERS: &str = r#"ipv4="dhcp""#;
 const MEMORY: &str = "<machine memory=\"256M\"/>";
 const FOLDER: &str = "apps/http/files";
 const END: &str = "</system>";
@@ -295,6 +344,11 @@ pub fn write_all(root: &Path) -> Result<(), String> {
         let memory = format!("<machine memory=\"{}M\"/>", system.memory);
         let files = format!("../test-files/{}", system.folder);
         let text = replace(&replace(&text, MEMORY, &memory)?, FOLDER, &files)?;
+        let text = if BY_DHCP.contains(&system.name) {
+            replace(&text, STATIC, BY_OTHERS)?
+        } else {
+            text
+        };
         let text = match system.application {
             Some(application) => application.instead_of_http(&text)?,
             None => text,
