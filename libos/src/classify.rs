@@ -289,14 +289,9 @@ impl Packet<'_> {
             (ECHO_REQUEST, 0) if for_us => Class::Other,
             // smoltcp does not look at what comes from nowhere.
             (NEIGHBOR_SOLICITATION, 0) if hop_limit == 255 && !self.source.is_host() => {
-                // RFC 4861, 7.1.1: to the group, and without options.
-                let target = (icmp.len() == ICMPV6_HEADER + 16 && !for_us)
-                    .then(|| Address::from_ipv6_bytes(&icmp[ICMPV6_HEADER..]).ip());
-                match target {
-                    Some(IpAddr::V6(target)) if local.has_ipv6(target.into()) => {
-                        Class::Probe(target)
-                    }
-                    _ => {
+                match probed(icmp).filter(|target| !for_us && local.has_ipv6((*target).into())) {
+                    Some(target) => Class::Probe(target),
+                    None => {
                         statistics.ignored_messages += 1;
                         Class::Drop
                     }
@@ -337,6 +332,23 @@ impl Packet<'_> {
             key,
             sequence: word(quoted, IPV6_HEADER + 4),
         })
+    }
+}
+
+/// The address that a neighbour solicitation from nowhere is about, if that may have
+/// its options (RFC 4861, 7.1.1): Linux adds a nonce.
+fn probed(icmp: &[u8]) -> Option<Ipv6Addr> {
+    const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
+    let mut options = icmp.get(ICMPV6_HEADER + 16..)?;
+    while let [kind, units, ..] = *options {
+        if units == 0 || kind == SOURCE_LINK_LAYER_ADDRESS {
+            return None;
+        }
+        options = options.get(usize::from(units) * 8..)?;
+    }
+    match Address::from_ipv6_bytes(&icmp[ICMPV6_HEADER..]).ip() {
+        IpAddr::V6(target) if options.is_empty() => Some(target),
+        _ => None,
     }
 }
 

@@ -127,18 +127,26 @@ fn who_tries_whether_our_address_is_free_is_told() {
     message.extend_from_slice(&SERVER6.octets());
     let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0x15);
     let nobody = Ipv6Addr::UNSPECIFIED;
-    let told = answer(
-        &mut world,
-        packet((nobody, group), (ICMPV6, 255), &message, 2),
-    );
-    assert_eq!(told.len(), 1);
-    assert!(is_sound(&told[0]));
-    // RFC 4861, 7.2.4: to all, and not solicited.
-    assert_eq!(told[0][..6], [0x33, 0x33, 0, 0, 0, 1]);
-    assert_eq!(told[0][38..54], ALL_NODES.octets());
-    assert_eq!((told[0][54], told[0][58]), (136, 0x20));
-    assert_eq!(told[0][62..78], SERVER6.octets());
-    assert_eq!(told[0][80..86], SERVER_MAC);
+    // As Linux does it, with a nonce (RFC 7527), and without.
+    let with_nonce = [&message[..], &[14, 1, 1, 2, 3, 4, 5, 6]].concat();
+    for message in [&message, &with_nonce] {
+        let frame = packet((nobody, group), (ICMPV6, 255), message, 2);
+        let told = answer(&mut world, frame);
+        assert_eq!(told.len(), 1);
+        assert!(is_sound(&told[0]));
+        // RFC 4861, 7.2.4: to all, and not solicited.
+        assert_eq!(told[0][..6], [0x33, 0x33, 0, 0, 0, 1]);
+        assert_eq!(told[0][38..54], ALL_NODES.octets());
+        assert_eq!((told[0][54], told[0][58]), (136, 0x20));
+        assert_eq!(told[0][62..78], SERVER6.octets());
+        assert_eq!(told[0][80..86], SERVER_MAC);
+    }
+    // With its hardware address, an option that ends early, one without end.
+    for option in [[1, 1], [14, 2], [14, 0]] {
+        let wrong = [&message[..], &option, &[0; 6]].concat();
+        let frame = packet((nobody, group), (ICMPV6, 255), &wrong, 2);
+        assert!(answer(&mut world, frame).is_empty());
+    }
     // No other message may come from nobody.
     let echo = packet(
         (nobody, SERVER6),
