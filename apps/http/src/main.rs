@@ -164,6 +164,12 @@ impl Application {
         self.machine.connections = self.server.open();
         self.machine.addresses = self.stack.addresses();
         self.machine.stack = self.stack.statistics();
+        self.machine.held = [
+            ("open_handshakes", self.stack.open_handshakes() as u64),
+            ("open_ports", self.stack.open_ports() as u64),
+            ("in_time_wait", self.stack.time_wait_entries() as u64),
+            ("buffer_bytes", self.stack.buffer_memory() as u64),
+        ];
         self.machine.now = now;
         let mut stream = Connected {
             stack: &mut self.stack,

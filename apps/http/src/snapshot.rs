@@ -23,7 +23,7 @@ const SERVER_COUNTERS: [(&str, ServerCounter); 10] = [
     ("answered", ServerCounter::Answered),
 ];
 
-fn stack_counts(of: &Statistics) -> [(&'static str, u64); 28] {
+fn stack_counts(of: &Statistics) -> [(&'static str, u64); 32] {
     [
         ("frames_in", of.vif.frames_in),
         ("bytes_in", of.vif.bytes_in),
@@ -41,6 +41,10 @@ fn stack_counts(of: &Statistics) -> [(&'static str, u64); 28] {
         ("refused_segments", of.refused_segments),
         ("handshakes", of.handshakes),
         ("handshakes_lost", of.handshakes_lost),
+        ("connects", of.connects),
+        ("connected", of.connected),
+        ("reassembled", of.reassembled),
+        ("fragments_dropped", of.fragments_dropped),
         ("accepted", of.accepted),
         ("closed", of.closed),
         ("merged_acknowledgements", of.merged),
@@ -68,6 +72,8 @@ pub struct Machine {
     pub addresses: Addresses,
     /// What the application's stack has counted.
     pub stack: Statistics,
+    /// What the stack holds now.
+    pub held: [(&'static str, u64); 4],
     /// Microseconds since the machine was started.
     pub now: u64,
 }
@@ -82,6 +88,7 @@ impl Machine {
             connections: 0,
             addresses: Addresses::default(),
             stack: Statistics::default(),
+            held: [("", 0); 4],
             now: 0,
         }
     }
@@ -155,7 +162,10 @@ impl Machine {
                         .map(|&cause| (cause.text(), network.dropped(cause)))
                 })
                 .collect(),
-            stack: stack_counts(&self.stack).into_iter().collect(),
+            stack: stack_counts(&self.stack)
+                .into_iter()
+                .chain(self.held)
+                .collect(),
         }
     }
 }
