@@ -4,9 +4,9 @@ use segue_igb_driver::filters::{ADDRESS_FILTERS, Filter, FilterTable};
 use zerocopy::IntoBytes;
 
 use super::Draft;
-use super::addresses::Placed;
 use super::devices::{requester_id, virtual_index};
 use super::patches::Reason;
+use super::stations::Placed;
 
 /// All stations of a link (RFC 4291, section 2.7.1), as a MAC address (RFC 2464).
 const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];

@@ -11,9 +11,10 @@ use segue_frame_channel::layout;
 use segue_portmap_core::config::{MAXIMUM_OWNERS, NO_POOL, OwnerEntry, OwnerTable};
 use zerocopy::IntoBytes;
 
-use super::addresses::{Placed, Station};
+use super::addresses::Station;
 use super::layout::{PAGE, generated_address};
 use super::patches::Reason;
+use super::stations::Placed;
 use super::value::{Value, attribute};
 use super::{Draft, RegionNotes};
 use crate::model::{

@@ -24,6 +24,7 @@ mod regions;
 mod restart;
 pub(crate) mod schema;
 mod spaces;
+mod stations;
 mod value;
 
 use std::collections::{BTreeMap, HashMap};
