@@ -86,6 +86,22 @@ fn is_solicitation_inside(directory: &Directory, packet: &[u8]) -> bool {
         && directory.with_ipv6(target(bytes)).is_some()
 }
 
+/// Whether a verified frame is the first segment of a TCP connection.
+pub fn opens_connection(header: &[u8]) -> bool {
+    const IPV6: usize = 40;
+    if header.len() < ETHERNET {
+        return false;
+    }
+    let (protocol, length) = match EthernetFrame::new_unchecked(header).ethertype() {
+        EthernetProtocol::Ipv4 => (9, IPV4),
+        EthernetProtocol::Ipv6 => (6, IPV6),
+        _ => return false,
+    };
+    let flags = header.get(ETHERNET + length + 13);
+    header.get(ETHERNET + protocol) == Some(&u8::from(IpProtocol::Tcp))
+        && flags.is_some_and(|flags| flags & 0x12 == 0x02)
+}
+
 /// A verified frame, as it is taken apart for receivers inside.
 #[derive(Clone, Copy, Debug)]
 pub struct Parcel<'a> {

@@ -87,6 +87,8 @@ pub struct Server {
     shares: Shares,
     /// Those whose frames stay where they are, since they have had more than their share.
     held: Applications,
+    /// When the current round has begun, in microseconds.
+    now: u64,
     /// When there is something to do without being notified, in microseconds.
     resume_at: Option<u64>,
     fragments: Fragments,
@@ -168,6 +170,7 @@ impl Server {
             fair: RoundRobin::new(count),
             shares: Shares::new(count),
             held: 0,
+            now: 0,
             resume_at: None,
             fragments: Fragments::new(count),
             early: EarlyFragments::new(),
@@ -266,6 +269,7 @@ impl Server {
 
     /// Looks at each active channel and at the network card once.
     fn round<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
+        self.now = clock();
         let before = (self.received.frames, self.transmitted.frames);
         for index in members(self.active) {
             if let Err(violation) = self.links[index].channel.poll() {
@@ -342,7 +346,9 @@ impl Server {
                 Ok(applications) => {
                     for index in members(applications) {
                         let copy = |slots: &Region, offset| nic.copy(&frame, slots, offset);
-                        self.deliver(description, copy, index, clock);
+                        if self.deliver(description, copy, index, clock) {
+                            self.shares.note_received(index, self.now);
+                        }
                     }
                     if let Decision::FirstFragment(datagram, applications) = decision {
                         self.deliver_early(&datagram, applications & self.up, clock);
@@ -464,9 +470,14 @@ impl Server {
             let turn = turn.get_or_insert_default();
             turn.frames += 1;
             match self.send_one(nic, index, clock) {
-                Ok(Sent::Frame(wire_length)) => self.fair.charge(wire_length),
-                Ok(Sent::Inside(wire_length, copies)) => {
+                Ok(Sent::Frame(wire_length)) => {
                     self.fair.charge(wire_length);
+                    turn.unasked += u64::from(!self.shares.is_asked(index, wire_length));
+                }
+                Ok(Sent::Inside(wire_length, copies, is_wanted)) => {
+                    self.fair.charge(wire_length);
+                    let is_asked = is_wanted && self.shares.is_asked(index, wire_length);
+                    turn.unasked += u64::from(!is_asked);
                     left = left.saturating_sub(copies);
                 }
                 Ok(Sent::Nothing) => {
@@ -476,7 +487,7 @@ impl Server {
                 Ok(Sent::Full) => break,
                 Ok(Sent::Dropped(cause, length)) => {
                     self.fair.charge(length);
-                    turn.dropped += 1;
+                    turn.unasked += 1;
                     let link = &self.links[index];
                     link.status.drop_frame(cause);
                     if let Some(more) = self.reporter.admit(index, clock()) {
@@ -522,8 +533,8 @@ impl Server {
 
     fn end_turn(&mut self, turn: &Turn, now: u64) {
         let nanoseconds = now.saturating_sub(turn.began) * 1000;
-        let (frames, dropped) = (turn.frames, turn.dropped);
-        self.shares.charge(turn.index, nanoseconds, frames, dropped);
+        let (frames, unasked) = (turn.frames, turn.unasked);
+        self.shares.charge(turn.index, nanoseconds, frames, unasked);
         if frames > 0 {
             self.shares.note_active(turn.index, now);
         }
@@ -589,10 +600,15 @@ impl Server {
         if let (Route::Inside, Some(kept)) = (route, &kept) {
             let ticket = link.channel.next_ticket();
             link.channel.take();
+            let before = link.inside.frames;
             let copies = self.send_inside(index, &frame, kept.bytes(), &approved, clock);
-            self.links[index].channel.complete(ticket);
+            let link = &mut self.links[index];
+            link.channel.complete(ticket);
             self.unpublished |= 1 << index;
-            return Ok(Sent::Inside(approved.wire_length, copies));
+            // Others here are at its mercy: a connection that it opens is its own idea.
+            let is_wanted =
+                link.inside.frames != before && !crate::inside::opens_connection(kept.bytes());
+            return Ok(Sent::Inside(approved.wire_length, copies, is_wanted));
         }
         let verified = VerifiedFrame {
             payload_address: link.pool_address + u64::from(frame.offset) + headers.len() as u64,
@@ -737,15 +753,16 @@ struct Turn {
     /// In microseconds.
     began: u64,
     frames: u64,
-    dropped: u64,
+    /// Those of them that nobody has asked for.
+    unasked: u64,
 }
 
 enum Sent {
     /// A frame that puts this many bytes on the wire.
     Frame(usize),
     /// A frame that would put this many bytes on the wire, and the copies that
-    /// were made of it instead.
-    Inside(usize, usize),
+    /// were made of it instead; whether an application has got it that may have asked.
+    Inside(usize, usize, bool),
     /// Nothing: it has none.
     Nothing,
     /// Nothing: the network card has no room.

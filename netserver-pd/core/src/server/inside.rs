@@ -203,6 +203,7 @@ impl Server {
                 let copy = |slots: &Region, offset| slots.write(offset, &scratch[..length]);
                 if self.deliver(description, copy, index, clock) {
                     self.links[sender].inside.count(length);
+                    self.shares.note_received(index, self.now);
                 } else {
                     receivers &= !(1 << index);
                 }
