@@ -50,6 +50,43 @@ fn outgoing(kind: usize) -> Vec<u8> {
     }
 }
 
+/// Frames of the first application that lack little to be honest.
+fn nearly_honest() -> Vec<Vec<u8>> {
+    let mut two_options = ipv6::advertise(ipv6::OUT, ipv6::SHARED);
+    let option = two_options[78..].to_vec();
+    two_options.extend(option);
+    two_options[19] += 8;
+    vec![
+        tcp(OUT, 99, 5000, TcpControl::Rst, &[1]),
+        ipv6::tcp(ipv6::OUT, 99, 5000, TcpControl::Rst, &[1]),
+        ipv6::solicit(ipv6::OUT, ipv6::SHARED),
+        ipv6::advertise(ipv6::OUT, ipv6::OWN),
+        two_options,
+    ]
+}
+
+/// Frames that somebody here gets, or nearly.
+fn more_incoming() -> Vec<Vec<u8>> {
+    let own = ipv6::solicited_node(ipv6::OWN);
+    let group = ipv6::Ends {
+        destination_mac: ipv6::group_mac(own),
+        destination: own,
+        ..ipv6::IN
+    };
+    let mut nonce = ipv6::solicit_group(ipv6::IN, ipv6::SHARED);
+    nonce.extend([14, 1, 1, 2, 3, 4, 5, 6]);
+    nonce[19] += 8;
+    vec![
+        nonce,
+        ipv6::advertise(ipv6::IN, ipv6::SHARED),
+        ipv6::advertise(ipv6::IN, ipv6::OWN_LINK_LOCAL),
+        ipv6::unreachable(ipv6::IN, IpProtocol::Tcp, 80, 53),
+        ipv6::udp(group, 1, 2, &[]),
+        ipv6::udp(ipv6::TO_OWN, 1, 2, &[]),
+        ipv6::solicit_group(ipv6::IN, ipv6::OWN),
+    ]
+}
+
 /// Honest frames to the first application.
 fn incoming(kind: usize) -> Vec<u8> {
     match kind {
@@ -97,6 +134,50 @@ fn honest_frames_are_served_in_the_references_world() {
         let is_dropped = matches!(verdict, reference::ingress::Verdict::Drop(_));
         // An error about something other than an echo request.
         assert_eq!(is_dropped, kind == 8, "{kind}: {verdict:?}");
+    }
+}
+
+/// Calls `check` with a frame as it is, cut at each place, and with each value of each byte.
+fn with_each_change(frame: &[u8], check: impl Fn(&[u8])) {
+    for length in 0..=frame.len() {
+        check(&frame[..length]);
+    }
+    let mut frame = frame.to_vec();
+    for at in 0..frame.len().min(110) {
+        let before = frame[at];
+        for value in 0..=255 {
+            frame[at] = value;
+            check(&frame);
+        }
+        frame[at] = before;
+    }
+}
+
+#[test]
+fn each_change_of_what_is_sent_is_judged_alike() {
+    for frame in (0..12).map(outgoing).chain(nearly_honest()) {
+        with_each_change(&frame, |frame| {
+            reference::check::sent(&[&[0; 8], frame].concat());
+        });
+        // Only the headers through that of transport are declared.
+        let length = usize::from(segue_frame_channel::header_length(&frame));
+        let behind = (frame.len() - length) as u16;
+        with_each_change(&frame[..length], |header| {
+            let mut data = vec![0, 0, 2, 0, 0, 0];
+            data.extend((behind + (length - header.len()) as u16).to_le_bytes());
+            reference::check::sent(&[&data, header].concat());
+        });
+    }
+}
+
+#[test]
+fn each_change_of_what_is_received_is_judged_alike() {
+    for frame in (0..12).map(incoming).chain(more_incoming()) {
+        with_each_change(&frame, |frame| {
+            for origin in [0, 1] {
+                reference::check::received(&[&[0, origin, 0xff], frame].concat());
+            }
+        });
     }
 }
 
