@@ -253,16 +253,26 @@ fn own_addresses_are_answered_for_by_their_applications() {
     // Neighbours are found anew after they were forgotten.
     run(&machine, "ip", &["-6", "neigh", "flush", "dev", LINK]);
     ping(&machine, "fd00:5e60::20", 3, 56);
-    // Who wants to have the address learns that it is taken.
-    let arguments = ["-6", "addr", "add", "fd00:5e60::20/64", "dev", LINK];
-    run(&machine, "ip", &arguments);
-    let taken = (0..100).any(|_| {
-        std::thread::sleep(Duration::from_millis(100));
-        let state = run(&machine, "ip", &["-6", "addr", "show", "dev", LINK]);
-        String::from_utf8_lossy(&state).contains("dadfailed")
-    });
-    assert!(taken, "the address is taken twice");
-    let arguments = ["-6", "addr", "del", "fd00:5e60::20/64", "dev", LINK];
-    run(&machine, "ip", &arguments);
-    ping(&machine, "fd00:5e60::20", 3, 56);
+    // Who wants to have an address learns that it is taken, from the application or, if it is
+    // shared, from the network server.
+    for address in ["fd00:5e60::20", "fd00:5e60::15"] {
+        let network = format!("{address}/64");
+        run(
+            &machine,
+            "ip",
+            &["-6", "addr", "add", &network, "dev", LINK],
+        );
+        let taken = (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            let state = run(&machine, "ip", &["-6", "addr", "show", "dev", LINK]);
+            String::from_utf8_lossy(&state).contains("dadfailed")
+        });
+        assert!(taken, "{address} is taken twice");
+        run(
+            &machine,
+            "ip",
+            &["-6", "addr", "del", &network, "dev", LINK],
+        );
+        ping(&machine, address, 3, 56);
+    }
 }
