@@ -241,6 +241,9 @@ mod tests {
         assert_eq!(take(&mut early, &victim, 0).len(), 6);
     }
 
+    /// When a frame came, and its bytes.
+    type Waiting = (u64, Vec<u8>);
+
     proptest! {
         /// Against a model without limits: what comes out went in, unchanged, in
         /// its order, to its datagram, in time; and every frame is accounted for.
@@ -252,7 +255,7 @@ mod tests {
             ),
         ) {
             let mut early = EarlyFragments::new();
-            let mut model: BTreeMap<(u8, u16), Vec<(u64, Vec<u8>)>> = BTreeMap::new();
+            let mut model: BTreeMap<(u8, u16), Vec<Waiting>> = BTreeMap::new();
             let (mut now, mut kept, mut dropped, mut taken) = (0, 0, 0, 0);
             for (number, (peer, identification, first, wait, length)) in
                 steps.into_iter().enumerate()
