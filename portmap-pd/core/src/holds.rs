@@ -69,6 +69,11 @@ impl Holds {
         }
     }
 
+    /// Whether nothing is known of two ports, from this index, which is even.
+    pub fn two_are_empty(&self, index: usize) -> bool {
+        self.region.load64(PORTS_AT + index * WORD, Relaxed) == 0
+    }
+
     pub fn set(&mut self, family: Family, protocol: Protocol, port: u16, hold: Hold) {
         let released = if hold.released { RELEASED } else { 0 };
         let word = hold.until & !RELEASED | released;

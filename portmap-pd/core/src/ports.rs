@@ -47,11 +47,17 @@ impl Ports {
             next_expiry: None,
             next: [*EPHEMERAL_PORTS.start(); 2],
         };
-        for index in 0..ENTRIES {
-            let hold = ports.holds.at(index);
-            if hold.released {
-                ports.held[index / BLOCK] += 1;
-                ports.expect(hold.until);
+        for start in (0..ENTRIES).step_by(2) {
+            // Most of it is empty.
+            if ports.holds.two_are_empty(start) {
+                continue;
+            }
+            for index in [start, start + 1] {
+                let hold = ports.holds.at(index);
+                if hold.released {
+                    ports.held[index / BLOCK] += 1;
+                    ports.expect(hold.until);
+                }
             }
         }
         ports
