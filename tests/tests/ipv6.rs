@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::time::Duration;
 
 use segue_system_tests::files;
@@ -178,6 +178,92 @@ fn curl_ping_and_redis_cli_are_served() {
     let refused = socket.recv(&mut [0; 16]).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     machine.assert_page_loads();
+}
+
+/// A host beyond a router at the other end of the cable. The way to it takes packets of 1,300
+/// bytes, which the host does not know.
+struct Far(Child);
+
+impl Far {
+    fn new(machine: &TestMachine) -> Self {
+        let own = || std::fs::read_link("/proc/thread-self/ns/net").ok();
+        let (near, child) = outside(machine, || {
+            let child = Command::new("unshare")
+                .args(["--net", "sleep", "900"])
+                .spawn();
+            (own(), Self(child.expect("root may make namespaces")))
+        });
+        let pid = child.0.id().to_string();
+        let there = || std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        for _ in 0..100 {
+            if there() != near {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for line in [
+            &format!("link add near0 type veth peer name far0 netns {pid}"),
+            "link set near0 mtu 1300 up",
+            "-6 addr add fd00:5e61::2/64 dev near0 nodad",
+        ] {
+            let arguments: Vec<&str> = line.split(' ').collect();
+            run(machine, "ip", &arguments);
+        }
+        let forward = "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
+        run(machine, "sh", &["-c", forward]);
+        for line in [
+            "ip link set lo up",
+            "ip link set far0 up",
+            "ip -6 addr add fd00:5e61::9/64 dev far0 nodad",
+            "ip -6 route add default via fd00:5e61::2",
+        ] {
+            child.run(machine, &line.split(' ').collect::<Vec<_>>());
+        }
+        child
+    }
+
+    /// What a program says that runs there.
+    fn run(&self, machine: &TestMachine, command: &[&str]) -> Vec<u8> {
+        let namespace = format!("--net=/proc/{}/ns/net", self.0.id());
+        run(
+            machine,
+            "nsenter",
+            &[&[namespace.as_str()], command].concat(),
+        )
+    }
+}
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_router_with_a_narrow_link_is_passed() {
+    let lines = ["http: listening on [fd00:5e60::15]:80"];
+    let Some(machine) = boot("http-kv", &lines) else {
+        return;
+    };
+    let far = Far::new(&machine);
+    let url = format!("http://[{SHARED}]/1m.bin");
+    let get = ["curl", "-6", "-g", "-s", "-S", "--fail", "-m", "60", &url];
+    // What comes to the machine does not say how narrow the way is.
+    for count in 1..4 {
+        let bytes = far.run(&machine, &get);
+        assert!(bytes == files::contents("1m.bin"), "{} bytes", bytes.len());
+        let narrowed = &status(&machine)["stack"]["narrowed"];
+        assert_eq!(
+            narrowed.as_u64(),
+            Some(count),
+            "connections with small segments"
+        );
+    }
+    // Who is near is served with large segments as before.
+    assert!(curl(&machine, &url) == files::contents("1m.bin"));
+    assert_eq!(status(&machine)["stack"]["narrowed"].as_u64(), Some(3));
 }
 
 #[test]
