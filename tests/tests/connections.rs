@@ -165,7 +165,7 @@ fn twenty_thousand_connections_leave_nothing() {
     let cycle = |number: usize| {
         let port = PORTS[number / 2 % 2];
         let mut client = Client::new(connect(port));
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             // The application closes first, and has it in TIME_WAIT.
             let close = request("GET", "/1k.bin", "Connection: close\r\n");
             client.send(close.as_bytes()).expect("it can be sent");
