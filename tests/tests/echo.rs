@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use segue_system_tests::random::{Random, seed};
 use segue_system_tests::scenarios::may_make_tap_devices;
-use segue_system_tests::{Cable, TestMachine};
+use segue_system_tests::{Cable, TestMachine, frames};
+use smoltcp::wire::{IpProtocol, Ipv4Packet};
 
 const ADDRESS: &str = "10.0.2.15";
 
@@ -184,4 +185,67 @@ fn messages_come_back_one_by_one() {
     third.write_all(b"x").unwrap();
     third.read_exact(&mut byte).unwrap();
     assert_eq!(byte, *b"x");
+}
+
+/// The fragments of a UDP datagram from port 5000 to port 7, as frames. No checksum: the bytes are
+/// compared.
+fn fragments(identification: u16, payload: &[u8]) -> Vec<Vec<u8>> {
+    let mut datagram = [5000u16.to_be_bytes(), 7u16.to_be_bytes()].concat();
+    datagram.extend_from_slice(&(8 + payload.len() as u16).to_be_bytes());
+    datagram.extend_from_slice(&[0, 0]);
+    datagram.extend_from_slice(payload);
+    let pieces: Vec<&[u8]> = datagram.chunks(1480).collect();
+    let frame = |(index, piece): (usize, &&[u8])| {
+        let mut frame = frames::ipv4(IpProtocol::Udp, piece);
+        let mut header = Ipv4Packet::new_unchecked(&mut frame[14..]);
+        header.set_ident(identification);
+        header.set_dont_frag(false);
+        header.set_more_frags(index + 1 < pieces.len());
+        header.set_frag_offset((index * 1480) as u16);
+        header.fill_checksum();
+        frame
+    };
+    pieces.iter().enumerate().map(frame).collect()
+}
+
+#[test]
+fn fragments_may_come_in_any_order() {
+    let machine = TestMachine::start(TestMachine::machine("echo"), Cable::Peer(1));
+    machine.expect_line("echo: listening on 10.0.2.15:7 (UDP)");
+    machine.expect_line("netserver: the virtual function is running");
+    let peer = machine.host().peer().expect("the cable leads to a peer");
+    let mut random = Random::new(seed());
+    peer.record(true);
+    for round in 0..20u16 {
+        let payload = bytes(&mut random, 9000);
+        let mut frames = fragments(100 + round, &payload);
+        if round == 0 {
+            frames.reverse();
+        }
+        for last in (1..frames.len()).rev() {
+            if round > 0 {
+                frames.swap(last, random.number() as usize % (last + 1));
+            }
+        }
+        for frame in &frames {
+            peer.inject(frame).expect("the machine runs");
+        }
+        // It comes back in order, in as many fragments.
+        let mut whole = Vec::new();
+        while whole.len() < 9008 {
+            let is_answer =
+                |frame: &[u8]| frame.len() > 34 && frame[12..14] == [8, 0] && frame[23] == 17;
+            let frame = peer.recorded(Duration::from_secs(30), is_answer);
+            let frame =
+                frame.unwrap_or_else(|| panic!("round {round}: {} bytes came", whole.len()));
+            let packet = Ipv4Packet::new_checked(&frame[14..]).expect("an IPv4 packet");
+            assert_eq!(
+                usize::from(packet.frag_offset()),
+                whole.len(),
+                "round {round}"
+            );
+            whole.extend_from_slice(packet.payload());
+        }
+        assert!(whole[8..] == payload, "round {round}: other bytes");
+    }
 }
