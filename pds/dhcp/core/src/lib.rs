@@ -11,9 +11,7 @@ extern crate alloc;
 mod device;
 pub mod guard;
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::vec;
 use alloc::vec::Vec;
 use device::Queue;
 use guard::{Guard, Refusal};
@@ -26,8 +24,6 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Cidr};
 pub const LONGEST_LEASE: u32 = 86_400;
 /// Events that nobody has taken; further ones are lost.
 const EVENTS: usize = 16;
-/// No answer is longer.
-const PACKET: usize = 1500;
 
 /// What a DHCP server has given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +76,9 @@ impl Client {
         let mut retries = socket.get_retry_config();
         retries.discover_timeout = Duration::from_secs(4);
         socket.set_retry_config(retries);
-        // With a buffer each answer that is accepted is an event, also one that only renews.
-        socket.set_receive_packet_buffer(Box::leak(vec![0; PACKET].into_boxed_slice()));
+        // With a buffer each answer that is accepted is an event, also one that only renews. What
+        // would be in it [`Guard`] has noted, so it may be an empty one.
+        socket.set_receive_packet_buffer(&mut []);
         let mut sockets = SocketSet::new(Vec::new());
         let socket = sockets.add(socket);
         Self {
