@@ -77,7 +77,7 @@ fn turn<C: FnMut(Message) -> Message>(
         0 | 80 => 1,
         port => port,
     };
-    let port = if cycle % 7 == 0 {
+    let port = if cycle.is_multiple_of(7) {
         ports.bind_any(protocol, families)?
     } else {
         ports.bind(protocol, port, families)?;
