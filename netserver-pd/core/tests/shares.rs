@@ -126,3 +126,26 @@ fn a_notification_with_nothing_behind_it_is_not_worth_a_turn() {
         .store32(0, 0, std::sync::atomic::Ordering::Relaxed);
     assert!(!world.server.is_idle(0b010));
 }
+
+#[test]
+fn the_first_segment_of_a_connection_is_told_from_others() {
+    use segue_netserver_core::inside::opens_connection;
+    use smoltcp::wire::ArpOperation;
+    let segment = |control| tcp(OUT, 80, 5000, control, &[]);
+    // smoltcp writes an acknowledgement number into all of them: an answer.
+    assert!(!opens_connection(&segment(TcpControl::Syn)));
+    let mut first = segment(TcpControl::Syn);
+    first[47] &= !0x10;
+    assert!(opens_connection(&first));
+    for other in [
+        segment(TcpControl::None),
+        segment(TcpControl::Fin),
+        segment(TcpControl::Rst),
+        udp(OUT, 80, 5000, &[0x02; 40]),
+        arp(OUT, ArpOperation::Request),
+        first[..47].to_vec(),
+        Vec::new(),
+    ] {
+        assert!(!opens_connection(&other));
+    }
+}
