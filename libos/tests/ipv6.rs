@@ -14,6 +14,7 @@ mod support;
 #[path = "transfer.rs"]
 mod transfer;
 
+use proptest::prelude::*;
 use segue_libos::*;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use support::forged::{ACK, Forged, RST, SYN, answers, forge_connection, inject};
@@ -225,6 +226,66 @@ fn datagrams_come_and_go() {
     }
     let told = answer(&mut world, datagram(999, 8, b"hello"));
     assert_eq!(told[0][54..56], [1, 4], "port unreachable");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sound_message_leaves_the_stack_standing(
+        messages in proptest::collection::vec(any_message(), 1..20),
+    ) {
+        let mut world = World::new(Settings::default());
+        let (ours, theirs) = forge_connection(&mut world, 9);
+        for message in messages {
+            answer(&mut world, message);
+        }
+        // None of them has anything to do with the connection.
+        let mut asked = Forged::new(9, SERVE, ACK);
+        (asked.sequence, asked.acknowledgement) = (ours, theirs);
+        asked.payload = 1000u64.to_le_bytes().to_vec();
+        let sent = inject(&mut world, asked.frame());
+        prop_assert!(sent.iter().any(|segment| segment.1 == theirs));
+        prop_assert_eq!(world.stack.statistics().narrowed, 0);
+    }
+}
+
+/// An ICMPv6 message with a right checksum, often of a type that is looked into, and often with
+/// options that are nearly right.
+fn any_message() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![Just(1u8), Just(2), Just(128), 133u8..138, any::<u8>()];
+    let source = prop_oneof![
+        Just(CLIENT6),
+        Just(Ipv6Addr::UNSPECIFIED),
+        any::<u128>().prop_map(Ipv6Addr::from_bits)
+    ];
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0x15);
+    let destination = prop_oneof![
+        Just(SERVER6),
+        Just(LINK_LOCAL),
+        Just(ALL_NODES),
+        Just(group)
+    ];
+    let target = prop_oneof![
+        Just(SERVER6),
+        Just(CLIENT6),
+        any::<u128>().prop_map(Ipv6Addr::from_bits)
+    ];
+    let options = proptest::collection::vec((0u8..6, 0u8..4, 0usize..40), 0..3);
+    let hop_limit = prop_oneof![Just(255u8), Just(64)];
+    let head = any::<[u8; 4]>();
+    (kind, source, destination, target, options, hop_limit, head).prop_map(
+        |(kind, source, destination, target, options, hop_limit, head)| {
+            let mut message = vec![kind, 0, 0, 0];
+            message.extend_from_slice(&head);
+            message.extend_from_slice(&target.octets());
+            for (kind, units, length) in options {
+                message.extend_from_slice(&[kind, units]);
+                message.resize(message.len() + length, kind);
+            }
+            packet((source, destination), (ICMPV6, hop_limit), &message, 2)
+        },
+    )
 }
 
 #[test]
