@@ -24,6 +24,7 @@ mod frame_channel;
 mod handshake;
 mod hash;
 mod lending;
+mod merging;
 mod neighbours;
 mod opening;
 mod others;
