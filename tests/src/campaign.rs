@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::{paths, random, scenarios};
+use crate::{connections, paths, random, scenarios};
 
 /// One step.
 struct Step {
@@ -63,6 +63,12 @@ const STEPS: &[Step] = &[
         about: "tries of each kind of forged frame: none on the wire, all counted by cause",
         count: 10_000,
         run: |count, _| scenarios::forgeries(count),
+    },
+    Step {
+        name: "connections_across",
+        about: "connections opened and closed across 16 applications, after 2,000 at once",
+        count: 20_000,
+        run: |count, _| connections::across_applications(count),
     },
     Step {
         name: "fuzz",

@@ -1,5 +1,6 @@
 //! The figures of `docs/figures.json` and how each is measured.
 
+mod applications;
 mod boot;
 mod http;
 mod size;
@@ -58,15 +59,28 @@ pub fn measure() -> Vec<Figure> {
         println!("== {name}");
         figures.extend(http::measure(name, file, requests));
     }
+    figures.extend(measure_applications());
     figures
 }
 
-/// Writes `docs/figures.json`, and `docs/figures.md` from it.
+/// Measures only what applications cost each other.
+pub fn measure_applications() -> Vec<Figure> {
+    println!("== applications");
+    applications::measure()
+}
+
+/// Writes `docs/figures.json`, and `docs/figures.md` from it. Other figures in it stay if `keep`.
 ///
 /// # Errors
 /// A sentence if a file cannot be written.
-pub fn write(figures: &[Figure]) -> Result<(), String> {
+pub fn write(figures: &[Figure], keep: bool) -> Result<(), String> {
+    let folder = paths::root().join("docs");
     let mut all = Map::new();
+    if keep {
+        let text = fs::read_to_string(folder.join("figures.json"));
+        let text = text.map_err(|error| format!("docs/figures.json: {error}"))?;
+        all = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    }
     for figure in figures {
         let entry = json!({
             "value": figure.value,
@@ -76,7 +90,6 @@ pub fn write(figures: &[Figure]) -> Result<(), String> {
         });
         all.insert(figure.name.clone(), entry);
     }
-    let folder = paths::root().join("docs");
     let text =
         serde_json::to_string_pretty(&Value::Object(all)).map_err(|error| error.to_string())?;
     let save = |name: &str, text: String| {
@@ -99,7 +112,8 @@ pub fn page(text: &str) -> Result<String, String> {
         "# Figures\n\nGenerated from `figures.json`; `make figures` measures all of them again and \
          writes both files.\nInstructions are counted by a QEMU plugin over the whole guest, the \
          kernel included; they hardly depend on the speed\nof the machine that runs QEMU. Load \
-         comes from Linux over a tap device, 16 kept connections, one request at a time on\neach.\n\n\
+         comes from Linux over a tap device, 16 kept connections, one request at a time on\neach; \
+          for `applications_*` from the tests' own host, ten requests at a time on each.\n\n\
          | figure | value | unit | what it says |\n| --- | ---: | --- | --- |\n",
     );
     for (name, entry) in &all {

@@ -7,8 +7,11 @@
 //! Waits are bounded, but nothing here asserts how long something took.
 #![forbid(unsafe_code)]
 
+pub mod attack;
 pub mod campaign;
 pub mod changed;
+pub mod connections;
+pub mod cost;
 pub mod figures;
 pub mod files;
 pub mod frames;

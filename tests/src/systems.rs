@@ -100,6 +100,13 @@ const DERIVED: &[Derived] = &[
         more: || more_applications(4),
     },
     Derived {
+        name: "attacked",
+        memory: 768,
+        folder: "files",
+        application: None,
+        more: || more_applications(APPLICATIONS) + &rogue_application(),
+    },
+    Derived {
         name: "forty-eight",
         memory: 2048,
         folder: "files",

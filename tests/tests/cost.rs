@@ -2,40 +2,10 @@
 
 use std::time::Duration;
 
-use segue_system_tests::http::{Client, request};
+use segue_system_tests::cost::{beside_others, clients, per_request};
 use segue_system_tests::instructions::Counter;
-use segue_system_tests::{Cable, Connection, TestMachine, files};
-
-/// Connections that ask.
-const CLIENTS: usize = 16;
-/// Requests that each of them sends in one go.
-const PIPELINED: usize = 10;
-/// How often in one measurement.
-const ROUNDS: usize = 20;
-
-/// Guest instructions for a request: the least of some repeats, since what disturbs (ticks, an
-/// interrupt more when the machine was about to sleep) only ever adds.
-fn per_request(counter: &mut Counter, clients: &mut [Client<Connection>]) -> u64 {
-    let expected = files::contents("1k.bin");
-    let requests = request("GET", "/1k.bin", "").repeat(PIPELINED);
-    let mut repeat = || {
-        let before = counter.read();
-        for _ in 0..ROUNDS {
-            for client in clients.iter_mut() {
-                client.send(requests.as_bytes()).expect("requests go out");
-            }
-            for client in clients.iter_mut() {
-                for _ in 0..PIPELINED {
-                    let answer = client.response().expect("an answer");
-                    assert!(answer.status == 200 && answer.body == expected);
-                }
-            }
-        }
-        let spent = counter.read().since(before).total();
-        spent / (clients.len() * PIPELINED * ROUNDS) as u64
-    };
-    (0..7).map(|_| repeat()).min().expect("there are repeats")
-}
+use segue_system_tests::systems::MOST_APPLICATIONS;
+use segue_system_tests::{Cable, TestMachine};
 
 /// Waits until the machine has accepted `count` connections.
 fn wait_for_connections(machine: &TestMachine, count: u64) {
@@ -54,7 +24,7 @@ fn a_request_costs_the_same_beside_a_thousand_idle_connections() {
     let (machine, mut counter) = Counter::add(TestMachine::machine("files"));
     let mut machine = TestMachine::start(machine, Cable::Peer(1));
     machine.wait_until_it_answers();
-    let mut clients: Vec<_> = (0..CLIENTS).map(|_| machine.client()).collect();
+    let mut clients = clients(&machine);
     per_request(&mut counter, &mut clients);
     let alone = per_request(&mut counter, &mut clients);
     let peer = machine.host().peer().expect("the cable leads to a peer");
@@ -79,21 +49,19 @@ fn a_request_costs_the_same_beside_a_thousand_idle_connections() {
     );
 }
 
-/// Nor must applications that do nothing at the same address.
+/// Nor must other applications at the same address, whether they have connections or not.
 #[test]
 fn a_request_costs_the_same_beside_other_applications() {
-    let costs = ["files", "four", "many"].map(|system| {
-        let (machine, mut counter) = Counter::add(TestMachine::machine(system));
-        let mut machine = TestMachine::start(machine, Cable::Peer(1));
-        machine.wait_until_it_answers();
-        let mut clients: Vec<_> = (0..CLIENTS).map(|_| machine.client()).collect();
-        per_request(&mut counter, &mut clients);
-        per_request(&mut counter, &mut clients)
-    });
-    let [alone, four, many] = costs;
-    println!("{alone} instructions alone, {four} with 4 applications, {many} with 16");
-    assert!(
-        many * 100 <= alone * 105,
-        "{many} with 16 applications, {alone} alone: more than 5 % dearer"
+    let [alone, _] = beside_others("files", 1, 0);
+    let [many, connected] = beside_others("forty-eight", MOST_APPLICATIONS, 2);
+    println!(
+        "{alone} instructions alone, {many} with {MOST_APPLICATIONS} applications, \
+         {connected} when all have connections"
     );
+    for cost in [many, connected] {
+        assert!(
+            cost * 100 <= alone * 105,
+            "{cost} with {MOST_APPLICATIONS} applications, {alone} alone: more than 5 % dearer"
+        );
+    }
 }

@@ -1,4 +1,5 @@
 //! Measures the figures of `docs/figures.json` and writes them. Needs root for the tap device.
+//! `segue-figures applications` measures those about applications only.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -10,11 +11,16 @@ fn main() -> ExitCode {
         eprintln!("segue-figures: the load has to come over a tap device. {why}");
         return ExitCode::FAILURE;
     }
-    let figures = figures::measure();
+    let only_applications = std::env::args().nth(1).as_deref() == Some("applications");
+    let figures = if only_applications {
+        figures::measure_applications()
+    } else {
+        figures::measure()
+    };
     for figure in &figures {
         println!("{} = {} {}", figure.name, figure.value, figure.unit);
     }
-    match figures::write(&figures) {
+    match figures::write(&figures, only_applications) {
         Ok(()) => {
             println!("docs/figures.json and docs/figures.md are written.");
             ExitCode::SUCCESS
