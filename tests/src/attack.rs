@@ -1,29 +1,34 @@
 //! What the network server does for others while one application attacks it.
 
-use std::process::{Child, Command, Stdio};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::http::request;
 use crate::instructions::{Counter, Instructions, Program};
+use crate::scenarios::may_make_tap_devices;
 use crate::systems::APPLICATIONS;
 use crate::{Cable, TestMachine, rogue};
 
 /// The system: the applications of `many`, and the rogue.
 pub const SYSTEM: &str = "attacked";
 /// Connections to each application at the same time.
-const CONNECTIONS: &str = "16";
+const CONNECTIONS: usize = 16;
 /// What each of them asks for.
-const FILE: &str = "8k.bin";
-/// Long enough that each application has had many turns.
-const WINDOW: Duration = Duration::from_millis(2000);
-
+const FILE: &str = "/8k.bin";
+/// 4 ns for an instruction, which is about what it takes.
+const CLOCK: u8 = 2;
 /// A machine whose applications are busy.
 pub struct Attacked {
     machine: TestMachine,
     counter: Counter,
     server: Program,
-    clients: Vec<Child>,
+    ended: Arc<AtomicBool>,
 }
 
 /// What was counted until some moment.
@@ -84,33 +89,38 @@ impl Service {
 impl Attacked {
     /// Boots it, on a tap, and has all applications asked without end.
     pub fn start() -> Self {
-        let (machine, counter) = Counter::add(TestMachine::machine(SYSTEM));
+        // A clock that counts instructions gives each application the same time, whatever the host
+        // is doing.
+        let machine = TestMachine::machine(SYSTEM).instruction_clock(CLOCK);
+        let (machine, counter) = Counter::add(machine);
         let mut machine = TestMachine::start(machine, Cable::Tap);
         machine.wait_until_it_answers();
         machine.expect_line(rogue::READY);
         let namespace = machine.namespace().expect("the cable is a tap");
-        let clients = (80..80 + APPLICATIONS)
-            .map(|port| {
-                let url = format!("http://10.0.2.15:{port}/{FILE}");
-                let arguments = ["-t", "1", "-c", CONNECTIONS, "-d", "600", &url];
-                let child = namespace.run(|| {
-                    Command::new("wrk")
-                        .args(arguments)
-                        .stdout(Stdio::null())
-                        .spawn()
-                });
-                child
-                    .expect("the namespace is there")
-                    .unwrap_or_else(|error| panic!("wrk: {error}. `make setup` installs it."))
-            })
-            .collect();
+        // In turn, so that the client has no favourites.
+        let mut streams: Vec<TcpStream> = Vec::new();
+        for _ in 0..CONNECTIONS {
+            for port in 80..80 + APPLICATIONS {
+                let stream = namespace
+                    .run(|| TcpStream::connect(("10.0.2.15", port)))
+                    .expect("the namespace is there");
+                streams.push(stream.unwrap_or_else(|error| panic!("port {port}: {error}")));
+            }
+        }
+        let ended = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&ended);
+        thread::spawn(move || {
+            if let Err(error) = ask_without_end(&mut streams, &flag) {
+                println!("the clients have ended: {error}");
+            }
+        });
         let attacked = Self {
             machine,
             counter,
             server: Program::read("segue-netserver"),
-            clients,
+            ended,
         };
-        std::thread::sleep(Duration::from_secs(1));
+        thread::sleep(Duration::from_secs(2));
         attacked
     }
 
@@ -133,14 +143,14 @@ impl Attacked {
                 .send_to(text.as_bytes(), ("10.0.2.15", segue_forgeries::OWN_PORT))
                 .expect("a datagram can be sent");
             assert!(Instant::now() < deadline, "the rogue does not obey {text}");
-            std::thread::sleep(Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(100));
         }
     }
 
-    /// Counts for a while.
-    pub fn measure(&mut self) -> Service {
+    /// Counts for this long.
+    pub fn measure(&mut self, window: Duration) -> Service {
         let before = self.sample();
-        std::thread::sleep(WINDOW);
+        thread::sleep(window);
         let after = self.sample();
         let sent = |application: &str| {
             let [before, after] = [&before, &after].map(|sample| {
@@ -175,12 +185,121 @@ impl Attacked {
     }
 }
 
-impl Drop for Attacked {
-    fn drop(&mut self) {
-        for client in &mut self.clients {
-            // It may have ended; there is nothing to be done then.
-            let _ = client.kill();
-            let _ = client.wait();
+/// One request after the other on each connection, by one thread for all of them.
+fn ask_without_end(streams: &mut [TcpStream], ended: &AtomicBool) -> io::Result<()> {
+    let request = request("GET", FILE, "");
+    let length = length_of_answer(&mut streams[0], &request)?;
+    let mut missing = vec![0; streams.len()];
+    for stream in streams.iter_mut() {
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+    }
+    let mut buffer = vec![0; 64 * 1024];
+    while !ended.load(Ordering::Relaxed) {
+        for (stream, missing) in streams.iter_mut().zip(&mut missing) {
+            if *missing == 0 {
+                stream.write_all(request.as_bytes())?;
+                *missing = length;
+            }
+            match stream.read(&mut buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => *missing -= count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
         }
     }
+    Ok(())
+}
+
+/// Bytes of the answer, head included: it is always the same.
+fn length_of_answer(stream: &mut TcpStream, request: &str) -> io::Result<usize> {
+    stream.write_all(request.as_bytes())?;
+    // Nothing follows it, so that it ends where nothing comes any more.
+    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let (mut length, mut buffer) = (0, vec![0; 64 * 1024]);
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(count) => length += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(length),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Drop for Attacked {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the rogue does without end. With "nothing" it does nothing: what is left of the service then
+/// says how much the host's moods do.
+const FLOODS: [&str; 8] = [
+    "nothing",
+    "forged",
+    "notifications",
+    "inside",
+    "neighbour",
+    "broadcast",
+    "small",
+    "large",
+];
+
+/// Floods of each kind, each for as long as `window`. During each of them the bytes of the others for
+/// each instruction of the server, and each one's share of these bytes, must be at least so much of
+/// what they are before and after. Short windows say little: an application's turn comes seldom.
+pub fn floods(window: Duration, least_service: f64, least_share: f64) {
+    if let Err(why) = may_make_tap_devices() {
+        println!("not tested, since it takes a tap device: {why}");
+        return;
+    }
+    let mut attacked = Attacked::start();
+    let mut before = attacked.measure(window);
+    println!(
+        "without: {:.3} bytes for each instruction of the server, {:.4} of the machine; shares {:.3?}",
+        before.per_server_instruction(),
+        before.per_instruction(),
+        before.shares()
+    );
+    let mut results = Vec::new();
+    for what in FLOODS {
+        attacked.tell(&format!("flood {what}"), &format!("flood of {what}: "));
+        let during = attacked.measure(window);
+        attacked.tell("stop", "rogue-application: stopped");
+        let after = attacked.measure(window);
+        results.push((what, compare(what, &before.and(&after), &during)));
+        before = after;
+    }
+    for (what, (service, share)) in results {
+        assert!(
+            service >= least_service,
+            "{what}: {service:.3} of the service is less than {least_service}"
+        );
+        assert!(
+            share >= least_share,
+            "{what}: {share:.3} of a share is less than {least_share}"
+        );
+    }
+}
+
+/// Prints what is left of the service, and gives the bytes for each instruction of the server, and
+/// the least that an application's share is of what it was.
+fn compare(what: &str, before: &Service, during: &Service) -> (f64, f64) {
+    let service = during.per_server_instruction() / before.per_server_instruction();
+    let machine = during.per_instruction() / before.per_instruction();
+    let shares = before.shares().into_iter().zip(during.shares());
+    let least = shares
+        .map(|(before, during)| during / before)
+        .fold(f64::INFINITY, f64::min);
+    println!(
+        "{what}: {service:.3} of the bytes for each instruction of the server, the least share is \
+         {least:.3} of what it was; {machine:.3} of the bytes for each instruction of the machine; \
+         the rogue has sent {} times an application's bytes; the server took {:.3} of the instructions, before {:.3}",
+        during.rogue * during.bytes.len() as u64 / during.bytes.iter().sum::<u64>().max(1),
+        during.server as f64 / during.all as f64,
+        before.server as f64 / before.all as f64,
+    );
+    (service, least)
 }

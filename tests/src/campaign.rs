@@ -7,10 +7,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::panic;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{connections, paths, random, scenarios};
+use crate::{attack, connections, paths, random, scenarios};
 
 /// One step.
 struct Step {
@@ -69,6 +70,12 @@ const STEPS: &[Step] = &[
         about: "connections opened and closed across 16 applications, after 2,000 at once",
         count: 20_000,
         run: |count, _| connections::across_applications(count),
+    },
+    Step {
+        name: "floods",
+        about: "seconds of each flood: nine tenths of the service to others stay",
+        count: 20,
+        run: |seconds, _| attack::floods(Duration::from_secs(seconds), 0.9, 0.9),
     },
     Step {
         name: "fuzz",
