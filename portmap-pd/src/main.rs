@@ -35,6 +35,9 @@ struct PortMap {
     armed: Option<u64>,
 }
 
+/// Shortest time that the timer is asked for.
+const SHORTEST_WAIT_MICROSECONDS: u64 = 1_000;
+
 /// What is watched of an owner.
 #[derive(Clone, Copy, Default)]
 struct Watched {
@@ -152,6 +155,8 @@ impl PortMap {
             return;
         };
         let wait = next.saturating_sub(self.clock.now_microseconds());
+        // Whatever else is wrong, those below must get to run.
+        let wait = wait.max(SHORTEST_WAIT_MICROSECONDS);
         set_mr(0, wait.saturating_mul(1000));
         let answer = self.timer.pp_call(MessageInfo::new(protocol::SET, 1));
         if answer.is_refused() {
