@@ -14,7 +14,7 @@ const DESCRIPTOR_SIZE: usize = 16;
 /// How many frames it has handed in, as the server is told.
 const PRODUCER: usize = 0x40;
 /// How often room is looked for before that is given up.
-const PATIENCE: u32 = 100_000;
+const PATIENCE: u32 = 1 << 28;
 
 /// The channel, and what only the protocol's own code should write.
 pub struct Link {
