@@ -7,14 +7,14 @@
 #![no_main]
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
 use segue_libos::{
-    Addresses, Backend, BufferSizes, Capabilities, Config, ConnectionId, Event, EveryPort, Instant,
-    ListenOptions, Network, Offload, Received, Stack, Vif,
+    Addresses, Backend, BufferSizes, Capabilities, Config, ConnectOptions, ConnectionId, Duration,
+    Event, EveryPort, Instant, ListenOptions, Network, Offload, Received, Stack, Vif,
 };
 
 const SERVER: [u8; 4] = [10, 0, 2, 15];
@@ -23,6 +23,8 @@ const SERVER6: [u8; 16] = [0xfd, 0, 0x5e, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 const CLIENT6: [u8; 16] = [0xfd, 0, 0x5e, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 const SERVER_MAC: [u8; 6] = [0x52, 0x54, 0, 0x5e, 0x60, 0];
 const PEERS: usize = 6;
+/// The peer that the stack connects to, from a port of its own. It talks IPv4.
+const CALLED: usize = 4;
 const BACKLOG: usize = 3;
 const BUFFERS: BufferSizes = BufferSizes {
     receive: 2048,
@@ -34,6 +36,7 @@ const BUFFER_MEMORY: usize = 3 * (2048 + 4096);
 const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
+const ACK: u8 = 16;
 
 #[derive(Default)]
 struct Wire {
@@ -79,6 +82,27 @@ fn byte(sequence: u32) -> u8 {
 /// Every other peer talks IPv6.
 fn is_ipv6(peer: usize) -> bool {
     peer % 2 == 1
+}
+
+/// The stack's port towards a peer.
+fn local_port(peer: usize) -> u16 {
+    if peer == CALLED { 84 } else { 80 }
+}
+
+/// The answer to the stack's question for the hardware address of its peers.
+fn arp_answer() -> Vec<u8> {
+    let mac = [2, 0, 0, 0, 0, 1];
+    let kind = [8, 6, 0, 1, 8, 0, 6, 4, 0, 2];
+    [
+        &SERVER_MAC[..],
+        &mac,
+        &kind,
+        &mac,
+        &CLIENT,
+        &SERVER_MAC,
+        &SERVER,
+    ]
+    .concat()
 }
 
 /// A router's word, or a forger's, that a segment of the stack was too big.
@@ -128,6 +152,8 @@ struct Peer {
     start: u32,
     /// It has said that its stream ends, and what it sends then is nobody's concern.
     finished: bool,
+    /// The stack has sent it a SYN and acknowledged nothing yet.
+    called: bool,
 }
 
 fn segment(
@@ -163,7 +189,7 @@ fn segment(
         frame.extend_from_slice(&SERVER);
     }
     frame.extend_from_slice(&(1000 + peer as u16).to_be_bytes());
-    frame.extend_from_slice(&80u16.to_be_bytes());
+    frame.extend_from_slice(&local_port(peer).to_be_bytes());
     frame.extend_from_slice(&sequence.to_be_bytes());
     frame.extend_from_slice(&acknowledgement.to_be_bytes());
     frame.extend_from_slice(&[(5 + options.len() as u8 / 4) << 4, flags]);
@@ -178,6 +204,8 @@ fn segment(
 struct Application {
     /// The sequence number of the byte that each connection gives next.
     open: HashMap<ConnectionId, (usize, u32)>,
+    /// Connections that the stack is opening.
+    opening: HashSet<ConnectionId>,
 }
 
 impl Application {
@@ -191,10 +219,14 @@ impl Application {
                     let before = self.open.insert(connection, (peer, peers[peer].start));
                     assert!(before.is_none(), "accepted twice");
                 }
-                Event::Ready { .. } | Event::Connected { .. } | Event::Datagram { .. } => {}
+                Event::Connected { connection } => {
+                    assert!(self.opening.remove(&connection), "never asked for");
+                    self.open.insert(connection, (CALLED, peers[CALLED].start));
+                }
+                Event::Ready { .. } | Event::Datagram { .. } => {}
                 Event::Closed { connection, .. } => {
                     assert!(
-                        self.open.remove(&connection).is_some(),
+                        self.open.remove(&connection).is_some() || self.opening.remove(&connection),
                         "closed, never accepted"
                     );
                 }
@@ -253,7 +285,12 @@ fn learn(peers: &mut [Peer; PEERS], sent: Vec<Vec<u8>>) {
         peer.end = word(tcp, 4)
             .wrapping_add(payload as u32)
             .wrapping_add(u32::from(flags & (SYN | FIN) != 0));
-        if flags & SYN != 0 {
+        if flags & (SYN | ACK) == SYN {
+            peer.called = true;
+            peer.finished = false;
+        } else if std::mem::take(&mut peer.called) {
+            peer.start = peer.wanted;
+        } else if flags & SYN != 0 {
             // A repeated one says nothing new.
             peer.finished &= peer.start == peer.wanted;
             peer.start = peer.wanted;
@@ -335,6 +372,20 @@ fuzz_target!(|data: &[u8]| {
         } else if who < 250 {
             peers[number].finished |= flags & FIN != 0;
             wire.borrow_mut().frame = Some(frame);
+        }
+        if who >= 250 && action == 255 {
+            let options = ConnectOptions {
+                local_port: Some(local_port(CALLED)),
+                buffers: BUFFERS,
+                connect_timeout: Duration::from_secs(20),
+                ..ConnectOptions::default()
+            };
+            // It may have the port, or too many connections, already.
+            let remote = (Ipv4Addr::from(CLIENT), 1000 + CALLED as u16);
+            if let Ok(id) = stack.connect(remote.into(), options) {
+                application.opening.insert(id);
+                wire.borrow_mut().frame = Some(arp_answer());
+            }
         }
         time += i64::from(wait).pow(3) * 4;
         let now = Instant::from_micros(time);
