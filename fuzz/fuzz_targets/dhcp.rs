@@ -55,7 +55,9 @@ fuzz_target!(|data: &[u8]| {
     while let [what, length, more @ ..] = rest {
         let (bytes, after) = more.split_at(usize::from(*length).min(more.len()));
         rest = after;
-        let good = [54, 4, 10, 0, 2, 2, 1, 4, 255, 255, 255, 0, 51, 4, 0, 0, 0, 60];
+        let good = [
+            54, 4, 10, 0, 2, 2, 1, 4, 255, 255, 255, 0, 51, 4, 0, 0, 0, 60,
+        ];
         let frame = match what % 8 {
             0 => bytes.to_vec(),
             kind @ 1..=3 => {
@@ -91,8 +93,7 @@ fuzz_target!(|data: &[u8]| {
                 assert!((10..=LONGEST_LEASE).contains(&lease.seconds), "{lease:?}");
                 let router = lease.router.unwrap_or([10, 0, 2, 2]);
                 assert!(
-                    lease.router.is_none()
-                        || is_router(router, lease.address, lease.prefix_length),
+                    lease.router.is_none() || is_router(router, lease.address, lease.prefix_length),
                     "{lease:?}"
                 );
             }

@@ -86,13 +86,25 @@ fuzz_target!(|data: &[u8]| {
                         registers[4] = input.short() * 4;
                     }
                 }
-                ask(&mut service, &mut model, channel, &Message { label, registers }, now);
+                ask(
+                    &mut service,
+                    &mut model,
+                    channel,
+                    &Message { label, registers },
+                    now,
+                );
             }
             160..190 => {
                 let channel = u32::from(input.byte());
                 let label = input.word();
                 let registers = std::array::from_fn(|_| input.word());
-                ask(&mut service, &mut model, channel, &Message { label, registers }, now);
+                ask(
+                    &mut service,
+                    &mut model,
+                    channel,
+                    &Message { label, registers },
+                    now,
+                );
             }
             190..215 => now += input.short() * 4000,
             215..225 => {
