@@ -47,7 +47,7 @@ struct NetworkServer {
     /// Channels to the applications, by index.
     applications: Vec<Channel>,
     /// The application on each channel.
-    by_channel: Vec<Option<u8>>,
+    by_channel: [Option<u8>; CHANNELS],
     /// Interrupts for received and for transmitted frames.
     interrupts: [Channel; 2],
     /// Says that the virtual function is enabled.
@@ -99,7 +99,7 @@ fn init() -> NetworkServer {
         .iter()
         .map(|entry| Channel::new(entry.channel as usize))
         .collect();
-    let mut by_channel = alloc::vec![None; CHANNELS];
+    let mut by_channel = [None; CHANNELS];
     for (index, channel) in applications.iter().enumerate() {
         by_channel[channel.index()] = Some(index as u8);
     }
@@ -223,6 +223,16 @@ impl Handler for NetworkServer {
     type Error = IrqAckError;
 
     fn notified(&mut self, channels: ChannelSet) -> Result<(), IrqAckError> {
+        // First what floods are made of.
+        if let Some(channel) = channels.only()
+            && let Some(index) = self.by_channel[channel.index()]
+        {
+            let woken = 1 << index;
+            if !self.server.is_idle(woken) {
+                self.run(woken);
+            }
+            return Ok(());
+        }
         for interrupt in self.interrupts {
             if channels.contains(interrupt) {
                 self.status.add(ServerCounter::Interrupts, 1);
@@ -240,16 +250,12 @@ impl Handler for NetworkServer {
             self.look_at_card();
         }
         let mut woken: Applications = 0;
-        let mut only_applications = true;
         for channel in channels.iter() {
-            match self.by_channel[channel.index()] {
-                Some(index) => woken |= 1 << index,
-                None => only_applications = false,
+            if let Some(index) = self.by_channel[channel.index()] {
+                woken |= 1 << index;
             }
         }
-        if !(only_applications && self.server.is_idle(woken)) {
-            self.run(woken);
-        }
+        self.run(woken);
         Ok(())
     }
 }

@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::panic;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -73,9 +72,9 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "floods",
-        about: "seconds of each flood: nine tenths of the service to others stay",
+        about: "windows of each flood: nine tenths of the service to others stay",
         count: 20,
-        run: |seconds, _| attack::floods(Duration::from_secs(seconds), 0.9, 0.9),
+        run: |count, _| attack::floods(count as usize, 200_000_000, 0.9, 0.9),
     },
     Step {
         name: "fuzz",

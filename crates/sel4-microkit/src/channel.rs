@@ -128,6 +128,16 @@ impl ChannelSet {
         self.0 >> channel.0 & 1 != 0
     }
 
+    /// The channel, if there is one alone.
+    pub const fn only(&self) -> Option<Channel> {
+        let index = self.0.trailing_zeros() as usize;
+        if self.0.is_power_of_two() && index < abi::CHANNELS {
+            Some(Channel(index as u8))
+        } else {
+            None
+        }
+    }
+
     /// The channels, by rising id.
     pub fn iter(&self) -> impl Iterator<Item = Channel> + use<> {
         let mut bits = self.0;
@@ -164,6 +174,8 @@ mod tests {
         let set = ChannelSet::new(1 | 1 << 7 | 1 << 61);
         assert!(set.contains(Channel::new(7)) && !set.contains(Channel::new(8)));
         assert!(set.iter().map(Channel::index).eq([0, 7, 61]));
+        assert_eq!(set.only(), None);
+        assert_eq!(ChannelSet::new(1 << 7).only(), Some(Channel::new(7)));
         assert_eq!(set.display().to_string(), "{0, 7, 61}");
         assert_eq!(ChannelSet::default().iter().count(), 0);
     }

@@ -69,6 +69,8 @@ struct Link {
     transmitted: Tally,
     inside: Tally,
     copied_bytes: u64,
+    /// Notifications with nothing behind them, since they were last shown.
+    idle_notifications: u64,
     name: String,
     channel: ServerChannel<Region>,
     pool_address: u64,
@@ -87,6 +89,8 @@ pub struct Server {
     shares: Shares,
     /// Those whose frames stay where they are, since they have had more than their share.
     held: Applications,
+    /// When it is looked at again whether they still have to wait, in microseconds.
+    held_until: u64,
     /// When the current round has begun, in microseconds.
     now: u64,
     /// When there is something to do without being notified, in microseconds.
@@ -109,6 +113,9 @@ pub struct Server {
     awaited: Applications,
     /// Since when the network card has waited for a receive ring, in microseconds.
     awaited_since: Option<u64>,
+    /// Wakeups with nothing behind them, since they were last shown, and whose they were.
+    idle_wakeups: u64,
+    idle: Applications,
     /// Whether somebody was cut off whom nobody has asked about.
     has_cut_off: bool,
     received: Tally,
@@ -155,6 +162,7 @@ impl Server {
                 transmitted: Tally::default(),
                 inside: Tally::default(),
                 copied_bytes: 0,
+                idle_notifications: 0,
                 status,
                 was_up: false,
             });
@@ -170,6 +178,7 @@ impl Server {
             fair: RoundRobin::new(count),
             shares: Shares::new(count),
             held: 0,
+            held_until: 0,
             now: 0,
             resume_at: None,
             fragments: Fragments::new(count),
@@ -183,6 +192,8 @@ impl Server {
             unnotified: 0,
             awaited: 0,
             awaited_since: None,
+            idle_wakeups: 0,
+            idle: 0,
             has_cut_off: false,
             received: Tally::default(),
             transmitted: Tally::default(),
@@ -200,28 +211,43 @@ impl Server {
     }
 
     /// Whether those who notify the server have nothing for it: then there is nothing to
-    /// be done, and the network card need not be looked at.
-    pub fn is_idle(&self, woken: Applications) -> bool {
-        let has_news = |index: usize| {
+    /// be done, and the network card need not be looked at. Floods of notifications are made
+    /// of this, so it does little; they are shown with what is done next.
+    #[inline]
+    pub fn is_idle(&mut self, woken: Applications) -> bool {
+        for index in members(woken & !self.held) {
             let awaited = self.awaited & 1 << index != 0;
             let link = self.links.get(index);
-            self.held & 1 << index == 0 && link.is_some_and(|link| link.channel.has_news(awaited))
-        };
-        if members(woken).any(has_news) {
-            return false;
-        }
-        self.status.add(ServerCounter::Wakeups, 1);
-        for index in members(woken) {
-            if let Some(link) = self.links.get(index) {
-                link.status.add(Counter::NotificationsReceived, 1);
+            if link.is_some_and(|link| link.channel.has_news(awaited)) {
+                return false;
             }
         }
+        self.idle_wakeups += 1;
+        for index in members(woken) {
+            if let Some(link) = self.links.get_mut(index) {
+                link.idle_notifications += 1;
+            }
+        }
+        self.idle |= woken;
         true
+    }
+
+    /// Shows wakeups with nothing behind them.
+    fn show_idle(&mut self) {
+        let wakeups = core::mem::take(&mut self.idle_wakeups);
+        self.status.add(ServerCounter::Wakeups, wakeups);
+        for index in members(core::mem::take(&mut self.idle)) {
+            if let Some(link) = self.links.get_mut(index) {
+                let count = core::mem::take(&mut link.idle_notifications);
+                link.status.add(Counter::NotificationsReceived, count);
+            }
+        }
     }
 
     /// When the server wants to run again without being notified, in microseconds.
     pub fn resume_at(&self) -> Option<u64> {
-        self.resume_at
+        let held_until = (self.held != 0).then_some(self.held_until);
+        [self.resume_at, held_until].into_iter().flatten().min()
     }
 
     /// Does all there is to do, until nothing is left. `woken` are the
@@ -234,6 +260,9 @@ impl Server {
         clock: impl Fn() -> u64,
         mut notify: impl FnMut(usize),
     ) {
+        if self.idle_wakeups > 0 {
+            self.show_idle();
+        }
         self.status.add(ServerCounter::Wakeups, 1);
         nic.mask_interrupt();
         for index in members(woken) {
@@ -271,7 +300,10 @@ impl Server {
     fn round<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
         self.now = clock();
         let before = (self.received.frames, self.transmitted.frames);
-        for index in members(self.active) {
+        if self.now >= self.held_until {
+            self.held = 0;
+        }
+        for index in members(self.active & !self.held) {
             if let Err(violation) = self.links[index].channel.poll() {
                 self.cut_off(index, violation);
             }
@@ -451,8 +483,7 @@ impl Server {
     }
 
     fn send<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
-        let mut waiting = self.active & self.up;
-        self.held = 0;
+        let mut waiting = self.active & self.up & !self.held;
         let mut turn = None;
         let mut left = BATCH;
         while left > 0 {
@@ -534,7 +565,8 @@ impl Server {
     fn end_turn(&mut self, turn: &Turn, now: u64) {
         let nanoseconds = now.saturating_sub(turn.began) * 1000;
         let (frames, unasked) = (turn.frames, turn.unasked);
-        self.shares.charge(turn.index, nanoseconds, frames, unasked);
+        let shares = &mut self.shares;
+        shares.charge(turn.index, nanoseconds, frames, unasked, now);
         if frames > 0 {
             self.shares.note_active(turn.index, now);
         }
@@ -549,9 +581,12 @@ impl Server {
         let Some(wait) = self.shares.wait(index, self.up, now, is_at_work) else {
             return false;
         };
+        let until = now + wait;
+        self.held_until = match self.held {
+            0 => until,
+            _ => self.held_until.min(until),
+        };
         self.held |= 1 << index;
-        let resume_at = now + wait;
-        self.resume_at = Some(self.resume_at.map_or(resume_at, |at| at.min(resume_at)));
         true
     }
 

@@ -22,13 +22,13 @@ pub const PART: u64 = 4;
 
 /// One part in so many of the time is what the server may spend on other frames of an
 /// application, while others are active.
-pub const UNASKED_PART: u64 = 256;
+pub const UNASKED_PART: u64 = 1024;
 
 /// A frame of so many bytes is worth its headers.
 pub const LARGE: usize = 512;
 
 /// How many small frames may answer a received one.
-pub const ANSWERS: u32 = 4;
+pub const ANSWERS: u32 = 1;
 
 /// Most answers that may be outstanding.
 pub const MOST_ANSWERS: u32 = 4096;
@@ -61,7 +61,7 @@ struct Others {
     at_work: Applications,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Account {
     asked: Bucket,
     unasked: Bucket,
@@ -71,15 +71,51 @@ struct Account {
     active_at: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Bucket {
     /// Nanoseconds.
     level: u64,
     /// Microseconds.
     drained_at: u64,
+    /// One part in so many of the time runs out of it.
+    slowness: u64,
+}
+
+impl Account {
+    const EMPTY: Self = Self {
+        asked: Bucket::new(PART),
+        unasked: Bucket::new(UNASKED_PART),
+        answers: 0,
+        active_at: None,
+    };
 }
 
 impl Bucket {
+    const fn new(slowness: u64) -> Self {
+        Self {
+            level: 0,
+            drained_at: 0,
+            slowness,
+        }
+    }
+
+    /// Adds so many nanoseconds. What could have run out before is not saved up.
+    #[inline]
+    fn charge(&mut self, nanoseconds: u64, now: u64) {
+        self.drain(now);
+        self.level = self.level.saturating_add(nanoseconds);
+    }
+
+    #[inline]
+    fn drain(&mut self, now: u64) {
+        let passed = now.saturating_sub(self.drained_at);
+        self.drained_at = now;
+        if self.level > 0 {
+            let drained = passed.saturating_mul(1000) / self.slowness;
+            self.level = self.level.saturating_sub(drained);
+        }
+    }
+
     /// Microseconds until it holds no more than `burst`, if one part in `slowness` of the
     /// time runs out of it; never if nobody minds.
     fn wait(&mut self, burst: u64, slowness: Option<u64>, now: u64) -> Option<u64> {
@@ -92,9 +128,8 @@ impl Bucket {
             self.drained_at = now;
             return None;
         };
-        let passed = now.saturating_sub(self.drained_at);
-        self.drained_at = now;
-        self.level = self.level.saturating_sub(passed * 1000 / slowness);
+        self.slowness = slowness;
+        self.drain(now);
         let over = self.level.checked_sub(burst).filter(|over| *over > 0)?;
         Some(over * slowness / 1000)
     }
@@ -104,7 +139,7 @@ impl Shares {
     /// Empty accounts of so many applications.
     pub fn new(applications: usize) -> Self {
         Self {
-            accounts: alloc::vec![Account::default(); applications],
+            accounts: alloc::vec![Account::EMPTY; applications],
             others: Others::default(),
             counted_at: None,
         }
@@ -139,11 +174,23 @@ impl Shares {
     /// Adds the time spent on `frames` frames of an application, some of them dropped or
     /// not asked for.
     #[inline]
-    pub fn charge(&mut self, application: usize, nanoseconds: u64, frames: u64, unasked: u64) {
+    pub fn charge(
+        &mut self,
+        application: usize,
+        nanoseconds: u64,
+        frames: u64,
+        unasked: u64,
+        now: u64,
+    ) {
         let account = &mut self.accounts[application];
-        let part = nanoseconds * unasked.min(frames) / frames.max(1);
-        account.unasked.level = account.unasked.level.saturating_add(part);
-        account.asked.level = account.asked.level.saturating_add(nanoseconds - part);
+        let part = match unasked {
+            0 => 0,
+            _ => nanoseconds * unasked.min(frames) / frames.max(1),
+        };
+        if part > 0 {
+            account.unasked.charge(part, now);
+        }
+        account.asked.charge(nanoseconds - part, now);
     }
 
     /// How many microseconds this application has to wait; `is_at_work` says whether
@@ -218,7 +265,7 @@ mod tests {
                     shares.note_active(0, now);
                     now += span;
                     got += span;
-                    shares.charge(0, span * 1000, 64, unasked);
+                    shares.charge(0, span * 1000, 64, unasked, now);
                 }
             }
         }
@@ -249,11 +296,10 @@ mod tests {
     #[test]
     fn others_count_while_they_are_active_and_at_work() {
         let mut shares = Shares::new(3);
-        let full = |shares: &mut Shares| shares.charge(0, 2 * BURST, 1, 0);
         let mut now = 1_000_000;
         let mut wait = |shares: &mut Shares, pass: u64, at_work: usize| {
             now += pass;
-            full(shares);
+            shares.charge(0, 2 * BURST, 1, 0, now);
             shares.wait(0, 0b111, now, |index| index == at_work)
         };
         assert_eq!(
@@ -266,6 +312,17 @@ mod tests {
         assert!(wait(&mut shares, LONGEST_WAIT, 1).is_some());
         assert_eq!(wait(&mut shares, LONGEST_WAIT, 2), None);
         assert_eq!(wait(&mut shares, ACTIVE, 1), None, "long ago");
+    }
+
+    #[test]
+    fn who_is_idle_saves_nothing_up() {
+        let mut shares = Shares::new(2);
+        for now in [1_000_000, 10_000_000] {
+            shares.note_active(1, now);
+            shares.charge(0, 2 * UNASKED_BURST, 1, 1, now);
+            let wait = shares.wait(0, 0b11, now, |_| true);
+            assert!(wait >= Some(ACTIVE), "{wait:?}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ impl Flood {
     /// - `broadcast`: honest datagrams to everybody
     /// - `inside`: attempts to connect to a closed port of the own address
     /// - `neighbour`: attempts to connect to the other application
+    /// - `stall`: the same; the other application's answers fill its receive ring
     /// - `notifications`
     pub fn new(name: &str, parties: &Parties, frame: &mut Frame) -> Option<Self> {
         match name {
@@ -33,7 +34,7 @@ impl Flood {
             "forged" => segue_forgeries::flood::forged(parties, frame),
             "broadcast" => segue_forgeries::flood::broadcast(parties, frame),
             "inside" => segue_forgeries::flood::connect(parties, frame, 4711),
-            "neighbour" => segue_forgeries::flood::connect(parties, frame, crate::HTTP),
+            "neighbour" | "stall" => segue_forgeries::flood::connect(parties, frame, crate::HTTP),
             "notifications" => return Some(Self::Notifications),
             _ => return None,
         }

@@ -8,6 +8,7 @@
 //! - `honest N`: each kind of honest frame N times
 //! - `rewrite N`: N honest frames whose headers it replaces by forged ones while they are on their way
 //! - `flood WHAT`: goes on with it until it is told `stop` (see [`flood`])
+//! - `flood stall N`: like `flood neighbour`, but takes no frame out of its receive ring for N turns
 //! - `stall`: takes no frame out of its receive ring any more
 //! - `break`: writes nonsense into its channel
 //! - `fault`: faults
@@ -47,6 +48,8 @@ struct Rogue {
     visit: visit::Visit,
     frame: Box<Frame>,
     flood: Option<Flood>,
+    /// For so many turns of its flood it takes no frames.
+    stall: usize,
     stalled: bool,
 }
 
@@ -66,6 +69,7 @@ fn init() -> Rogue {
         visit: visit::Visit::default(),
         frame: Box::default(),
         flood: None,
+        stall: 0,
         stalled: false,
     }
 }
@@ -230,6 +234,10 @@ impl Rogue {
             "rewrite" => self.rewrite(count, &parties),
             "flood" => {
                 self.flood = Flood::new(argument, &parties, &mut self.frame);
+                if argument == "stall" {
+                    let turns = words.next().and_then(|word| word.parse().ok());
+                    self.stall = turns.unwrap_or(0);
+                }
                 log::info!("flood of {argument}: {}", self.flood.is_some());
             }
             "stop" => {
@@ -266,7 +274,9 @@ impl Handler for Rogue {
         self.link.channel.wake();
         loop {
             self.link.poll();
-            while let Ok(Some(frame)) = self.link.channel.receive(&mut buffer) {
+            while self.stall == 0
+                && let Ok(Some(frame)) = self.link.channel.receive(&mut buffer)
+            {
                 self.obey(&buffer[..frame.length]);
                 if self.stalled {
                     return Ok(());
@@ -275,6 +285,12 @@ impl Handler for Rogue {
             self.link.publish();
             if let Some(flood) = &self.flood {
                 flood.once(&mut self.link, &self.frame);
+                if self.stall > 0 {
+                    self.stall -= 1;
+                    if self.stall == 0 {
+                        log::info!("takes frames again");
+                    }
+                }
             } else if self.link.channel.sleep(false) {
                 return Ok(());
             }
