@@ -15,10 +15,10 @@ use clients::Clients;
 
 /// The system: the applications of `many`, and the rogue.
 pub const SYSTEM: &str = "attacked";
-/// 32 ns for an instruction: a slow machine, in which a turn of all applications takes few of them.
-/// So there are many turns in a window.
+/// 8 ns for an instruction: a slow machine, in which a turn of all applications takes few of them,
+/// some 20 million. So there are many turns in a window.
 const CLOCK: u8 = 3;
-/// Instructions of the machine until a change has had its effect: about a turn of all applications.
+/// Instructions of the machine until a change has had its effect.
 const SETTLING: u64 = 6_000_000;
 
 /// A machine whose applications are busy.
@@ -94,7 +94,7 @@ impl Attacked {
     pub fn start() -> Self {
         // A clock that counts instructions gives each application the same time, whatever the host
         // is doing.
-        let machine = TestMachine::machine(SYSTEM).instruction_clock(std::env::var("C").map_or(CLOCK, |c| c.parse().unwrap()));
+        let machine = TestMachine::machine(SYSTEM).instruction_clock(CLOCK);
         let (machine, counter) = Counter::add(machine);
         let mut machine = TestMachine::start(machine, Cable::Tap);
         machine.wait_until_it_answers();
@@ -147,11 +147,27 @@ impl Attacked {
     pub fn measure(&mut self, instructions: u64) -> Service {
         self.pass(SETTLING);
         let before = self.sample();
-        let at = Instant::now();
         self.pass(instructions);
-        let s = self.sample().since(&before);
-        eprintln!("{:?} {:.3} {:.3} {:.2?}", at.elapsed(), s.per_server_instruction(), s.per_instruction(), s.shares());
-        s
+        self.sample().since(&before)
+    }
+
+    /// Counts for so many instructions of the machine while the rogue does this.
+    pub fn measure_flood(&mut self, flood: &str, instructions: u64) -> Service {
+        let position = self.machine.console().position();
+        let turns = instructions / TURN;
+        self.tell(
+            &format!("flood {flood} {turns}"),
+            &format!("flood of {flood}: "),
+        );
+        let service = self.measure(instructions);
+        let lines = &self.machine.console().lines()[position..];
+        let has = |text: &str| lines.iter().any(|line| line.text.contains(text));
+        assert!(
+            flood != STALL || has("does not take its frames") && !has("takes frames again"),
+            "the rogue has not stalled all the time"
+        );
+        self.tell("stop", "rogue-application: stopped");
+        service
     }
 
     fn sample(&mut self) -> Service {
@@ -183,20 +199,20 @@ const STALL: &str = "stall";
 /// Instructions of the machine for which the rogue has at least one turn of its flood.
 const TURN: u64 = 500;
 
-/// What is left of the service to others.
-struct Left {
-    flood: &'static str,
-    /// Of their bytes for each instruction of the server.
-    service: f64,
-    /// The least that is left of one's share of these bytes.
-    share: f64,
+/// How much must be left of the service to others, 1 being all.
+#[derive(Clone, Copy, Debug)]
+pub struct Least {
+    /// Of their bytes for each instruction of the server, in each flood.
+    pub service: f64,
+    /// Of each one's share of these bytes, in each flood.
+    pub share: f64,
+    /// Of each one's share of these bytes, in all floods together.
+    pub share_of_all: f64,
 }
 
 /// Floods of each kind, in `rounds` windows of so many instructions each, before and after each of
-/// which there is one without a flood. During the floods the bytes of the others for each
-/// instruction of the server, and each one's share of these bytes, must be at least so much of what
-/// they are without.
-pub fn floods(rounds: usize, window: u64, least_service: f64, least_share: f64) {
+/// which there is one without a flood.
+pub fn floods(rounds: usize, window: u64, least: Least) {
     if let Err(why) = may_make_tap_devices() {
         println!("not tested, since it takes a tap device: {why}");
         return;
@@ -208,43 +224,64 @@ pub fn floods(rounds: usize, window: u64, least_service: f64, least_share: f64) 
     let mut before = attacked.measure(window);
     for _ in 0..rounds {
         for (index, flood) in FLOODS.iter().enumerate() {
-            let (stalls, turns) = (*flood == STALL, window / TURN);
-            let position = attacked.machine.console().position();
-            attacked.tell(&format!("flood {flood} {turns}"), &format!("flood of {flood}: "));
-            with[index].add(&attacked.measure(window));
-            let lines = &attacked.machine.console().lines()[position..];
-            let has = |text: &str| lines.iter().any(|line| line.text.contains(text));
-            assert!(
-                !stalls || has("does not take its frames") && !has("takes frames again"),
-                "the rogue has not stalled all the time"
-            );
-            attacked.tell("stop", "rogue-application: stopped");
+            with[index].add(&attacked.measure_flood(flood, window));
             let after = attacked.measure(window);
             without[index].add(&before);
             without[index].add(&after);
             before = after;
         }
     }
-    let results: Vec<Left> = FLOODS
+    let (mut all_without, mut all_with) = (Service::none(), Service::none());
+    for (without, with) in without.iter().zip(&with) {
+        all_without.add(without);
+        all_with.add(with);
+    }
+    // Turns are what makes shares differ by chance; without a flood there is more to average.
+    let shares = with.iter().map(|with| least_share(&all_without, with));
+    let services = without
         .iter()
-        .zip(without.iter().zip(&with))
-        .map(|(flood, (without, with))| compare(flood, without, with))
-        .collect();
-    for Left {
-        flood,
-        service,
-        share,
-    } in results
+        .zip(&with)
+        .map(|(without, with)| with.per_server_instruction() / without.per_server_instruction());
+    let results: Vec<_> = FLOODS.iter().zip(services.zip(shares)).collect();
+    for ((flood, (service, share)), (without, with)) in
+        results.iter().zip(without.iter().zip(&with))
     {
-        assert!(
-            service >= least_service,
-            "{flood}: {service:.3} of the service is less than {least_service}"
-        );
-        assert!(
-            share >= least_share,
-            "{flood}: {share:.3} of a share is less than {least_share}"
+        println!(
+            "{flood}: {service:.3} of the bytes for each instruction of the server are left, {:.3} \
+             of those for each of the machine, of one's share at least {share:.3}; the server took \
+             {:.3} of the instructions, without {:.3}",
+            with.per_instruction() / without.per_instruction(),
+            with.server as f64 / with.all as f64,
+            without.server as f64 / without.all as f64,
         );
     }
+    let share_of_all = least_share(&all_without, &all_with);
+    println!("all floods together: of one's share at least {share_of_all:.3} is left");
+    for (flood, (service, share)) in results {
+        assert!(
+            service >= least.service,
+            "{flood}: {service:.3} of the service is less than {}",
+            least.service
+        );
+        assert!(
+            share >= least.share,
+            "{flood}: {share:.3} of a share is less than {}",
+            least.share
+        );
+    }
+    assert!(
+        share_of_all >= least.share_of_all,
+        "{share_of_all:.3} of a share is less than {}",
+        least.share_of_all
+    );
+}
+
+/// The least that is left of an application's share.
+fn least_share(without: &Service, with: &Service) -> f64 {
+    let shares = without.shares().into_iter().zip(with.shares());
+    shares
+        .map(|(without, with)| with / without)
+        .fold(f64::INFINITY, f64::min)
 }
 
 /// Has this thread, and whatever it starts, run before others on this host: how the clients' frames
@@ -252,32 +289,11 @@ pub fn floods(rounds: usize, window: u64, least_service: f64, least_share: f64) 
 fn go_first() {
     let thread = std::fs::read_link("/proc/thread-self").expect("/proc is there");
     let thread = thread.file_name().expect("it is a number");
-    let done = Command::new("renice").args(["-n", "-10", "-p"]).arg(thread).output();
+    let done = Command::new("renice")
+        .args(["-n", "-10", "-p"])
+        .arg(thread)
+        .output();
     if !done.is_ok_and(|output| output.status.success()) {
         println!("the host's other work may disturb the measurement: renice has failed");
-    }
-}
-
-/// Prints what is left of the service, and gives it.
-fn compare(flood: &'static str, without: &Service, with: &Service) -> Left {
-    let service = with.per_server_instruction() / without.per_server_instruction();
-    let machine = with.per_instruction() / without.per_instruction();
-    let shares = without.shares().into_iter().zip(with.shares());
-    let share = shares
-        .map(|(without, with)| with / without)
-        .fold(f64::INFINITY, f64::min);
-    println!(
-        "{flood}: {service:.3} of the bytes for each instruction of the server, of the machine \
-         {machine:.3}; the least share is {share:.3} of what it was; the server took {:.3} of the \
-         instructions, without {:.3}; its bytes for an instruction are {:.3}, without {:.3}",
-        with.server as f64 / with.all as f64,
-        without.server as f64 / without.all as f64,
-        with.per_server_instruction(),
-        without.per_server_instruction(),
-    );
-    Left {
-        flood,
-        service,
-        share,
     }
 }

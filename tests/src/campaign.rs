@@ -73,8 +73,15 @@ const STEPS: &[Step] = &[
     Step {
         name: "floods",
         about: "windows of each flood: nine tenths of the service to others stay",
-        count: 20,
-        run: |count, _| attack::floods(count as usize, 200_000_000, 0.9, 0.9),
+        count: 6,
+        run: |count, _| {
+            let least = attack::Least {
+                service: 0.9,
+                share: 0.9,
+                share_of_all: 0.9,
+            };
+            attack::floods(count as usize, 250_000_000, least);
+        },
     },
     Step {
         name: "fuzz",

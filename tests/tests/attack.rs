@@ -1,11 +1,15 @@
 //! The network server's service to others while one application attacks it.
 
-use segue_system_tests::attack;
+use segue_system_tests::attack::{Least, floods};
 
 /// In so short a time an application has few turns, and one more or less counts; the campaign takes
-/// the time.
+/// the time to ask for nine tenths.
 #[test]
 fn a_flooded_server_serves_the_others() {
-    let number = |name: &str, otherwise| std::env::var(name).map_or(otherwise, |n| n.parse().unwrap());
-    attack::floods(number("R", 1) as usize, number("W", 100) * 1_000_000, 0.0, 0.0);
+    let least = Least {
+        service: 0.85,
+        share: 0.5,
+        share_of_all: 0.8,
+    };
+    floods(1, 100_000_000, least);
 }

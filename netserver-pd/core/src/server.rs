@@ -635,14 +635,14 @@ impl Server {
         if let (Route::Inside, Some(kept)) = (route, &kept) {
             let ticket = link.channel.next_ticket();
             link.channel.take();
-            let before = link.inside.frames;
-            let copies = self.send_inside(index, &frame, kept.bytes(), &approved, clock);
+            let (copies, has_receiver) =
+                self.send_inside(index, &frame, kept.bytes(), &approved, clock);
             let link = &mut self.links[index];
             link.channel.complete(ticket);
             self.unpublished |= 1 << index;
-            // Others here are at its mercy: a connection that it opens is its own idea.
-            let is_wanted =
-                link.inside.frames != before && !crate::inside::opens_connection(kept.bytes());
+            // Others here are at its mercy: a connection that it opens is its own idea. But it
+            // cannot help it that a receiver does not take its frames.
+            let is_wanted = has_receiver && !crate::inside::opens_connection(kept.bytes());
             return Ok(Sent::Inside(approved.wire_length, copies, is_wanted));
         }
         let verified = VerifiedFrame {

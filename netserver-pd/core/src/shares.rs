@@ -31,7 +31,7 @@ pub const LARGE: usize = 512;
 pub const ANSWERS: u32 = 1;
 
 /// Most answers that may be outstanding.
-pub const MOST_ANSWERS: u32 = 4096;
+pub const MOST_ANSWERS: u32 = 256;
 
 /// What an account holds before its owner has to wait, in nanoseconds.
 pub const BURST: u64 = 1_000_000;

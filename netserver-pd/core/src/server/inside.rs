@@ -104,7 +104,8 @@ impl Server {
     }
 
     /// Delivers a verified frame inside, where it has its only receivers, or
-    /// answers it. Returns how many copies were made.
+    /// answers it. Returns how many copies were made, and whether there is an application
+    /// to get it, even if it has no room.
     pub(super) fn send_inside(
         &mut self,
         sender: usize,
@@ -112,16 +113,17 @@ impl Server {
         headers: &[u8],
         approved: &Approved,
         clock: &impl Fn() -> u64,
-    ) -> usize {
+    ) -> (usize, bool) {
         let decision = self.decide_inside(headers, frame);
         match self.recipients(decision, clock) {
             Ok(applications) => {
-                self.hand_over(sender, frame, headers, approved, applications, clock)
+                let copies = self.hand_over(sender, frame, headers, approved, applications, clock);
+                (copies, applications != 0)
             }
             // An application's first fragment comes first, or none of them passes.
             Err(Unanswered::Early(_)) => {
                 self.status.drop_frame(IngressDrop::Fragment);
-                0
+                (0, false)
             }
             Err(Unanswered::Answer(answer)) => {
                 let read = |server: &Self, to: &mut [u8]| {
@@ -130,7 +132,7 @@ impl Server {
                     server.read_sent(sender, frame, known, &mut to[known..]);
                 };
                 self.answer_inside(sender, frame.length as usize, answer, read, clock);
-                1
+                (1, false)
             }
         }
     }
