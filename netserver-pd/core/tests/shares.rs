@@ -47,7 +47,7 @@ fn a_flood_has_to_wait_while_others_are_at_work() {
     assert_eq!(flood(&mut world, &small(1), 30), 30 * 64);
     // Now it does something.
     world.now.set(world.now.get() + 1_000_000);
-    let theirs = udp(OUT, 81, 5000, &[9; 100]);
+    let theirs = udp(OUT, 81, 5000, &[9; 600]);
     world.send(1, std::slice::from_ref(&theirs));
     world.clients[1].wake();
     let under_load = flood(&mut world, &small(2), 30);
@@ -77,7 +77,7 @@ fn forgeries_wait_sooner() {
         for _ in 0..100 {
             world.now.set(world.now.get() + 3_000);
             // The other one is always at work.
-            let theirs = udp(OUT, 81, 5000, &[9; 100]);
+            let theirs = udp(OUT, 81, 5000, &[9; 600]);
             let client = &mut world.clients[1];
             client.wake();
             client.poll().unwrap();
