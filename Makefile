@@ -60,7 +60,7 @@ help:
 	@echo 'make run        boot the system; its page is http://127.0.0.1:8080/ (PORT=, NETWORK=user|tap, SYSTEM=)'
 	@echo 'make test       all tests, ends in "N passed, 0 failed" (ONLY=text for some)'
 	@echo 'make image      build one description: make image SYSTEM=system.xml'
-	@echo 'make campaign   the system tests at full counts; results in docs/campaign.md'
+	@echo 'make campaign   the system tests at full counts (STEPS="load floods": only these); results in docs/campaign.md'
 	@echo 'make figures    measure again what docs/figures.md says (root)'
 	@echo 'make fuzz       fuzz one target: make fuzz TARGET=http SECONDS=600'
 	@echo 'make check      formatting and lints'
@@ -119,7 +119,7 @@ test: test-images
 	@cargo run --locked -q -p segue-system-tests --bin segue-test -- --only '$(ONLY)'
 
 campaign: test-images
-	@cargo run --locked -q -p segue-system-tests --bin segue-campaign
+	@cargo run --locked -q -p segue-system-tests --bin segue-campaign -- $(STEPS)
 
 figures: test-images
 	@cargo run --locked -q -p segue-system-tests --bin segue-figures

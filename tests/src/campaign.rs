@@ -91,14 +91,25 @@ const STEPS: &[Step] = &[
     },
 ];
 
-/// Runs the steps that have no result for the present commit.
+/// Runs the steps that have no result for the present commit; if some are `wanted`, only these.
 ///
 /// # Errors
 /// A sentence; what was done until then is kept.
-pub fn run() -> Result<(), String> {
+pub fn run(wanted: &[String]) -> Result<(), String> {
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|name| STEPS.iter().all(|step| step.name != **name))
+    {
+        let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
+        return Err(format!(
+            "there is no step {unknown}; there are: {}",
+            names.join(" ")
+        ));
+    }
     let commit = commit()?;
     let mut results = read();
-    for step in STEPS {
+    let chosen = |step: &&Step| wanted.is_empty() || wanted.iter().any(|name| name == step.name);
+    for step in STEPS.iter().filter(chosen) {
         let done = results.iter().any(|result| {
             result["name"] == step.name && result["commit"] == commit && result["passed"] == true
         });
