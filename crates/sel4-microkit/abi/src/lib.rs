@@ -48,6 +48,90 @@ pub mod slot {
     pub const CNODE_BITS: u8 = 9;
 }
 
+/// Capabilities of virtual functions that are granted at run time.
+///
+/// Two more CNodes hang in the topmost CNode of a CSpace, which has 64 slots: an address
+/// is the slot there, in its upper six bits, and the slot in the CNode below.
+pub mod grant {
+    const fn address(root_slot: u64, slot: u64) -> u64 {
+        root_slot << 58 | slot
+    }
+
+    /// Slot in the topmost CNode of the CNode of a grant, or of the manager's authority.
+    pub const GRANT_ROOT_SLOT: u64 = 1;
+    /// Slot in the topmost CNode of the CNode with the frames of an application's memory
+    /// for a function.
+    pub const MEMORY_ROOT_SLOT: u64 = 2;
+
+    /// Slots of the CNode of a grant, as a power of two.
+    pub const GRANT_BITS: u8 = 4;
+    /// Where an application names the CNode of its grant itself, to make frames in it.
+    pub const GRANT_CNODE: u64 = 458;
+    /// Untyped memory of the registers (BAR 0).
+    pub const UNTYPED: u64 = 0;
+    /// IO space of the function's requester id.
+    pub const IO_SPACE: u64 = 1;
+    /// Handlers of its interrupts: received frames, transmitted frames.
+    pub const INTERRUPTS: [u64; 2] = [2, 3];
+    /// First of the frames that the application makes of the untyped memory.
+    pub const FRAMES: u64 = 4;
+    /// How many they are.
+    pub const FRAME_COUNT: u64 = 4;
+
+    /// The address of a slot in the CNode of the grant.
+    pub const fn granted(slot: u64) -> u64 {
+        address(GRANT_ROOT_SLOT, slot)
+    }
+
+    /// The address of a capability in the CNode of memory: first the IO page tables, then
+    /// the frames.
+    pub const fn memory(slot: u64) -> u64 {
+        address(MEMORY_ROOT_SLOT, slot)
+    }
+
+    /// Slots of the CNode of memory, as a power of two.
+    pub const MEMORY_BITS: u8 = 11;
+
+    /// Slots of the manager's CNode of authority, as a power of two.
+    pub const AUTHORITY_BITS: u8 = 10;
+    /// That CNode itself, in it.
+    pub const AUTHORITY_CNODE: u64 = 1;
+    /// The IO space of no device, from which those of functions are minted.
+    pub const MASTER_IO_SPACE: u64 = 2;
+    const FUNCTIONS: u64 = 8;
+    const PER_FUNCTION: u64 = 4;
+    const APPLICATIONS: u64 = 128;
+    const PER_APPLICATION: u64 = 8;
+
+    /// Slot of authority over function `function`: as in the CNode of a grant,
+    /// [`UNTYPED`], [`IO_SPACE`] (minted when it is granted), [`INTERRUPTS`].
+    pub const fn function(function: u64, slot: u64) -> u64 {
+        FUNCTIONS + function * PER_FUNCTION + slot
+    }
+
+    /// Slot of authority over application `application`.
+    pub const fn application(application: u64, slot: u64) -> u64 {
+        APPLICATIONS + application * PER_APPLICATION + slot
+    }
+
+    /// Of an application: the CNode of its grant.
+    pub const ITS_CNODE: u64 = 0;
+    /// Its address space.
+    pub const ITS_VSPACE: u64 = 1;
+    /// Its notification, with the badges of the two interrupts.
+    pub const ITS_NOTIFICATIONS: [u64; 2] = [2, 3];
+    /// The frames that stand in for the registers once they are taken away.
+    pub const ITS_DUMMIES: u64 = 4;
+
+    /// The address of a slot of authority.
+    pub const fn authority(slot: u64) -> u64 {
+        address(GRANT_ROOT_SLOT, slot)
+    }
+
+    const _: () = assert!(function(8, 0) <= APPLICATIONS);
+    const _: () = assert!(application(64, 0) <= 1 << AUTHORITY_BITS);
+}
+
 /// Marks a badge as that of a notification.
 pub const NOTIFICATION_FLAG: u64 = 1 << 63;
 

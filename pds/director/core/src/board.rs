@@ -1,0 +1,459 @@
+//! Orders of the director, and the answers to them.
+//!
+//! The director alone writes the *board*; all who take part read it. Each of them has a
+//! region of its own to answer in, which the director reads. An order is one atomic word:
+//! a sequence number, an operation, a virtual function. It stays until the next one, and
+//! carrying it out twice does no harm, so whoever starts anew looks at the board and goes
+//! on. Whatever one side writes, the other can read a word that means nothing, no more.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use segue_shared_memory::Region;
+
+use crate::config::MAXIMUM_APPLICATIONS;
+
+/// Bytes of the board.
+pub const BOARD_SIZE: usize = 0x2000;
+/// Bytes of a region for answers.
+pub const ANSWERS_SIZE: usize = 0x1000;
+
+const DIRECT: usize = 0x00;
+const ENTRIES: usize = 0x40;
+const ENTRY_SIZE: usize = 0x40;
+const GRANT: usize = 0x00;
+const ROUTE: usize = 0x08;
+const MAC: usize = 0x10;
+const STAGE: usize = 0x18;
+const SHOWN: usize = 0x20;
+const SWITCHES: usize = 0x28;
+const LAST_SWITCH: usize = 0x30;
+const FAILURES: usize = 0x38;
+
+const _: () = assert!(ENTRIES + MAXIMUM_APPLICATIONS * ENTRY_SIZE <= BOARD_SIZE);
+const _: () = assert!(MAXIMUM_APPLICATIONS * 8 <= ANSWERS_SIZE);
+
+/// An order with its sequence number; 0 is that of no order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order<O> {
+    /// Answers carry the same.
+    pub sequence: u32,
+    /// What is to be done.
+    pub operation: O,
+}
+
+/// To the manager of configuration space, about one application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantOperation {
+    /// It is to hold this virtual function.
+    Grant {
+        /// The function.
+        function: u8,
+    },
+    /// It is to hold none.
+    Revoke,
+}
+
+/// To the owner of the physical function, about one application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteOperation {
+    /// The function was reset by its user: it is to work.
+    Enable {
+        /// The function.
+        function: u8,
+    },
+    /// Frames to the application's MAC address go to this function.
+    Route {
+        /// The function.
+        function: u8,
+    },
+    /// Nobody has the function: it is to be off, and all its registers as after a reset
+    /// of the whole device.
+    Scrub {
+        /// The function.
+        function: u8,
+    },
+}
+
+/// To the application itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageOperation {
+    /// All frames through the network server; the function is let go.
+    Server,
+    /// Take the function's registers and memory, and reset it.
+    Prepare {
+        /// The function.
+        function: u8,
+    },
+    /// Start its queues, and receive from both.
+    Attach,
+    /// Transmit through the function.
+    Direct,
+    /// Transmit through the network server, and receive from both.
+    Drain,
+}
+
+/// What became of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Of the order.
+    pub sequence: u32,
+    /// How it ended.
+    pub result: Result<(), Refused>,
+}
+
+/// Why an order was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Refused {
+    /// The order means nothing, or not now.
+    Invalid = 1,
+    /// The kernel refused a step.
+    Kernel = 2,
+    /// The device does not do what it must.
+    Device = 3,
+    /// There is none to be had: no filter, no function.
+    Exhausted = 4,
+}
+
+impl Refused {
+    /// The end of a sentence.
+    pub fn text(self) -> &'static str {
+        match self {
+            Refused::Invalid => "the order makes no sense to it",
+            Refused::Kernel => "the kernel refused a step",
+            Refused::Device => "the device does not do what it must",
+            Refused::Exhausted => "there is nothing left to be had",
+        }
+    }
+}
+
+/// How an application is shown to people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Its mode, or what is being done.
+    pub mode: Mode,
+    /// The function it holds, or is about to hold.
+    pub function: Option<u8>,
+    /// Switches that have ended, both ways.
+    pub switches: u64,
+    /// How long the last one took from the decision to its end, in microseconds.
+    pub last_switch: u64,
+    /// Switches that failed or were forced.
+    pub failures: u64,
+}
+
+/// An application's mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    /// Its frames go through the network server.
+    #[default]
+    Server = 0,
+    /// It is on its way to a function of its own.
+    ToDirect = 1,
+    /// It drives a function of its own.
+    Direct = 2,
+    /// It is on its way back.
+    ToServer = 3,
+}
+
+impl Mode {
+    fn from_word(word: u8) -> Self {
+        match word {
+            1 => Mode::ToDirect,
+            2 => Mode::Direct,
+            3 => Mode::ToServer,
+            _ => Mode::Server,
+        }
+    }
+
+    /// A word or two for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Mode::Server => "server",
+            Mode::ToDirect => "to direct",
+            Mode::Direct => "direct",
+            Mode::ToServer => "to server",
+        }
+    }
+}
+
+/// An operation as the low half of an order's word.
+pub trait Operation: Copy {
+    /// Its number and argument.
+    fn encode(self) -> (u8, u8);
+    /// The reverse; `None` if it means nothing.
+    fn decode(number: u8, argument: u8) -> Option<Self>;
+}
+
+impl Operation for GrantOperation {
+    fn encode(self) -> (u8, u8) {
+        match self {
+            Self::Grant { function } => (1, function),
+            Self::Revoke => (2, 0),
+        }
+    }
+    fn decode(number: u8, function: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Grant { function }),
+            2 => Some(Self::Revoke),
+            _ => None,
+        }
+    }
+}
+
+impl Operation for RouteOperation {
+    fn encode(self) -> (u8, u8) {
+        match self {
+            Self::Enable { function } => (1, function),
+            Self::Route { function } => (2, function),
+            Self::Scrub { function } => (3, function),
+        }
+    }
+    fn decode(number: u8, function: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Enable { function }),
+            2 => Some(Self::Route { function }),
+            3 => Some(Self::Scrub { function }),
+            _ => None,
+        }
+    }
+}
+
+impl Operation for StageOperation {
+    fn encode(self) -> (u8, u8) {
+        match self {
+            Self::Server => (1, 0),
+            Self::Prepare { function } => (2, function),
+            Self::Attach => (3, 0),
+            Self::Direct => (4, 0),
+            Self::Drain => (5, 0),
+        }
+    }
+    fn decode(number: u8, function: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Server),
+            2 => Some(Self::Prepare { function }),
+            3 => Some(Self::Attach),
+            4 => Some(Self::Direct),
+            5 => Some(Self::Drain),
+            _ => None,
+        }
+    }
+}
+
+fn encode<O: Operation>(order: Order<O>) -> u64 {
+    let (number, argument) = order.operation.encode();
+    u64::from(order.sequence) << 32 | u64::from(argument) << 8 | u64::from(number)
+}
+
+fn decode<O: Operation>(word: u64) -> Option<Order<O>> {
+    let sequence = (word >> 32) as u32;
+    let operation = O::decode(word as u8, (word >> 8) as u8)?;
+    (sequence != 0).then_some(Order {
+        sequence,
+        operation,
+    })
+}
+
+/// The board.
+#[derive(Clone, Copy, Debug)]
+pub struct Board(Region);
+
+impl Board {
+    /// The board in this region; `None` if it is too small.
+    pub fn new(region: Region) -> Option<Self> {
+        (region.length() >= BOARD_SIZE).then_some(Self(region))
+    }
+
+    fn at(index: usize, field: usize) -> usize {
+        assert!(index < MAXIMUM_APPLICATIONS, "no such place on the board");
+        ENTRIES + index * ENTRY_SIZE + field
+    }
+
+    /// Applications (by their index at the network server) that have the frames of the
+    /// network from a function of their own.
+    #[inline]
+    pub fn direct(&self) -> u64 {
+        self.0.load64(DIRECT, Relaxed)
+    }
+
+    /// Says who they are. Director only, like all that writes here.
+    pub fn set_direct(&self, applications: u64) {
+        self.0.store64(DIRECT, applications, Release);
+    }
+
+    /// What `pcie` is to do about application `index`.
+    pub fn grant(&self, index: usize) -> Option<Order<GrantOperation>> {
+        decode(self.0.load64(Self::at(index, GRANT), Acquire))
+    }
+
+    /// Orders it.
+    pub fn order_grant(&self, index: usize, order: Order<GrantOperation>) {
+        self.0
+            .store64(Self::at(index, GRANT), encode(order), Release);
+    }
+
+    /// What the owner of the physical function is to do about application `index`.
+    pub fn route(&self, index: usize) -> Option<Order<RouteOperation>> {
+        decode(self.0.load64(Self::at(index, ROUTE), Acquire))
+    }
+
+    /// The MAC address that a route is about.
+    pub fn mac(&self, index: usize) -> [u8; 6] {
+        let [a, b, c, d, e, f, ..] = self.0.load64(Self::at(index, MAC), Relaxed).to_le_bytes();
+        [a, b, c, d, e, f]
+    }
+
+    /// Orders it; `mac` is the application's MAC address.
+    pub fn order_route(&self, index: usize, mac: [u8; 6], order: Order<RouteOperation>) {
+        let [a, b, c, d, e, f] = mac;
+        let word = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+        self.0.store64(Self::at(index, MAC), word, Relaxed);
+        self.0
+            .store64(Self::at(index, ROUTE), encode(order), Release);
+    }
+
+    /// What application `index` is to do itself.
+    #[inline]
+    pub fn stage(&self, index: usize) -> Option<Order<StageOperation>> {
+        decode(self.0.load64(Self::at(index, STAGE), Acquire))
+    }
+
+    /// Orders it.
+    pub fn order_stage(&self, index: usize, order: Order<StageOperation>) {
+        self.0
+            .store64(Self::at(index, STAGE), encode(order), Release);
+    }
+
+    /// What people are shown of application `index`.
+    pub fn shown(&self, index: usize) -> Shown {
+        let word = self.0.load64(Self::at(index, SHOWN), Acquire);
+        let function = (word >> 8) as u8;
+        Shown {
+            mode: Mode::from_word(word as u8),
+            function: function.checked_sub(1),
+            switches: self.0.load64(Self::at(index, SWITCHES), Relaxed),
+            last_switch: self.0.load64(Self::at(index, LAST_SWITCH), Relaxed),
+            failures: self.0.load64(Self::at(index, FAILURES), Relaxed),
+        }
+    }
+
+    /// Shows it.
+    pub fn show(&self, index: usize, shown: &Shown) {
+        let function = shown
+            .function
+            .map_or(0, |function| function.wrapping_add(1));
+        let word = u64::from(function) << 8 | u64::from(shown.mode as u8);
+        self.0
+            .store64(Self::at(index, SWITCHES), shown.switches, Relaxed);
+        self.0
+            .store64(Self::at(index, LAST_SWITCH), shown.last_switch, Relaxed);
+        self.0
+            .store64(Self::at(index, FAILURES), shown.failures, Relaxed);
+        self.0.store64(Self::at(index, SHOWN), word, Release);
+    }
+}
+
+/// The region in which somebody answers: `pcie` and the owner of the physical function
+/// for each application, an application for itself (index 0).
+#[derive(Clone, Copy, Debug)]
+pub struct Answers(Region);
+
+/// Where an application counts what it does, behind its answer.
+const LOAD: usize = 0x40;
+
+/// What an application has had to do so far, by its own account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Frames received and transmitted.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Frames that came twice while two ways were open.
+    pub duplicates: u64,
+    /// Frames sent again, since they were not known to be sent.
+    pub repeated: u64,
+}
+
+impl Answers {
+    /// Answers in this region; `None` if it is too small.
+    pub fn new(region: Region) -> Option<Self> {
+        (region.length() >= ANSWERS_SIZE).then_some(Self(region))
+    }
+
+    /// The last answer about application `index`; `None` if there is none, or nonsense.
+    pub fn answer(&self, index: usize) -> Option<Answer> {
+        assert!(index < MAXIMUM_APPLICATIONS, "no such answer");
+        let word = self.0.load64(index * 8, Acquire);
+        let sequence = (word >> 32) as u32;
+        let result = match word as u8 {
+            0 => Ok(()),
+            1 => Err(Refused::Invalid),
+            2 => Err(Refused::Kernel),
+            3 => Err(Refused::Device),
+            4 => Err(Refused::Exhausted),
+            _ => return None,
+        };
+        (sequence != 0).then_some(Answer { sequence, result })
+    }
+
+    /// Answers about application `index`.
+    pub fn give(&self, index: usize, answer: Answer) {
+        assert!(index < MAXIMUM_APPLICATIONS, "no such answer");
+        let result = answer.result.err().map_or(0, |refused| refused as u8);
+        let word = u64::from(answer.sequence) << 32 | u64::from(result);
+        self.0.store64(index * 8, word, Release);
+    }
+
+    /// What an application says of its load.
+    pub fn load(&self) -> Load {
+        let word = |field: usize| self.0.load64(LOAD + field * 8, Relaxed);
+        Load {
+            frames: word(0),
+            bytes: word(1),
+            duplicates: word(2),
+            repeated: word(3),
+        }
+    }
+
+    /// Says it.
+    pub fn set_load(&self, load: &Load) {
+        let words = [load.frames, load.bytes, load.duplicates, load.repeated];
+        for (field, word) in words.into_iter().enumerate() {
+            self.0.store64(LOAD + field * 8, word, Relaxed);
+        }
+    }
+}
+
+/// An order that the console passes on to the director: one word, written by the console,
+/// read by the director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Counts wishes; 0 is none.
+    pub sequence: u32,
+    /// The application's place on the board.
+    pub index: u8,
+    /// Whether it is to go to direct mode; else to server mode.
+    pub direct: bool,
+}
+
+impl Wish {
+    /// The wish in a region that the console writes (its first word).
+    pub fn read(region: &Region) -> Option<Self> {
+        let word = region.load64(0, Acquire);
+        let sequence = (word >> 32) as u32;
+        let index = (word >> 8) as u8;
+        (sequence != 0 && usize::from(index) < MAXIMUM_APPLICATIONS).then_some(Self {
+            sequence,
+            index,
+            direct: word & 1 != 0,
+        })
+    }
+
+    /// Writes it there.
+    pub fn write(&self, region: &Region) {
+        let word =
+            u64::from(self.sequence) << 32 | u64::from(self.index) << 8 | u64::from(self.direct);
+        region.store64(0, word, Release);
+    }
+}
