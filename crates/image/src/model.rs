@@ -44,6 +44,51 @@ pub struct System {
     pub address_pools: Vec<AddressPool>,
     /// All frame channels; their parts are in the lists above already.
     pub frame_channels: Vec<FrameChannel>,
+    /// Virtual functions that can be granted at run time, and to whom.
+    pub grants: Option<Grants>,
+}
+
+/// What can be granted at run time.
+#[derive(Clone, Debug)]
+pub struct Grants {
+    /// The protection domain that grants.
+    pub manager: PdIndex,
+    /// The functions.
+    pub functions: Vec<GrantedFunction>,
+    /// The applications.
+    pub grantees: Vec<Grantee>,
+}
+
+/// A virtual function that can be granted.
+#[derive(Clone, Copy, Debug)]
+pub struct GrantedFunction {
+    /// Its number among its device's virtual functions.
+    pub number: u8,
+    /// Its address.
+    pub function: PciFunction,
+    /// Its registers.
+    pub region: RegionIndex,
+    /// Vectors of its first two messages.
+    pub vectors: [u8; 2],
+}
+
+/// An application that can be granted a virtual function.
+#[derive(Clone, Copy, Debug)]
+pub struct Grantee {
+    /// The application.
+    pub pd: PdIndex,
+    /// Channel ids of a function's two interrupts.
+    pub interrupts: [u8; 2],
+    /// The memory that a function may reach, and its address there and here.
+    pub memory: RegionIndex,
+    /// See [`Self::memory`].
+    pub address: u64,
+    /// Pages that stand in for registers that were taken away.
+    pub dummies: RegionIndex,
+    /// Where registers appear.
+    pub window: u64,
+    /// Functions that it may be granted, one bit each.
+    pub functions: u8,
 }
 
 /// A log ring.
@@ -142,6 +187,8 @@ pub struct MemoryRegion {
     pub page_size: u64,
     /// Physical address, for device memory.
     pub physical_address: Option<u64>,
+    /// Device memory that nobody maps from the start: it is granted at run time.
+    pub is_granted: bool,
     /// What it holds at start.
     pub contents: Contents,
 }

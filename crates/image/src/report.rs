@@ -27,6 +27,7 @@ pub fn text(name: &str, parsed: &Parsed, summary: &ImageSummary) -> String {
     report.shared_memory();
     report.calls_and_notifications();
     report.direct_memory_access();
+    report.grants();
     report.devices();
     report.addresses();
     report.heading("Protection domains", '=');
@@ -261,6 +262,39 @@ impl Report<'_> {
                 "rights",
                 "region",
                 "also mapped by",
+            ],
+            &rows,
+        );
+    }
+
+    /// What is not fixed: functions that somebody may get while the system runs.
+    fn grants(&mut self) {
+        let Some(grants) = &self.system.grants else {
+            return;
+        };
+        let rows = grants.grantees.iter().map(|grantee| {
+            let allowed = grants.functions.iter();
+            let allowed = allowed.filter(|function| grantee.functions >> function.number & 1 != 0);
+            let names: Vec<String> = allowed
+                .map(|function| self.function(function.function))
+                .collect();
+            vec![
+                self.pd(grantee.pd).to_string(),
+                self.pd(grants.manager).to_string(),
+                names.join(", "),
+                self.region(grantee.memory).to_string(),
+                self.range(grantee.address, grantee.memory),
+            ]
+        });
+        let rows: Vec<Vec<String>> = rows.collect();
+        self.heading("Grants of functions while the system runs", '-');
+        self.table(
+            &[
+                "to",
+                "by",
+                "any one of",
+                "which then reaches",
+                "device addresses",
             ],
             &rows,
         );

@@ -44,6 +44,7 @@ fn region(name: &str, size: u64, contents: Contents) -> MemoryRegion {
         size,
         page_size: 0x1000,
         physical_address: None,
+        is_granted: false,
         contents,
     }
 }

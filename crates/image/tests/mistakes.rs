@@ -34,6 +34,8 @@ fn files() -> TestFiles {
     let variables = [("x", 8), ("y", 8), ("port_table", 8), ("wide", 16)];
     let mut all: Vec<(&str, u64)> = variables.to_vec();
     all.extend(tables.map(|(name, size)| (name, size as u64)));
+    all.extend(support::DIRECT_MODE_TABLES);
+    all.extend([("director_board", 8), ("board", 8), ("vf1_user", 8)]);
     let mut old = variables.to_vec();
     old.extend(tables.map(|(name, _)| (name, 24)));
     let twice = [("x", 8), ("x", 8)];

@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// First bytes of a payload.
 pub const MAGIC: [u8; 8] = *b"SEGUEIMG";
 /// Version of the format; a reader takes only its own.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Bytes of a small page, to which all data is aligned.
 pub const PAGE_SIZE: u64 = 0x1000;
 /// "No protection domain" where an index is expected.
@@ -40,6 +40,10 @@ pub mod limits {
     pub const IO_TABLES: usize = 65536;
     /// Capabilities of all protection domains.
     pub const CAPABILITIES: usize = 32768;
+    /// Virtual functions that can be granted.
+    pub const FUNCTIONS: usize = 8;
+    /// Applications that they can be granted to.
+    pub const GRANTEES: usize = 64;
 }
 
 /// The interrupt of `init`'s own clock (the interval timer), which no protection
@@ -54,6 +58,7 @@ pub mod clock {
 /// The layout of a protection domain's CSpace and address space, as its runtime
 /// knows it.
 pub mod layout {
+    pub use sel4_microkit_abi::grant;
     use sel4_microkit_abi::slot;
     pub use sel4_microkit_abi::{
         CONSOLE_CHANNEL, IPC_BUFFER_ADDRESS as IPC_BUFFER, STACK_TOP, call_badge,
@@ -162,11 +167,15 @@ pub enum Table {
     IoTables,
     /// [`IoMap`]s.
     IoMaps,
+    /// [`Function`]s.
+    Functions,
+    /// [`Grantee`]s.
+    Grantees,
 }
 
 impl Table {
     /// How many tables there are.
-    pub const COUNT: usize = Table::IoMaps as usize + 1;
+    pub const COUNT: usize = Table::Grantees as usize + 1;
 }
 
 /// A protection domain.
@@ -290,6 +299,9 @@ pub mod region_kind {
     pub const IN_PLACE: u8 = 1;
     /// Device memory at a fixed physical address.
     pub const DEVICE: u8 = 2;
+    /// Device memory that stays one untyped, to be granted: a virtual function's
+    /// registers. Its size is a power of two.
+    pub const UNTYPED: u8 = 3;
 }
 
 /// What a [`Region`] holds at start.
@@ -468,6 +480,42 @@ pub struct IoMap {
     pub region: u32,
     /// 1 if the function may write it.
     pub writable: u32,
+}
+
+/// A virtual function that can be granted at run time.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Function {
+    /// Its number among the device's virtual functions.
+    pub number: u32,
+    /// The protection domain that grants it.
+    pub manager: u32,
+    /// Its registers: a region of [`region_kind::UNTYPED`].
+    pub region: u32,
+    /// Its requester id.
+    pub requester: u16,
+    /// Vectors of its first two MSI-X entries.
+    pub vectors: [u8; 2],
+}
+
+/// A protection domain that virtual functions can be granted to.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Grantee {
+    /// Badges with which a function's two interrupts signal it.
+    pub badges: [u64; 2],
+    /// The protection domain.
+    pub protection_domain: u32,
+    /// The one that grants.
+    pub manager: u32,
+    /// Its place in the tables of those who take part.
+    pub index: u32,
+    /// The memory that it may let a function reach: a region.
+    pub memory: u32,
+    /// The pages that stand in for registers taken away: a region.
+    pub dummies: u32,
+    /// Number of IO page tables that it gets.
+    pub io_tables: u32,
 }
 
 /// The text of a NUL-padded name; "?" if it is not UTF-8.

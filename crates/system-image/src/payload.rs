@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::format::{
-    self, Capability, Header, IoMap, IoSpace, IoTable, Irq, Location, MAGIC, Map, NONE, PAGE_SIZE,
-    Paging, Ports, ProtectionDomain, Region, Run, Span, Table, Untyped, VERSION, capability_kind,
-    clock, irq_kind, layout, limits, paging_level, region_contents, region_kind, run_kind,
-    run_role,
+    self, Capability, Function, Grantee, Header, IoMap, IoSpace, IoTable, Irq, Location, MAGIC,
+    Map, NONE, PAGE_SIZE, Paging, Ports, ProtectionDomain, Region, Run, Span, Table, Untyped,
+    VERSION, capability_kind, clock, irq_kind, layout, limits, paging_level, region_contents,
+    region_kind, run_kind, run_role,
 };
 use crate::resources;
 
@@ -105,6 +105,10 @@ pub struct Payload<'a> {
     pub io_tables: &'a [IoTable],
     /// All maps of regions into IO address spaces.
     pub io_maps: &'a [IoMap],
+    /// All virtual functions that can be granted.
+    pub functions: &'a [Function],
+    /// All that they can be granted to.
+    pub grantees: &'a [Grantee],
 }
 
 /// SHA-256 of header and tables, with the header's hash field taken as zero.
@@ -180,6 +184,8 @@ impl<'a> Payload<'a> {
             io_spaces: table(tables, header, Table::IoSpaces, limits::IO_SPACES)?,
             io_tables: table(tables, header, Table::IoTables, limits::IO_TABLES)?,
             io_maps: table(tables, header, Table::IoMaps, limits::IO_MAPS)?,
+            functions: table(tables, header, Table::Functions, limits::FUNCTIONS)?,
+            grantees: table(tables, header, Table::Grantees, limits::GRANTEES)?,
         };
         payload.check()?;
         Ok(payload)
@@ -267,7 +273,14 @@ impl<'a> Payload<'a> {
             self.protection_domains,
             |domain| self.check_domain(domain),
         )?;
-        let lasting = resources::lasting_bytes(self.protection_domains, self.io_tables.len());
+        each(Table::Functions, self.functions, |function| {
+            self.check_function(function)
+        })?;
+        each(Table::Grantees, self.grantees, |grantee| {
+            self.check_grantee(grantee)
+        })?;
+        let lasting =
+            resources::lasting_bytes(self.protection_domains, self.io_tables.len(), self.grantees);
         if self
             .memory_in(self.header.lasting_memory)
             .is_none_or(|bytes| bytes < lasting)
@@ -330,7 +343,13 @@ impl<'a> Payload<'a> {
                     "data does not fill the region",
                 )
             }
-            region_kind::DEVICE => {
+            region_kind::DEVICE | region_kind::UNTYPED => {
+                require(
+                    region.kind != region_kind::UNTYPED
+                        || (region.size.is_power_of_two()
+                            && region.physical_address.is_multiple_of(region.size)),
+                    "size of an untyped",
+                )?;
                 require(region.contents == region_contents::ZERO, "contents")?;
                 require(
                     region.physical_address.is_multiple_of(page),
@@ -344,6 +363,10 @@ impl<'a> Payload<'a> {
 
     fn check_map(&self, map: &Map) -> Result<(), &'static str> {
         let region = self.regions.get(map.region as usize).ok_or("region")?;
+        require(
+            region.kind != region_kind::UNTYPED,
+            "registers that are granted at run time",
+        )?;
         require(map.address.is_multiple_of(1 << region.page_bits), "address")?;
         require(
             map.address < USER_TOP && region.size <= USER_TOP - map.address,
@@ -464,6 +487,68 @@ impl<'a> Payload<'a> {
         require(
             !has_device && !has_interrupt,
             "the owner of a device that is restarted",
+        )
+    }
+
+    /// Whoever grants is one protection domain, in all records.
+    fn check_manager(&self, manager: u32) -> Result<(), &'static str> {
+        let first = self.functions.first().map(|function| function.manager);
+        let other = self.grantees.first().map(|grantee| grantee.manager);
+        require(
+            self.is_domain(manager) && first.or(other) == Some(manager),
+            "manager",
+        )
+    }
+
+    fn check_function(&self, function: &Function) -> Result<(), &'static str> {
+        self.check_manager(function.manager)?;
+        require((function.number as usize) < limits::FUNCTIONS, "number")?;
+        let region = self.regions.get(function.region as usize);
+        require(
+            region.is_some_and(|region| region.kind == region_kind::UNTYPED),
+            "registers",
+        )?;
+        require(
+            function
+                .vectors
+                .iter()
+                .all(|vector| *vector < clock::VECTOR),
+            "vector",
+        )?;
+        let same = |other: &&Function| other.number == function.number;
+        require(self.functions.iter().filter(same).count() == 1, "number")
+    }
+
+    fn check_grantee(&self, grantee: &Grantee) -> Result<(), &'static str> {
+        self.check_manager(grantee.manager)?;
+        require(
+            self.is_domain(grantee.protection_domain)
+                && grantee.protection_domain != grantee.manager,
+            "protection domain",
+        )?;
+        let same = |other: &&Grantee| {
+            other.index == grantee.index || other.protection_domain == grantee.protection_domain
+        };
+        require(
+            (grantee.index as usize) < limits::GRANTEES
+                && self.grantees.iter().filter(same).count() == 1,
+            "index",
+        )?;
+        let pages = |index: u32| {
+            let region = self.regions.get(index as usize)?;
+            let plain = region.kind == region_kind::MEMORY
+                && region.page_bits == 12
+                && resources::kept_pages(region) == 0;
+            plain.then_some(region.size >> 12)
+        };
+        let memory = pages(grantee.memory).ok_or("memory")?;
+        require(
+            memory + u64::from(grantee.io_tables) <= 1 << layout::grant::MEMORY_BITS,
+            "more memory than a function can reach",
+        )?;
+        require(
+            pages(grantee.dummies) == Some(layout::grant::FRAME_COUNT),
+            "pages that stand in for registers",
         )
     }
 

@@ -6,7 +6,7 @@
 
 use crate::Payload;
 use crate::format::{
-    ProtectionDomain, Region, Run, layout, region_contents, region_kind, run_kind,
+    Grantee, ProtectionDomain, Region, Run, layout, region_contents, region_kind, run_kind,
 };
 
 /// Sizes of kernel objects, as powers of two (seL4 5.0.0 on x86_64).
@@ -63,8 +63,9 @@ pub fn domain_bytes(runs: &[Run], paging: usize) -> u64 {
 }
 
 /// Bytes of what outlives a restart: the windows' paging structures, IO page
-/// tables, notifications (one is `init`'s own) and endpoints.
-pub fn lasting_bytes(domains: &[ProtectionDomain], io_tables: usize) -> u64 {
+/// tables, notifications (one is `init`'s own) and endpoints, and what grants of
+/// functions are made with.
+pub fn lasting_bytes(domains: &[ProtectionDomain], io_tables: usize, grantees: &[Grantee]) -> u64 {
     let count = domains.len() as u64;
     let endpoints = 1 + domains
         .iter()
@@ -73,6 +74,20 @@ pub fn lasting_bytes(domains: &[ProtectionDomain], io_tables: usize) -> u64 {
     ((WINDOW_TABLES + io_tables as u64) << object_bits::PAGE)
         + ((count + 1) << object_bits::NOTIFICATION)
         + (endpoints << object_bits::ENDPOINT)
+        + grant_bytes(grantees)
+}
+
+/// Bytes of the CNodes and IO page tables of grants.
+fn grant_bytes(grantees: &[Grantee]) -> u64 {
+    use layout::grant::{AUTHORITY_BITS, GRANT_BITS, MEMORY_BITS};
+    if grantees.is_empty() {
+        return 0;
+    }
+    let cnode = |bits: u8| 1u64 << (u32::from(bits) + object_bits::SLOT);
+    let each = grantees.iter().map(|grantee| {
+        cnode(MEMORY_BITS) + cnode(GRANT_BITS) + (u64::from(grantee.io_tables) << object_bits::PAGE)
+    });
+    cnode(AUTHORITY_BITS) + each.sum::<u64>()
 }
 
 /// The untypeds, largest first, that together have at least `bytes`: whole
@@ -124,10 +139,20 @@ pub fn needs(payload: &Payload) -> Needs {
         slots += match region.kind {
             region_kind::IN_PLACE => 0,
             region_kind::DEVICE => (region.size >> region.page_bits) + CARVING_SLOTS,
+            region_kind::UNTYPED => 1 + CARVING_SLOTS,
             _ => region.size >> region.page_bits,
         };
         slots += kept_pages(region);
     }
+    // Two interrupt handlers each.
+    slots += 2 * payload.functions.len() as u64;
+    // Two CNodes each and the IO page tables; the CNode of authority.
+    slots += payload
+        .grantees
+        .iter()
+        .map(|grantee| 2 + u64::from(grantee.io_tables))
+        .sum::<u64>();
+    slots += 1;
     slots += payload
         .maps
         .iter()

@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::format::{
-    Capability, Header, IoMap, IoSpace, IoTable, Irq, Location, MAGIC, Map, NONE, PAGE_SIZE,
-    Paging, Ports, ProtectionDomain, Region, Run, Span, Table, Untyped, VERSION, region_kind,
-    run_kind,
+    Capability, Function, Grantee, Header, IoMap, IoSpace, IoTable, Irq, Location, MAGIC, Map,
+    NONE, PAGE_SIZE, Paging, Ports, ProtectionDomain, Region, Run, Span, Table, Untyped, VERSION,
+    region_kind, run_kind,
 };
 use crate::payload::tables_hash;
 use crate::resources;
@@ -48,6 +48,10 @@ pub struct Tables {
     pub io_tables: Vec<IoTable>,
     /// Records of [`Table::IoMaps`].
     pub io_maps: Vec<IoMap>,
+    /// Records of [`Table::Functions`].
+    pub functions: Vec<Function>,
+    /// Records of [`Table::Grantees`].
+    pub grantees: Vec<Grantee>,
     /// What follows the tables; its length is always a multiple of the page
     /// size.
     pub data: Vec<u8>,
@@ -70,6 +74,8 @@ impl Default for Tables {
             io_spaces: vec![],
             io_tables: vec![],
             io_maps: vec![],
+            functions: vec![],
+            grantees: vec![],
             data: vec![],
         }
     }
@@ -104,7 +110,11 @@ impl Tables {
     /// Adds the hashes of the programs and the memory for what lasts, and turns
     /// everything into bytes.
     pub fn finish(mut self) -> Vec<u8> {
-        let lasting = resources::lasting_bytes(&self.protection_domains, self.io_tables.len());
+        let lasting = resources::lasting_bytes(
+            &self.protection_domains,
+            self.io_tables.len(),
+            &self.grantees,
+        );
         self.lasting_memory = self.append_memory(lasting);
 
         let sizes = [
@@ -120,6 +130,8 @@ impl Tables {
             size_of_val(&self.io_spaces[..]),
             size_of_val(&self.io_tables[..]),
             size_of_val(&self.io_maps[..]),
+            size_of_val(&self.functions[..]),
+            size_of_val(&self.grantees[..]),
         ];
         let tables_length = size_of::<Header>()
             + sizes
@@ -175,6 +187,8 @@ impl Tables {
             IoSpaces io_spaces
             IoTables io_tables
             IoMaps io_maps
+            Functions functions
+            Grantees grantees
         }
         debug_assert_eq!(bytes.len(), tables_length);
         bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
@@ -198,7 +212,8 @@ impl Tables {
             }
         }
         for region in &mut self.regions {
-            if region.data_length > 0 && region.kind != region_kind::DEVICE {
+            let is_device = matches!(region.kind, region_kind::DEVICE | region_kind::UNTYPED);
+            if region.data_length > 0 && !is_device {
                 region.data_offset += data_offset;
             }
         }

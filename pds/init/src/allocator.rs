@@ -172,24 +172,8 @@ impl Allocator {
     ) -> Result<(), Failure> {
         while count > 0 {
             let missing = Failure::Device { region, address };
-            let index = self.devices[..self.device_count]
-                .iter()
-                .position(|device| {
-                    address
-                        .checked_sub(device.start)
-                        .is_some_and(|offset| offset < 1 << device.bits && offset >= device.used)
-                })
-                .ok_or(missing)?;
-            let offset = address - self.devices[index].start;
-            // Untypeds fill the gap, each as large as its place allows.
-            while self.devices[index].used < offset {
-                let device = self.devices[index];
-                let gap = offset - device.used;
-                let bits = device.used.trailing_zeros().min(63 - gap.leading_zeros());
-                let piece = self.slots(1)?;
-                retype(device.slot, ObjectType::Untyped, bits, piece, 1)?;
-                self.devices[index].used += 1 << bits;
-            }
+            let (index, offset) = self.reach_device(address).ok_or(missing)?;
+            self.fill_gap(index, offset)?;
             let device = &mut self.devices[index];
             let frames = count.min(((1u64 << device.bits) - offset) >> page_bits);
             if frames == 0 {
@@ -202,6 +186,53 @@ impl Allocator {
             slot += frames;
             count -= frames;
         }
+        Ok(())
+    }
+}
+
+impl Allocator {
+    /// The untyped of device memory that still has `address`, and how far into it.
+    fn reach_device(&self, address: u64) -> Option<(usize, u64)> {
+        let devices = self.devices[..self.device_count].iter().enumerate();
+        devices.into_iter().find_map(|(index, device)| {
+            let offset = address.checked_sub(device.start)?;
+            (offset < 1 << device.bits && offset >= device.used).then_some((index, offset))
+        })
+    }
+
+    /// Fills a device untyped up to `offset` with untypeds, each as large as its place
+    /// allows.
+    fn fill_gap(&mut self, index: usize, offset: u64) -> Result<(), Failure> {
+        while self.devices[index].used < offset {
+            let device = self.devices[index];
+            let gap = offset - device.used;
+            let bits = device.used.trailing_zeros().min(63 - gap.leading_zeros());
+            let piece = self.slots(1)?;
+            retype(device.slot, ObjectType::Untyped, bits, piece, 1)?;
+            self.devices[index].used += 1 << bits;
+        }
+        Ok(())
+    }
+
+    /// Makes an untyped of 2^`bits` bytes of the device memory at `address`, a multiple
+    /// of that, in `slot`. Within one untyped, addresses must come in ascending order.
+    pub(crate) fn device_untyped(
+        &mut self,
+        region: &'static str,
+        address: u64,
+        bits: u32,
+        slot: u64,
+    ) -> Result<(), Failure> {
+        let missing = Failure::Device { region, address };
+        let (index, offset) = self.reach_device(address).ok_or(missing)?;
+        self.fill_gap(index, offset)?;
+        let device = &mut self.devices[index];
+        let end = offset + (1 << bits);
+        if end > 1 << device.bits {
+            return Err(missing);
+        }
+        retype(device.slot, ObjectType::Untyped, bits, slot, 1)?;
+        device.used = end;
         Ok(())
     }
 }

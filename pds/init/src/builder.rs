@@ -15,6 +15,7 @@ use sel4::{BootInfo, CapData, CapRights, ObjectType};
 use crate::allocator::{Allocator, Chunks};
 use crate::clock;
 use crate::failure::{Doing, Failure};
+use crate::grants::{self, GranteeSlots};
 use crate::root;
 use crate::start;
 use crate::window::Window;
@@ -37,6 +38,9 @@ pub(crate) struct Slots {
     pub(crate) io_spaces: [u32; limits::IO_SPACES],
     pub(crate) irqs: [u32; limits::IRQS],
     pub(crate) domains: [DomainSlots; limits::PROTECTION_DOMAINS],
+    pub(crate) grantees: [GranteeSlots; limits::GRANTEES],
+    /// The CNode of authority over functions that can be granted.
+    pub(crate) authority: u64,
     /// The endpoint on which faults arrive.
     pub(crate) fault_endpoint: u64,
     /// First of the IO page tables.
@@ -71,6 +75,8 @@ impl Slots {
         io_spaces: [0; limits::IO_SPACES],
         irqs: [0; limits::IRQS],
         domains: [NO_DOMAIN; limits::PROTECTION_DOMAINS],
+        grantees: [GranteeSlots::NONE; limits::GRANTEES],
+        authority: 0,
         fault_endpoint: 0,
         io_tables: 0,
         notification: 0,
@@ -187,6 +193,7 @@ impl<'a> Builder<'a> {
         for index in 0..self.payload.protection_domains.len() {
             self.make_domain(index)?;
         }
+        self.make_grants()?;
         for index in 0..self.payload.protection_domains.len() {
             self.give_capabilities(index)?;
         }
@@ -202,7 +209,7 @@ impl<'a> Builder<'a> {
         let pages = region.size >> region.page_bits;
         let page_bits = u32::from(region.page_bits);
         match region.kind {
-            region_kind::DEVICE => return Ok(()),
+            region_kind::DEVICE | region_kind::UNTYPED => return Ok(()),
             region_kind::IN_PLACE => {
                 self.slots.regions[index] = self.payload_frame(region.data_offset) as u32;
                 return Ok(());
@@ -338,11 +345,14 @@ fn make_lasting(
     let domains = payload.protection_domains;
     let count = domains.len() as u64;
 
+    grants::make_large(payload.grantees, &mut chunks, allocator, slots)?;
     let tables = chunks.make(allocator, ObjectType::PageDirectory, 0, 1)?;
     chunks.make(allocator, ObjectType::PageTable, 0, 1)?;
     let window = Window::new(allocator, tables)?;
     let io_tables = payload.io_tables.len() as u64;
     slots.io_tables = chunks.make(allocator, ObjectType::IoPageTable, 0, io_tables)?;
+    grants::make_tables(payload.grantees, &mut chunks, allocator, slots)?;
+    grants::make_small(payload.grantees, &mut chunks, allocator, slots)?;
     let notifications = chunks.make(allocator, ObjectType::Notification, 0, count + 1)?;
     slots.notification = notifications + count;
     slots.fault_endpoint = chunks.make(allocator, ObjectType::Endpoint, 0, 1)?;

@@ -19,7 +19,9 @@ impl Builder<'_> {
             let next = regions
                 .iter()
                 .enumerate()
-                .filter(|(_, region)| region.kind == region_kind::DEVICE)
+                .filter(|(_, region)| {
+                    matches!(region.kind, region_kind::DEVICE | region_kind::UNTYPED)
+                })
                 .map(|(index, region)| (region.physical_address, index))
                 .filter(|place| last.is_none_or(|last| *place > last))
                 .min();
@@ -28,6 +30,14 @@ impl Builder<'_> {
             };
             last = next;
             let region = &regions[index];
+            if region.kind == region_kind::UNTYPED {
+                let slot = self.allocator.slots(1)?;
+                let bits = region.size.trailing_zeros();
+                self.allocator
+                    .device_untyped(name(&region.name), address, bits, slot)?;
+                self.slots.regions[index] = slot as u32;
+                continue;
+            }
             let page_bits = u32::from(region.page_bits);
             let pages = region.size >> page_bits;
             let frames = self.allocator.slots(pages)?;

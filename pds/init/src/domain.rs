@@ -319,7 +319,7 @@ impl Builder<'_> {
                 )
                 .doing("a capability could not be given", name(&domain.name))?;
         }
-        Ok(())
+        self.give_grants(index)
     }
 
     /// The capability to mint from, and badge or range of the copy.

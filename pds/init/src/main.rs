@@ -11,6 +11,7 @@
 //! - `window`: looking at frames.
 //! - `builder`: memory that is shared; `domain`: one protection domain.
 //! - `devices`: device memory, IO address spaces, interrupts.
+//! - `grants`: what virtual functions are granted with at run time.
 //! - `clock`: how fast the time stamp counter runs; an alarm.
 //! - `faults`: what happens from then on; `restart`: who runs again.
 //! - `serial`, `failure`: sentences for people.
@@ -24,6 +25,7 @@ mod devices;
 mod domain;
 mod failure;
 mod faults;
+mod grants;
 mod restart;
 mod serial;
 mod start;

@@ -4,11 +4,18 @@
 //! base address registers, switches virtual functions on, programs MSI-X, allows
 //! memory requests; then it tells the owner of the physical function. A device
 //! that is not as described is named in a sentence, and the system goes on
-//! without it. Never: calls another protection domain, or touches a data path.
+//! without it. Then it grants virtual functions to applications, and takes them back,
+//! as the director orders ([`grants`]). Never: calls another protection domain, or touches
+//! a data path.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
+mod grants;
+
+use grants::{Functions, Grants};
+use segue_director_core::board::{ANSWERS_SIZE, Answers, BOARD_SIZE, Board};
+use segue_director_core::config::GrantTable;
 use segue_pci_driver::config::{Device, DeviceTable, Interrupt};
 use segue_pci_driver::ecam::Ecam;
 use segue_pci_driver::set_up::{Found, WindowRequest, interrupt_without_device, set_up};
@@ -17,12 +24,48 @@ use sel4_microkit::{
     ChannelSet, Handler, Infallible, channel, protection_domain, region, region_at, var,
 };
 
-struct Pcie;
+struct Pcie {
+    devices: Devices,
+    /// If somebody switches modes in this system.
+    grants: Option<Grants>,
+}
+
+/// The first device and its configuration space.
+struct Devices {
+    ecam: Ecam<Region>,
+    device: Option<&'static Device>,
+}
+
+impl Functions for Devices {
+    fn requester(&self, number: u8) -> Option<u16> {
+        Some(self.device?.vf_requester_id(number.into())?.0)
+    }
+
+    fn set_bus_master(&self, number: u8, on: bool) {
+        let id = self
+            .device
+            .and_then(|device| device.vf_requester_id(number.into()));
+        if let Some(function) = id.and_then(|id| self.ecam.function(id.address())) {
+            function.set_bus_master(on);
+        }
+    }
+}
+
+fn grants() -> Option<Grants> {
+    let table = var!(grants: GrantTable = GrantTable::EMPTY);
+    if table.count == 0 {
+        return None;
+    }
+    let board = Board::new(region_at!(table.board, BOARD_SIZE as u64))?;
+    let answers = Answers::new(region_at!(table.answers, ANSWERS_SIZE as u64))?;
+    Some(Grants::new(table, board, answers))
+}
 
 #[protection_domain]
 fn init() -> Pcie {
     let ecam = region!(ecam);
     let ecam = Ecam::new(ecam, ecam.length());
+    let grants = grants();
     let table = var!(pci_devices: DeviceTable = DeviceTable::EMPTY);
     let (Some(devices), Some(interrupts)) = (table.devices(), table.interrupts()) else {
         panic!("the table of PCI devices is not one that this program understands");
@@ -57,10 +100,19 @@ fn init() -> Pcie {
             }
         }
     }
+    let devices = Devices {
+        ecam,
+        device: devices.first(),
+    };
+    if let Some(grants) = &grants {
+        for number in grants.functions() {
+            devices.set_bus_master(number, false);
+        }
+    }
     if all_right {
         function_owner.notify();
     }
-    Pcie
+    Pcie { devices, grants }
 }
 
 /// Where the MSI-X tables of the first device are mapped.
@@ -141,7 +193,12 @@ fn log_device(device: &Device, found: &Found, interrupts: &[Interrupt]) {
 impl Handler for Pcie {
     type Error = Infallible;
 
-    fn notified(&mut self, _: ChannelSet) -> Result<(), Infallible> {
+    fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
+        if let Some(grants) = &mut self.grants
+            && channels.contains(grants.director())
+        {
+            grants.serve(&self.devices);
+        }
         Ok(())
     }
 }

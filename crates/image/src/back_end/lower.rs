@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use segue_director_core::config::WINDOW_SIZE;
 use segue_status::symbols::write::Named;
 use segue_status::{crash, symbols, system};
 use segue_system_image::format::{
-    Capability, IoMap, IoSpace, IoTable, Irq, Map, NONE, Paging, Ports, ProtectionDomain, Region,
-    Run, Span, capability_kind, irq_kind, layout, limits, padded_name, paging_level,
-    region_contents, region_kind, rights, run_kind, run_role,
+    Capability, Function, Grantee, IoMap, IoSpace, IoTable, Irq, Map, NONE, Paging, Ports,
+    ProtectionDomain, Region, Run, Span, capability_kind, irq_kind, layout, limits, padded_name,
+    paging_level, region_contents, region_kind, rights, run_kind, run_role,
 };
 use segue_system_image::resources;
 use segue_system_image::write::{Tables, append};
@@ -52,6 +53,7 @@ pub(super) fn lower(system: &System) -> Result<Lowered, Vec<Problem>> {
         lowering.lower_domain(index, program);
     }
     lowering.lower_io_spaces();
+    lowering.lower_grants();
     lowering.check_limits();
     if !lowering.problems.is_empty() {
         return Err(lowering.problems);
@@ -191,7 +193,9 @@ impl Lowering<'_> {
             } else {
                 self.tables.append_data(bytes)
             };
-            let (kind, memory) = if region.physical_address.is_some() {
+            let (kind, memory) = if region.is_granted {
+                (region_kind::UNTYPED, Span::default())
+            } else if region.physical_address.is_some() {
                 (region_kind::DEVICE, Span::default())
             } else if in_place {
                 (region_kind::IN_PLACE, Span::default())
@@ -255,7 +259,13 @@ impl Lowering<'_> {
                 run.page_bits,
             )
         });
-        let paging = paging(run_ranges.chain(map_ranges));
+        // Tables for a window into which pages are mapped at run time.
+        let grants = self.system.grants.iter();
+        let windows = grants
+            .flat_map(|grants| &grants.grantees)
+            .filter(|grantee| grantee.pd.0 == index)
+            .map(|grantee| (grantee.window, WINDOW_SIZE as u64, 12));
+        let paging = paging(run_ranges.chain(map_ranges).chain(windows));
 
         let memory = resources::domain_bytes(&runs, paging.len());
         let capabilities = self.capabilities(index);
@@ -400,6 +410,39 @@ impl Lowering<'_> {
         }
     }
 
+    fn lower_grants(&mut self) {
+        let Some(grants) = &self.system.grants else {
+            return;
+        };
+        let manager = grants.manager.0 as u32;
+        self.tables.functions = grants
+            .functions
+            .iter()
+            .map(|function| Function {
+                number: function.number.into(),
+                manager,
+                region: function.region.0 as u32,
+                requester: requester(function.function),
+                vectors: function.vectors,
+            })
+            .collect();
+        for (index, grantee) in grants.grantees.iter().enumerate() {
+            let size = self.region_size(grantee.memory);
+            let tables = io_tables(std::iter::once((grantee.address, size)));
+            self.tables.grantees.push(Grantee {
+                badges: grantee
+                    .interrupts
+                    .map(|id| layout::notification_badge(usize::from(id))),
+                protection_domain: grantee.pd.0 as u32,
+                manager,
+                index: index as u32,
+                memory: grantee.memory.0 as u32,
+                dummies: grantee.dummies.0 as u32,
+                io_tables: tables.len() as u32,
+            });
+        }
+    }
+
     fn check_limits(&mut self) {
         let tables = &self.tables;
         let counts = [
@@ -523,7 +566,7 @@ fn paging(ranges: impl Iterator<Item = (u64, u64, u8)>) -> Vec<Paging> {
 
 /// The IO page tables that ranges of (address, length) need, upper levels
 /// first: one for the whole space, then for each GiB, then for each 2 MiB.
-fn io_tables(ranges: impl Iterator<Item = (u64, u64)>) -> Vec<IoTable> {
+pub(crate) fn io_tables(ranges: impl Iterator<Item = (u64, u64)>) -> Vec<IoTable> {
     let mut levels = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
     for (address, length) in ranges {
         for (level, covered) in levels.iter_mut().zip([39, 30, 21]) {

@@ -13,6 +13,8 @@ mod lower;
 mod program;
 mod root_image;
 
+pub(crate) use lower::io_tables;
+
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};

@@ -271,7 +271,7 @@ impl Draft<'_, '_> {
     }
 
     /// Reads `ipv4` and `gateway`: address, length of the prefix, gateway.
-    fn read_ipv4(&mut self, node: Node<'_, '_>) -> Option<([u8; 4], u8, [u8; 4])> {
+    pub(super) fn read_ipv4(&mut self, node: Node<'_, '_>) -> Option<([u8; 4], u8, [u8; 4])> {
         let value = attribute(node, "ipv4");
         let network = value.and_then(|value| value.ipv4_network(&mut self.diagnostics));
         let gateway = match attribute(node, "gateway") {
@@ -289,7 +289,7 @@ impl Draft<'_, '_> {
     }
 
     /// Reads `ipv6` and `ipv6_gateway`: address, length of the prefix, gateway.
-    fn read_ipv6(&mut self, node: Node<'_, '_>) -> Option<([u8; 16], u8, [u8; 16])> {
+    pub(super) fn read_ipv6(&mut self, node: Node<'_, '_>) -> Option<([u8; 16], u8, [u8; 16])> {
         let gateway_value = attribute(node, "ipv6_gateway");
         let gateway = gateway_value.map(|value| (value, value.ipv6(&mut self.diagnostics)));
         let Some(value) = attribute(node, "ipv6") else {

@@ -91,15 +91,25 @@ impl Draft<'_, '_> {
             }
             at = at.or(Some(device.at));
             fits &= table.add_device(device.entry);
-            for irq in self
+            let described = self
                 .system
                 .protection_domains
                 .iter()
                 .flat_map(|domain| &domain.irqs)
-            {
-                let IrqSource::Msi { function, handle } = irq.source else {
-                    continue;
-                };
+                .filter_map(|irq| match irq.source {
+                    IrqSource::Msi { function, handle } => Some((function, handle, irq.vector)),
+                    IrqSource::IoApic { .. } => None,
+                });
+            let granted = self
+                .system
+                .grants
+                .iter()
+                .flat_map(|grants| &grants.functions)
+                .flat_map(|granted| {
+                    let handles = (0..).zip(granted.vectors);
+                    handles.map(|(handle, vector)| (granted.function, handle, vector))
+                });
+            for (function, handle, vector) in described.chain(granted) {
                 let id = requester_id(function);
                 if id != device.entry.requester_id && virtual_index(&device.entry, id).is_none() {
                     continue;
@@ -107,7 +117,7 @@ impl Draft<'_, '_> {
                 let interrupt = Interrupt {
                     requester_id: id,
                     table_index: handle,
-                    vector: u32::from(irq.vector),
+                    vector: u32::from(vector),
                 };
                 if !table.add_interrupt(interrupt) && fits {
                     fits = false;

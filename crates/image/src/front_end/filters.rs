@@ -9,7 +9,7 @@ use super::patches::Reason;
 use super::stations::Placed;
 
 /// All stations of a link (RFC 4291, section 2.7.1), as a MAC address (RFC 2464).
-const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+pub(super) const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
 impl Draft<'_, '_> {
     /// Finds out which further addresses the devices must let through, and tells
@@ -44,7 +44,14 @@ impl Draft<'_, '_> {
             }
         }
         self.check_filter_counts(placed);
-        self.patch_filters();
+    }
+
+    /// Tells the drivers the filters. To be called when all are known.
+    pub(super) fn expand_filters_of_devices(&mut self) {
+        // After a mistake, some may be missing.
+        if !self.diagnostics.any_error() {
+            self.patch_filters();
+        }
     }
 
     /// The device and the virtual function that a station's frames come through.
@@ -124,7 +131,7 @@ impl Draft<'_, '_> {
 
 /// The MAC address by which the owner of an IPv6 address is looked for (RFC 4291,
 /// section 2.7.1, and RFC 2464, section 7).
-fn solicited_node(address: [u8; 16]) -> [u8; 6] {
+pub(super) fn solicited_node(address: [u8; 16]) -> [u8; 6] {
     let [.., a, b, c] = address;
     [0x33, 0x33, 0xff, a, b, c]
 }

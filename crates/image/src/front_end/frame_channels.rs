@@ -382,6 +382,7 @@ impl Draft<'_, '_> {
             size,
             page_size: PAGE,
             physical_address: None,
+            is_granted: false,
             contents: Contents::Zero,
         });
         Some(RegionIndex(index))

@@ -7,11 +7,13 @@
 //! not checked, so that one mistake is reported once.
 
 mod addresses;
+mod always_direct;
 mod channels;
 mod claims;
 mod console;
 mod device_tables;
 mod devices;
+mod direct_mode;
 mod domains;
 mod filters;
 mod frame_channels;
@@ -130,6 +132,8 @@ struct Draft<'t, 'f> {
     /// Sizes that programs may want to know.
     implied_sizes: Vec<domains::ImpliedSize>,
     has_console: bool,
+    /// The protection domain of the console.
+    console_domain: Option<usize>,
 }
 
 /// What the passes know of a region besides the model.
@@ -289,6 +293,7 @@ impl<'t, 'f> Draft<'t, 'f> {
             io_ports: Vec::new(),
             implied_sizes: Vec::new(),
             has_console: false,
+            console_domain: None,
         }
     }
 
@@ -330,6 +335,14 @@ impl<'t, 'f> Draft<'t, 'f> {
         self.read_channels(&named("channel"));
         self.read_address_pools(&pools);
         self.expand_frame_channels(&named("frame_channel"));
+        self.expand_always_direct(&named("always_direct"));
+        self.console_domain = consoles.first().and_then(|node| {
+            // Who it is not is said when the console is expanded.
+            let name = node.attribute("pd")?;
+            self.domain_names.known.get(name).map(|(index, _)| *index)
+        });
+        self.expand_direct_mode(&named("director"), &named("direct_mode"));
+        self.expand_filters_of_devices();
         self.expand_console(&consoles);
         self.check_restarts();
         self.check_physical_ranges();

@@ -24,7 +24,7 @@ pub(super) enum Reason {
 }
 
 /// Symbols that extensions set.
-const OF_EXTENSIONS: [&str; 8] = [
+const OF_EXTENSIONS: [&str; 14] = [
     "log_ring",
     "log_rings",
     "pci_devices",
@@ -33,6 +33,12 @@ const OF_EXTENSIONS: [&str; 8] = [
     "frame_channel",
     "port_owners",
     "address_pools",
+    "director_table",
+    "director_board",
+    "switchable",
+    "direct_mode",
+    "grants",
+    "routes",
 ];
 
 /// Whether the builder sets this symbol itself.

@@ -124,6 +124,7 @@ impl Draft<'_, '_> {
             size,
             page_size,
             physical_address,
+            is_granted: false,
             contents,
         });
     }

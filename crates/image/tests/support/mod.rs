@@ -1,6 +1,7 @@
 //! Programs and files for tests, made in memory.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use segue_director_core::config::{DirectConfig, DirectorTable, GrantTable, RouteTable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -136,6 +137,14 @@ impl Files for TestFiles {
     }
 }
 
+/// The tables of direct mode: of the director, the manager, the owner, an application.
+pub const DIRECT_MODE_TABLES: [(&str, u64); 4] = [
+    ("director_table", size_of::<DirectorTable>() as u64),
+    ("grants", size_of::<GrantTable>() as u64),
+    ("routes", size_of::<RouteTable>() as u64),
+    ("direct_mode", size_of::<DirectConfig>() as u64),
+];
+
 /// The programs of the default system, with the symbols that it sets.
 pub fn default_programs() -> TestFiles {
     let table = |name, size: usize| (name, size as u64);
@@ -152,14 +161,27 @@ pub fn default_programs() -> TestFiles {
     let pools = table("address_pools", segue_portmap_core::config::POOL_TABLE_SIZE);
     let rings = table("log_rings", size_of::<segue_log_ring::config::RingTable>());
     let filters = table("mac_filters", segue_igb_driver::filters::FILTER_TABLE_SIZE);
+    let [switched, grants, routes, direct] = DIRECT_MODE_TABLES;
+    let (board, wishes) = (("director_board", 8), ("wishes", 8));
+    let switchable = ("switchable", switched.1);
     let special = [
         ("segue-timer", vec![]),
-        ("segue-pcie", vec![devices]),
-        ("segue-igb-pf", vec![devices, filters]),
+        ("segue-pcie", vec![devices, grants]),
+        (
+            "segue-igb-pf",
+            vec![devices, filters, routes, ("vf1_user", 8)],
+        ),
         ("segue-portmap", vec![owners, pools]),
-        ("segue-console", vec![rings]),
-        ("segue-netserver", vec![servers]),
-        ("segue-http", vec![client]),
+        (
+            "segue-director",
+            vec![switched, ("board", 8), wishes, ("console_channel", 8)],
+        ),
+        (
+            "segue-console",
+            vec![rings, switchable, board, wishes, ("director_channel", 8)],
+        ),
+        ("segue-netserver", vec![servers, board]),
+        ("segue-http", vec![client, direct, switchable, board]),
     ];
     let mut files = TestFiles::default();
     let variables = default_variables();
@@ -175,6 +197,49 @@ pub fn default_programs() -> TestFiles {
 
 /// The project's own system description.
 pub const DEFAULT_SYSTEM: &str = include_str!("../../../../system.xml");
+
+/// The default system with its application always on a function of its own, and nobody
+/// between it and the network.
+pub fn always_direct() -> String {
+    let without = |text: &str, from: &str, to: &str| {
+        let (before, rest) = text.split_once(from).unwrap_or_else(|| panic!("{from}"));
+        let (_, after) = rest.split_once(to).unwrap_or_else(|| panic!("{to}"));
+        format!("{before}{after}")
+    };
+    let mut text = DEFAULT_SYSTEM.to_string();
+    for name in ["netserver", "portmap", "director"] {
+        let start = format!("<protection_domain name=\"{name}\"");
+        text = without(&text, &start, "</protection_domain>");
+        while let Some(at) = text.find(&format!("pd=\"{name}\"")) {
+            let start = text[..at].rfind('<').unwrap_or(0);
+            let start = match text[start..].starts_with("<director") {
+                true => start,
+                false => text[..at].rfind("<channel>").unwrap_or(0),
+            };
+            let end = start + text[start..].find('\n').unwrap_or(0);
+            text.replace_range(start..end, "");
+        }
+    }
+    for element in [
+        "<frame_channel",
+        "<direct_mode",
+        "<memory_region name=\"vf0_registers\"",
+        "<memory_region name=\"netserver_dma\"",
+        "<memory_region name=\"port_table\"",
+        "<memory_region name=\"port_holds\"",
+    ] {
+        text = without(&text, element, "/>");
+    }
+    text = without(&text, "<io_address_space", "</io_address_space>");
+    text.replace(
+        "<vf index=\"0\" mac=\"52:54:00:5e:60:00\"/>",
+        "<vf index=\"1\" mac=\"52:54:00:5e:61:15\"/>",
+    )
+    .replace(
+        "</system>",
+        "<always_direct application=\"http\" function=\"nic.vf1\" ipv4=\"10.0.2.15/24\" gateway=\"10.0.2.2\"/></system>",
+    )
+}
 
 /// All variables that the default system sets in any program.
 fn default_variables() -> BTreeSet<String> {

@@ -1,0 +1,244 @@
+//! Granting virtual functions to applications, and taking them back.
+//!
+//! A grant is capabilities: the untyped memory of the function's registers, the IO space
+//! of its requester id, the handlers of its two interrupts. They are copied into a small
+//! CNode that hangs in the application's CSpace; it can use them there, but has no other
+//! CNode to copy them to. Taking them back is revoking the originals, in a fixed number of
+//! system calls: first the right to make memory requests, then the IO space, whose context
+//! entry goes with its last capability, then interrupts and registers. Where the registers
+//! were, the application sees pages of its own that mean nothing from then on: who was
+//! only slow does not fault.
+
+use segue_director_core::board::{Answer, Answers, Board, GrantOperation, Order, Refused};
+use segue_director_core::config::{GrantTable, MAXIMUM_FUNCTIONS};
+use sel4::cap::{CNode, IrqHandler, Page};
+use sel4::{CapData, CapRights, VmAttributes};
+use sel4_microkit::Channel;
+use sel4_microkit_abi::grant;
+
+/// Bytes of a page.
+const PAGE: u64 = 0x1000;
+/// This program's authority; it names itself.
+const AUTHORITY: CNode = CNode(grant::authority(grant::AUTHORITY_CNODE));
+
+/// What this program knows of PCI functions that can be granted.
+pub(crate) trait Functions {
+    /// Requester id of virtual function `number`.
+    fn requester(&self, number: u8) -> Option<u16>;
+    /// Lets it make memory requests, or forbids it.
+    fn set_bus_master(&self, number: u8, on: bool);
+}
+
+/// Grants in force, and the orders about them.
+pub(crate) struct Grants {
+    table: &'static GrantTable,
+    board: Board,
+    answers: Answers,
+    director: Channel,
+    /// The application that holds each function.
+    holders: [Option<usize>; MAXIMUM_FUNCTIONS],
+}
+
+impl Grants {
+    pub(crate) fn new(table: &'static GrantTable, board: Board, answers: Answers) -> Self {
+        Self {
+            table,
+            board,
+            answers,
+            director: Channel::new(table.channel as usize),
+            holders: [None; MAXIMUM_FUNCTIONS],
+        }
+    }
+
+    /// The channel over which the director says that there are orders.
+    pub(crate) fn director(&self) -> Channel {
+        self.director
+    }
+
+    /// The functions that can be granted.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = u8> + use<> {
+        let functions = self.table.functions;
+        (0..MAXIMUM_FUNCTIONS as u8).filter(move |number| functions >> number & 1 != 0)
+    }
+
+    /// Carries out every order that has no answer yet.
+    pub(crate) fn serve(&mut self, functions: &impl Functions) {
+        let mut answered = false;
+        for application in 0..self.table.windows.len().min(self.table.count as usize) {
+            let Some(order) = self.board.grant(application) else {
+                continue;
+            };
+            let last = self.answers.answer(application);
+            if last.is_some_and(|answer| answer.sequence == order.sequence) {
+                continue;
+            }
+            let result = self.carry_out(application, &order, functions);
+            if let Err(refused) = result {
+                log::warn!(
+                    "an order about application {application} was refused: {}",
+                    refused.text()
+                );
+            }
+            self.answers.give(
+                application,
+                Answer {
+                    sequence: order.sequence,
+                    result,
+                },
+            );
+            answered = true;
+        }
+        if answered {
+            self.director.notify();
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        application: usize,
+        order: &Order<GrantOperation>,
+        functions: &impl Functions,
+    ) -> Result<(), Refused> {
+        let held = self
+            .holders
+            .iter()
+            .position(|held| *held == Some(application));
+        match order.operation {
+            GrantOperation::Revoke => match held {
+                Some(function) => self.revoke(application, function as u8, functions),
+                None => Ok(()),
+            },
+            GrantOperation::Grant { function } => {
+                let number = usize::from(function);
+                if held == Some(number) {
+                    return Ok(());
+                }
+                let allowed = self.table.allowed[application] & self.table.functions as u8;
+                let is_free = self.holders.get(number).is_some_and(Option::is_none);
+                if held.is_some() || !is_free || allowed >> number & 1 == 0 {
+                    return Err(Refused::Invalid);
+                }
+                self.holders[number] = Some(application);
+                let granted = self.grant(application, function, functions);
+                if granted.is_err() {
+                    self.revoke(application, function, functions)?;
+                }
+                granted
+            }
+        }
+    }
+
+    fn grant(
+        &self,
+        application: usize,
+        function: u8,
+        functions: &impl Functions,
+    ) -> Result<(), Refused> {
+        let domain = self.table.domains.get(usize::from(function));
+        let domain = *domain.ok_or(Refused::Invalid)?;
+        let requester = functions.requester(function).ok_or(Refused::Invalid)?;
+        let (application, number) = (application as u64, u64::from(function));
+        for page in 0..grant::FRAME_COUNT {
+            // Fails where none is mapped.
+            let _ = dummy(application, page).unmap();
+        }
+        AUTHORITY
+            .mint(
+                grant::function(number, grant::IO_SPACE),
+                grant::AUTHORITY_BITS,
+                AUTHORITY,
+                grant::MASTER_IO_SPACE,
+                grant::AUTHORITY_BITS,
+                CapRights::ALL,
+                CapData::io_space(domain, requester),
+            )
+            .map_err(kernel)?;
+        let cnode = CNode(grant::authority(grant::application(
+            application,
+            grant::ITS_CNODE,
+        )));
+        for slot in [grant::UNTYPED, grant::IO_SPACE]
+            .into_iter()
+            .chain(grant::INTERRUPTS)
+        {
+            cnode
+                .copy(
+                    slot,
+                    grant::GRANT_BITS,
+                    AUTHORITY,
+                    grant::function(number, slot),
+                    grant::AUTHORITY_BITS,
+                    CapRights::ALL,
+                )
+                .map_err(kernel)?;
+        }
+        for (slot, its) in grant::INTERRUPTS.into_iter().zip(grant::ITS_NOTIFICATIONS) {
+            let notification = grant::authority(grant::application(application, its));
+            interrupt(number, slot)
+                .set_notification(notification)
+                .map_err(kernel)?;
+        }
+        functions.set_bus_master(function, true);
+        Ok(())
+    }
+
+    /// Takes a function back. Each step is tried, whatever became of those before.
+    fn revoke(
+        &mut self,
+        application: usize,
+        function: u8,
+        functions: &impl Functions,
+    ) -> Result<(), Refused> {
+        functions.set_bus_master(function, false);
+        let number = u64::from(function);
+        let mut result = Ok(());
+        let mut note = |outcome: Result<(), sel4::Error>| {
+            if let Err(error) = outcome {
+                result = Err(kernel(error));
+            }
+        };
+        let revoke = |slot| AUTHORITY.revoke(grant::function(number, slot), grant::AUTHORITY_BITS);
+        note(revoke(grant::IO_SPACE));
+        let io_space = grant::function(number, grant::IO_SPACE);
+        note(AUTHORITY.delete(io_space, grant::AUTHORITY_BITS));
+        for slot in grant::INTERRUPTS {
+            note(interrupt(number, slot).clear());
+            note(revoke(slot));
+        }
+        note(revoke(grant::UNTYPED));
+        let window = self.table.windows[application];
+        let application = application as u64;
+        let vspace = grant::authority(grant::application(application, grant::ITS_VSPACE));
+        for page in 0..grant::FRAME_COUNT {
+            let dummy = dummy(application, page);
+            // One that its last life has left.
+            let _ = dummy.unmap();
+            // Nothing depends on it but the life of an application that is only slow.
+            let _ = dummy.map(
+                vspace,
+                window + page * PAGE,
+                CapRights::READ_WRITE,
+                VmAttributes::WRITE_BACK,
+            );
+        }
+        if result.is_ok() {
+            self.holders[usize::from(function)] = None;
+        }
+        result
+    }
+}
+
+/// A page that stands in for registers of an application's function.
+fn dummy(application: u64, page: u64) -> Page {
+    let slot = grant::application(application, grant::ITS_DUMMIES + page);
+    Page(grant::authority(slot))
+}
+
+fn interrupt(function: u64, slot: u64) -> IrqHandler {
+    IrqHandler(grant::authority(grant::function(function, slot)))
+}
+
+fn kernel(error: sel4::Error) -> Refused {
+    log::error!("the kernel refused a step of a grant: {error}");
+    Refused::Kernel
+}
