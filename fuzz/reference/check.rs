@@ -1,35 +1,51 @@
 //! The server's decision about a frame must be the reference's.
 
 use super::world::{self, TCP, World};
-use super::{ALL_NODES, Frame, egress, ingress};
+use super::{ALL_NODES, Frame, egress, ingress, route};
 use segue_frame_channel::FrameOffload;
 use segue_netserver_core::answer::{self, MAXIMUM_ANSWER};
 use segue_netserver_core::egress::{Approved, verify};
 use segue_netserver_core::ingress::{
     Answer, Decision, LONG_HEADER, Origin, SHORT_HEADER, demultiplex,
 };
+use segue_netserver_core::inside;
 use segue_portmap_core::{Family, Protocol};
 use segue_status::network::EgressDrop;
-use std::cell::OnceCell;
+use std::cell::RefCell;
 
 thread_local! {
-    static WORLDS: [OnceCell<World>; 3] = const { [const { OnceCell::new() }; 3] };
+    static WORLDS: [RefCell<Option<World>>; 3] = const { [const { RefCell::new(None) }; 3] };
 }
 
-/// Calls `act` with one of the worlds.
-fn in_world(number: u8, act: impl FnOnce(&World)) {
+/// Calls `act` with one of the worlds, in which these applications are said to be in
+/// direct mode.
+fn in_world(number: u8, direct: u8, act: impl FnOnce(&World)) {
     WORLDS.with(|worlds| {
         let make = [world::many, world::one, world::waiting];
         let number = usize::from(number) % make.len();
-        act(worlds[number].get_or_init(make[number]));
+        let mut world = worlds[number].borrow_mut();
+        let world = world.get_or_insert_with(make[number]);
+        world.set_direct(direct.into());
+        act(world);
     });
 }
 
-/// What an application sends: eight bytes choose world, sender, offloads, segment size and
-/// how much follows the headers, which are the rest.
+/// What an application sends: eight bytes choose world, sender, offloads, who is in direct
+/// mode, segment size and how much follows the headers, which are the rest.
 pub fn sent(data: &[u8]) {
-    let Some((&[number, sender, flags, _, low, high, more_low, more_high], header)) =
-        data.split_first_chunk()
+    let Some((
+        &[
+            number,
+            sender,
+            flags,
+            direct,
+            low,
+            high,
+            more_low,
+            more_high,
+        ],
+        header,
+    )) = data.split_first_chunk()
     else {
         return;
     };
@@ -40,14 +56,21 @@ pub fn sent(data: &[u8]) {
         transport_checksum: flags & 2 != 0,
         segment_size: u16::from_le_bytes([low, high]),
     };
-    in_world(number, |world| {
+    in_world(number, direct, |world| {
         let sender = usize::from(sender) % world.applications.len();
         let verdict = verify(&world.directory, sender, header, length, offload);
         match (
             verdict,
             egress::verify(world, sender, header, length, offload),
         ) {
-            (Ok(approved), Ok(sound)) => approved_as(&approved, &sound, header, length, offload),
+            (Ok(approved), Ok(sound)) => {
+                approved_as(&approved, &sound, header, length, offload);
+                let mut way = inside::route(&world.directory, header);
+                if world.directory.direct() & 1 << sender != 0 {
+                    way = way.in_direct_mode(header);
+                }
+                assert_eq!(way, route::route(world, sender, header));
+            }
             (Err(cause), Err(broken)) => {
                 assert!(
                     broken.contains(&cause),
@@ -115,17 +138,18 @@ fn approved_as(
 }
 
 /// What comes from the network or from an application: three bytes choose world, origin
-/// and who is up; the rest is the frame.
+/// (and, in its upper bits, who is in direct mode) and who is up; the rest is the frame.
 pub fn received(data: &[u8]) {
     let Some((&[number, origin, up], frame)) = data.split_first_chunk() else {
         return;
     };
+    let direct = origin >> 1;
     let origin = if origin & 1 == 0 {
         Origin::Network
     } else {
         Origin::Application
     };
-    in_world(number, |world| {
+    in_world(number, direct, |world| {
         let up = u64::from(up) & ((1 << world.applications.len()) - 1);
         let from_network = origin == Origin::Network;
         let expected = ingress::demultiplex(world, up, from_network, frame);

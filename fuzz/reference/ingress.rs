@@ -60,8 +60,15 @@ impl Look<'_> {
         self.frame.length()
     }
 
-    /// To those of a set that are up.
-    fn deliver(&self, to: u64) -> Verdict {
+    /// To those of a set that are up. Groups on the network reach those in direct mode
+    /// by themselves.
+    fn deliver(&self, mut to: u64) -> Verdict {
+        if self.from_network && is_group(self.frame.mac(0)) {
+            to &= !self.world.direct;
+            if to == 0 {
+                return dropped(IngressDrop::DirectMode);
+            }
+        }
         match to & self.up {
             0 => dropped(IngressDrop::ChannelDown),
             up => Deliver(up),

@@ -8,6 +8,7 @@
 pub mod check;
 pub mod egress;
 pub mod ingress;
+pub mod route;
 pub mod world;
 
 /// A frame, or what is known of it.

@@ -29,6 +29,8 @@ pub struct World {
     pub applications: Vec<Application>,
     /// Owner, version of IP, protocol, port.
     pub ports: Vec<(u16, usize, usize, usize)>,
+    /// Those in direct mode.
+    pub direct: u64,
     /// The same, as the server knows it.
     pub directory: Directory,
 }
@@ -161,11 +163,18 @@ fn world(plans: &[Plan]) -> World {
     World {
         applications,
         ports,
+        direct: 0,
         directory: Directory::new(&table, reader, None),
     }
 }
 
 impl World {
+    /// Says who is in direct mode: of those, only who has an address alone can be.
+    pub fn set_direct(&mut self, said: u64) {
+        self.directory.set_direct(said);
+        self.direct = said & self.who(|application| application.alone || application.own);
+    }
+
     /// The number of a port's owner.
     pub fn owner(&self, version: usize, protocol: usize, port: usize) -> Option<u16> {
         for (owner, its_version, its_protocol, its_port) in &self.ports {

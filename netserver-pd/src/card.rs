@@ -12,10 +12,11 @@ use segue_netserver_core::nic::{Refusal, Token, VerifiedFrame};
 use segue_portmap_core::{Family, Protocol};
 use segue_shared_memory::Region;
 
-/// Descriptors of each ring.
+/// Descriptors of each ring. While a second function is in use, QEMU's card drops what a
+/// full receive ring has no room for, instead of waiting.
 pub const CONFIGURATION: Configuration = Configuration {
     transmit_entries: 256,
-    receive_entries: 256,
+    receive_entries: 512,
     interrupt_interval_microseconds: 0,
 };
 

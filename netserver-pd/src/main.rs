@@ -15,6 +15,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use card::{CONFIGURATION, Card};
 use segue_device::DmaMemory;
+use segue_director_core::board::{BOARD_SIZE, Board};
 use segue_frame_channel::config::ServerTable;
 use segue_igb_driver::vf::{Layout, VirtualFunction};
 use segue_netserver_core::Server;
@@ -110,7 +111,13 @@ fn init() -> NetworkServer {
             pool: region_at!(entry.pool, entry.pool_size),
         }
     });
-    let server = Box::new(server.unwrap_or_else(|error| panic!("{error}")));
+    let mut server = Box::new(server.unwrap_or_else(|error| panic!("{error}")));
+    // Without a director nobody is ever in direct mode.
+    let board = *var!(director_board: u64 = 0);
+    let board = (board != 0).then(|| region_at!(board, BOARD_SIZE as u64));
+    if let Some(board) = board.and_then(Board::new) {
+        server.set_board(board);
+    }
     let card = Card::new(new_function(registers, memory));
     log::info!(
         "waiting for the virtual function; applications: {}",

@@ -112,6 +112,9 @@ pub enum IngressDrop {
     ShortFragment,
     /// The server would have to answer it, but has given too many answers.
     NotAnswered,
+    /// It is a broadcast or multicast for an application in direct mode, which gets it
+    /// from its own function of the network card.
+    DirectMode,
 }
 
 macro_rules! texts {
@@ -166,6 +169,7 @@ texts!(IngressDrop, [
     SourceAddress => "our own address as source",
     ShortFragment => "fragment within the transport header",
     NotAnswered => "not answered: too many",
+    DirectMode => "for an application in direct mode",
 ]);
 
 // The counters must fit where they are put.

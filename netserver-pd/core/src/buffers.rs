@@ -34,7 +34,10 @@ impl Ring {
     }
 
     fn take(&mut self) {
-        self.next = (self.next + 1) % self.count;
+        self.next += 1;
+        if self.next == self.count {
+            self.next = 0;
+        }
         self.used += 1;
     }
 

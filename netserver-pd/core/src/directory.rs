@@ -66,6 +66,10 @@ pub struct Directory {
     sharing: Applications,
     /// Those that ask for an address by DHCP.
     dhcp_clients: Applications,
+    /// Those that are said to be in direct mode.
+    said_direct: Applications,
+    /// Those of them that nobody shares an address with, as they are now.
+    direct: Applications,
     ports: PortReader,
     leases: Option<AddressReader>,
     /// The generation of the address table that this was made from.
@@ -179,6 +183,8 @@ impl Directory {
         let mut directory = Self {
             sharing: among(ADDRESS_OWN, false),
             dhcp_clients: among(DHCP_CLIENT, true),
+            said_direct: 0,
+            direct: 0,
             identities: Vec::with_capacity(entries.len()),
             stations: Vec::with_capacity(entries.len()),
             entries,
@@ -229,6 +235,24 @@ impl Directory {
                 }
             }
         }
+        self.find_direct();
+    }
+
+    /// Says which applications are in direct mode: they have a function of the network
+    /// card of their own, from which they get what comes from the network. Those who
+    /// share an address cannot be, whatever is said: the card could not tell them apart.
+    #[inline]
+    pub fn set_direct(&mut self, applications: Applications) {
+        if applications != self.said_direct {
+            self.said_direct = applications;
+            self.find_direct();
+        }
+    }
+
+    fn find_direct(&mut self) {
+        let identities = self.identities.iter().enumerate();
+        let alone = identities.filter(|(_, identity)| identity.is_alone());
+        self.direct = alone.fold(0, |set, (index, _)| set | 1 << index) & self.said_direct;
     }
 
     /// Makes an application a station, or one of those who share one. If it is neither,
@@ -360,6 +384,12 @@ impl Directory {
     #[inline]
     pub fn dhcp_clients(&self) -> Applications {
         self.dhcp_clients
+    }
+
+    /// Those in direct mode.
+    #[inline]
+    pub fn direct(&self) -> Applications {
+        self.direct
     }
 
     /// Which application owns a port, if it is one of `among`.

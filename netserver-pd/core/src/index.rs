@@ -39,7 +39,18 @@ impl Index {
     /// The application of a key.
     #[inline]
     pub fn find(&self, key: u64) -> Option<u8> {
-        for place in self.places(key) {
+        // Nearly always the first place tells.
+        match *self.slots.get(self.first_place(key))? {
+            Some((other, application)) if other == key => Some(application),
+            Some(_) => self.find_behind(key),
+            None => None,
+        }
+    }
+
+    /// The application of a key that another one keeps from its first place.
+    #[inline(never)]
+    fn find_behind(&self, key: u64) -> Option<u8> {
+        for place in self.places(key).skip(1) {
             match self.slots[place] {
                 Some((other, application)) if other == key => return Some(application),
                 Some(_) => {}
@@ -49,12 +60,17 @@ impl Index {
         None
     }
 
-    /// Where a key may be, in order.
+    /// Where a key is looked for first.
     #[inline]
-    fn places(&self, key: u64) -> impl Iterator<Item = usize> + use<> {
-        let mask = self.slots.len() - 1;
+    fn first_place(&self, key: u64) -> usize {
         // Fibonacci hashing: the upper bits of the product are mixed best.
         let start = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize;
+        start & (self.slots.len() - 1)
+    }
+
+    /// Where a key may be, in order.
+    fn places(&self, key: u64) -> impl Iterator<Item = usize> + use<> {
+        let (start, mask) = (self.first_place(key), self.slots.len() - 1);
         (0..=mask).map(move |step| (start + step) & mask)
     }
 }

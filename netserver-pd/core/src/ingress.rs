@@ -82,10 +82,20 @@ pub fn demultiplex(
     frame_length: usize,
 ) -> Decision {
     match decide(directory, up, origin, header, frame_length) {
-        Ok(applications) => match applications & up {
-            0 => Decision::Drop(IngressDrop::ChannelDown),
-            applications => Decision::Deliver(applications),
-        },
+        Ok(mut applications) => {
+            // What is for a group comes to each function of the card. A frame for one MAC
+            // address comes to one alone: here, while its owner changes modes.
+            if directory.direct() != 0 && origin == Origin::Network && is_for_group(header) {
+                applications &= !directory.direct();
+                if applications == 0 {
+                    return Decision::Drop(IngressDrop::DirectMode);
+                }
+            }
+            match applications & up {
+                0 => Decision::Drop(IngressDrop::ChannelDown),
+                applications => Decision::Deliver(applications),
+            }
+        }
         // What lies beyond the header at hand may lie inside the frame.
         Err(Refusal::Short) if header.len() < frame_length.min(LONG_HEADER) => Decision::Longer,
         Err(Refusal::Short) => Decision::Drop(IngressDrop::Malformed),
@@ -97,6 +107,11 @@ pub fn demultiplex(
         Err(Refusal::Later(datagram)) => Decision::LaterFragment(datagram),
         Err(Refusal::Drop(cause)) => Decision::Drop(cause),
     }
+}
+
+/// Whether this frame's destination MAC address is for all, or for a multicast group.
+pub(crate) fn is_for_group(header: &[u8]) -> bool {
+    header.first().is_some_and(|byte| byte & 1 != 0)
 }
 
 enum Refusal {

@@ -3,6 +3,7 @@
 
 use crate::directory::Directory;
 use crate::egress::{Approved, MAXIMUM_UNSEGMENTED, SendOffload};
+use crate::ingress::is_for_group;
 use crate::ipv6::{IPV6, NEIGHBOR, message, target};
 use segue_portmap_core::{Family, Protocol};
 use smoltcp::wire::{
@@ -23,6 +24,24 @@ pub enum Route {
     Inside,
     /// To the network, and to whomever it concerns inside but its sender.
     Both,
+    /// To whomever it concerns inside but its sender, which has sent it to the network
+    /// itself.
+    Others,
+    /// Nowhere: it is for the network alone, and its sender has sent it there itself.
+    Nowhere,
+}
+
+impl Route {
+    /// Where the frame that starts with `header` goes if its sender is in direct mode:
+    /// what is for all, or for a group, has gone to the network from its own function of
+    /// the card, and is here for those inside alone.
+    pub fn in_direct_mode(self, header: &[u8]) -> Self {
+        match self {
+            Self::Both => Self::Others,
+            Self::Out if is_for_group(header) => Self::Nowhere,
+            route => route,
+        }
+    }
 }
 
 /// Where the frame that starts with `header`, verified, goes. A frame for a MAC

@@ -18,6 +18,7 @@ use crate::shares::Shares;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use inside::{KeptHeaders, Unanswered};
+use segue_director_core::board::Board;
 use segue_frame_channel::config::{ServerEntry, ServerTable};
 use segue_frame_channel::{ProtocolViolation, ReceivedFrame, ServerChannel};
 use segue_portmap_core::{AddressReader, PortReader};
@@ -82,6 +83,8 @@ struct Link {
 #[derive(Debug)]
 pub struct Server {
     directory: Directory,
+    /// Says which applications are in direct mode, if the system has that.
+    board: Option<Board>,
     links: Vec<Link>,
     status: NetworkStatus,
     headers: Buffers,
@@ -172,6 +175,7 @@ impl Server {
         let all = links.iter().fold(0, |set, _| set << 1 | 1);
         Ok(Self {
             directory: Directory::new(table, ports, leases),
+            board: None,
             links,
             status,
             headers,
@@ -198,6 +202,12 @@ impl Server {
             received: Tally::default(),
             transmitted: Tally::default(),
         })
+    }
+
+    /// From now on looks at this board once a round, to see which applications are in
+    /// direct mode. Without one, none is.
+    pub fn set_board(&mut self, board: Board) {
+        self.board = Some(board);
     }
 
     /// Whether an application has been cut off since the last call.
@@ -275,6 +285,9 @@ impl Server {
         let mut rounds = 0;
         loop {
             self.directory.refresh();
+            if let Some(board) = &self.board {
+                self.directory.set_direct(board.direct());
+            }
             self.round(nic, &clock);
             rounds += 1;
             if rounds % ROUNDS_BEFORE_NOTIFICATION == 0 {
@@ -630,8 +643,21 @@ impl Server {
                 return drop(link, EgressDrop::Fragment);
             }
         }
-        let route = crate::inside::route(&self.directory, headers);
+        let mut route = crate::inside::route(&self.directory, headers);
+        if self.directory.direct() & 1 << index != 0 {
+            route = route.in_direct_mode(headers);
+        }
         let kept = (route != Route::Out).then(|| KeptHeaders::new(headers));
+        if let (Route::Others | Route::Nowhere, Some(kept)) = (route, &kept) {
+            let ticket = link.channel.next_ticket();
+            link.channel.take();
+            if route == Route::Others {
+                self.send_inside_too(index, &frame, kept.bytes(), &approved, clock);
+            }
+            self.links[index].channel.complete(ticket);
+            self.unpublished |= 1 << index;
+            return Ok(Sent::Inside(approved.wire_length, 0, true));
+        }
         if let (Route::Inside, Some(kept)) = (route, &kept) {
             let ticket = link.channel.next_ticket();
             link.channel.take();

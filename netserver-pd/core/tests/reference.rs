@@ -158,6 +158,8 @@ fn each_change_of_what_is_sent_is_judged_alike() {
     for frame in (0..12).map(outgoing).chain(nearly_honest()) {
         with_each_change(&frame, |frame| {
             reference::check::sent(&[&[0; 8], frame].concat());
+            // The only application, in direct mode.
+            reference::check::sent(&[&[1, 0, 0, 1, 0, 0, 0, 0], frame].concat());
         });
         // Only the headers through that of transport are declared.
         let length = usize::from(segue_frame_channel::header_length(&frame));
@@ -177,6 +179,10 @@ fn each_change_of_what_is_received_is_judged_alike() {
             for origin in [0, 1] {
                 reference::check::received(&[&[0, origin, 0xff], frame].concat());
             }
+            // Whoever can be in direct mode is.
+            for world in [0, 1] {
+                reference::check::received(&[&[world, 0xfe, 0xff], frame].concat());
+            }
         });
     }
 }
@@ -187,7 +193,7 @@ proptest! {
     #[test]
     fn what_is_sent_is_judged_alike(
         kind in 0usize..12,
-        control in any::<[u8; 2]>(),
+        control in any::<[u8; 3]>(),
         offload in prop_oneof![Just(0u8), 0..4u8],
         size in prop_oneof![Just(0u16), 0..2000u16],
         more in prop_oneof![Just(0u16), 0..3000u16],
@@ -198,7 +204,7 @@ proptest! {
         change(&mut frame, &changes);
         let behind = frame.len().saturating_sub(cut) as u16;
         frame.truncate(cut);
-        let mut data = vec![control[0], control[1] & 3, offload, 0];
+        let mut data = vec![control[0], control[1] & 3, offload, control[2]];
         data.extend(size.to_le_bytes());
         data.extend((behind + more).to_le_bytes());
         data.extend(frame);

@@ -1,6 +1,7 @@
 //! The server between applications and a network card made of memory.
 
 use super::{ports, table};
+use segue_director_core::board::{BOARD_SIZE, Board};
 use segue_frame_channel::{ClientChannel, FrameOffload, ReceivedFrame, layout};
 use segue_netserver_core::directory::Applications;
 use segue_netserver_core::nic::{Nic, Refusal, Token, VerifiedFrame};
@@ -102,6 +103,8 @@ pub struct World {
     pub server: Server,
     pub card: Card,
     pub status: NetworkStatus,
+    /// Says who is in direct mode.
+    pub board: Board,
     pub clients: Vec<ClientChannel>,
     pub regions: Vec<ChannelRegions>,
     pub now: Cell<u64>,
@@ -129,7 +132,9 @@ impl World {
             clients.push(ClientChannel::new(client, server, pool, transmit, receive).unwrap());
         }
         let status = NetworkStatus::new(leaked_region(REGION_SIZE)).unwrap();
-        let (server, headers) = new_server(status, &regions);
+        let (mut server, headers) = new_server(status, &regions);
+        let board = Board::new(leaked_region(BOARD_SIZE)).unwrap();
+        server.set_board(board);
         let card = Card {
             pools: regions.iter().map(|regions| regions.pool).collect(),
             headers,
@@ -146,6 +151,7 @@ impl World {
             server,
             card,
             status,
+            board,
             clients,
             regions,
             now,
