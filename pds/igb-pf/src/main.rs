@@ -54,7 +54,7 @@ fn init() -> IgbPf {
     let filters = var!(mac_filters: FilterTable = FilterTable::EMPTY).filters();
     let filters = filters.iter().copied().filter(|filter| filter.device == 0);
     // The image builder refuses such a system.
-    let function = PhysicalFunction::new(region!(nic_registers), addresses, filters)
+    let function = PhysicalFunction::new(region!(nic_registers), addresses, filters, 0)
         .unwrap_or_else(|error| panic!("{error}"));
     IgbPf {
         function,
