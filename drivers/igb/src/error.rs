@@ -35,6 +35,26 @@ pub enum Error {
     TransceiverError,
     /// There are more addresses than the device has filters for.
     TooManyAddresses(usize),
+    /// The device is not set up yet.
+    NotReady,
+    /// The function is none that can be granted.
+    FunctionNotGrantable(u8),
+    /// The function does not work, so no frames can go to it.
+    FunctionOff(u8),
+    /// The address is that of a group of stations, or of none.
+    NotOneStation([u8; 6]),
+    /// The address is a virtual function's own, which stays where it is.
+    OwnAddress([u8; 6]),
+}
+
+/// An address as people write it.
+struct Address([u8; 6]);
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, f] = self.0;
+        write!(formatter, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    }
 }
 
 impl fmt::Display for Error {
@@ -60,6 +80,19 @@ impl fmt::Display for Error {
             Error::TransceiverError => formatter.write_str("the NIC's transceiver reports an error"),
             Error::TooManyAddresses(count) => {
                 write!(formatter, "the NIC has {ADDRESS_FILTERS} filters for MAC addresses, but {count} are wanted: share addresses")
+            }
+            Error::NotReady => formatter.write_str("the NIC is not set up yet"),
+            Error::FunctionNotGrantable(function) => {
+                write!(formatter, "virtual function {function} is none that can be granted")
+            }
+            Error::FunctionOff(function) => {
+                write!(formatter, "virtual function {function} is off: no frames can go to it")
+            }
+            Error::NotOneStation(address) => {
+                write!(formatter, "{} is not the address of one station", Address(*address))
+            }
+            Error::OwnAddress(address) => {
+                write!(formatter, "{} is a virtual function's own address, which stays with it", Address(*address))
             }
         }
     }

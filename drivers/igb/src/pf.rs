@@ -4,7 +4,9 @@
 //! the function interrupts and when the time it asked for has come; it never waits.
 //! It gives each virtual function with an address a pool of its own, with exactly
 //! that address, those that the filters name, and broadcasts, and enables a virtual
-//! function again after its user has reset it. It moves no frame itself.
+//! function again after its user has reset it. Functions without an address can be
+//! granted to changing holders while it runs: [`PhysicalFunction::enable`],
+//! [`PhysicalFunction::route`], [`PhysicalFunction::scrub`]. It moves no frame itself.
 
 use segue_device::Mmio;
 
@@ -12,6 +14,7 @@ use crate::error::Error;
 use crate::filters::{ADDRESS_FILTERS, Filter};
 use crate::pf_registers::*;
 
+mod grants;
 #[cfg(test)]
 mod tests;
 
@@ -93,21 +96,31 @@ pub struct PhysicalFunction<M> {
     multicast: [u32; MULTICAST_REGISTERS],
     /// Pools that the multicast table is for, one bit each.
     multicast_pools: u8,
+    /// Functions that can be granted, one bit each; none has an address of its own.
+    grantable: u8,
+    /// Those of them that are to work now.
+    enabled: u8,
     state: State,
 }
 
-/// An address of one station, and the pools (one bit each) that get its frames.
+/// An address of one station. Pools and functions are one bit each.
 #[derive(Clone, Copy)]
 struct Unicast {
     address: [u8; 6],
+    /// The pools that get its frames.
     pools: u8,
+    /// Functions, none of them granted, whose frames can have it as their source; they get
+    /// its frames unless a granted function does.
+    home: u8,
 }
 
 impl<M: Mmio> PhysicalFunction<M> {
     /// Takes the function over. `addresses` has the MAC address of each virtual
     /// function that is in use, `filters` the other addresses whose frames go to
     /// one of them, of one station or multicast; those of functions that are not in
-    /// use say nothing. Nothing happens before the first [`PhysicalFunction::poll`].
+    /// use say nothing. `grantable` has one bit for each function that can be granted;
+    /// it is off at the start, and has no address of its own (otherwise its bit says
+    /// nothing). Nothing happens before the first [`PhysicalFunction::poll`].
     ///
     /// The device tells multicast addresses apart by a part of their bits, and once
     /// for all functions, so that a function can get frames to others too.
@@ -119,6 +132,7 @@ impl<M: Mmio> PhysicalFunction<M> {
         registers: M,
         addresses: [Option<[u8; 6]>; VIRTUAL_FUNCTIONS],
         filters: impl IntoIterator<Item = Filter>,
+        grantable: u8,
     ) -> Result<Self, Error> {
         let mut function = Self {
             registers,
@@ -126,15 +140,19 @@ impl<M: Mmio> PhysicalFunction<M> {
             unicast: [None; ADDRESS_FILTERS],
             multicast: [0; MULTICAST_REGISTERS],
             multicast_pools: 0,
+            grantable: 0,
+            enabled: 0,
             state: State::Start,
         };
         for (index, address) in addresses.into_iter().enumerate() {
             function.unicast[index] = address.map(|address| Unicast {
                 address,
                 pools: 1 << index,
+                home: 1 << index,
             });
         }
         let used = function.used();
+        function.grantable = grantable & !used;
         let mut missing = 0;
         for filter in filters {
             let Some(pool) = 1_u8.checked_shl(filter.function.into()) else {
@@ -166,13 +184,18 @@ impl<M: Mmio> PhysicalFunction<M> {
             .find(|filter| filter.address == address);
         if let Some(filter) = known {
             filter.pools |= pools;
+            filter.home |= pools;
             return true;
         }
         // A function's own address keeps the filter with its number.
         let Some(free) = self.unicast.iter_mut().find(|filter| filter.is_none()) else {
             return false;
         };
-        *free = Some(Unicast { address, pools });
+        *free = Some(Unicast {
+            address,
+            pools,
+            home: pools,
+        });
         true
     }
 
@@ -189,25 +212,6 @@ impl<M: Mmio> PhysicalFunction<M> {
             self.state = State::Failed(error);
         }
         result
-    }
-
-    /// Makes `address` go to `pools` (one bit each), by filter `index` of 24. Filter
-    /// n is that of virtual function n's own address at the start, if it has one. No
-    /// pools: nobody gets it. Returns false if there is no such filter.
-    pub fn set_address_filter(&mut self, index: usize, address: [u8; 6], pools: u8) -> bool {
-        if index >= ADDRESS_FILTERS {
-            return false;
-        }
-        let [a, b, c, d, e, f] = address;
-        // The high half is written last and makes the filter valid.
-        address_low(index).write(&self.registers, u32::from_le_bytes([a, b, c, d]));
-        address_high(index).write(
-            &self.registers,
-            ADDRESS_HIGH::OCTETS.val(u16::from_le_bytes([e, f]).into())
-                + ADDRESS_HIGH::POOLS.val(pools.into())
-                + ADDRESS_HIGH::VALID.val((pools != 0).into()),
-        );
-        true
     }
 
     fn step(&mut self, now: u64) -> Result<Outcome, Error> {
@@ -297,6 +301,18 @@ impl<M: Mmio> PhysicalFunction<M> {
             })
     }
 
+    /// One bit for each virtual function that is to work: those in use, and those that
+    /// were enabled for their holders.
+    fn working(&self) -> u8 {
+        self.used() | self.enabled
+    }
+
+    fn set_working_functions(&self) {
+        let working = self.working();
+        RECEIVE_ENABLE.write(&self.registers, working.into());
+        TRANSMIT_ENABLE.write(&self.registers, working.into());
+    }
+
     fn set_up(&mut self) {
         self.set_up_pools();
         let registers = &self.registers;
@@ -337,10 +353,8 @@ impl<M: Mmio> PhysicalFunction<M> {
                 + RECEIVE_CONTROL::ACCEPT_BROADCAST::SET
                 + RECEIVE_CONTROL::STRIP_FRAME_CHECK::SET,
         );
-        let used = self.used();
         FUNCTIONS_RESET.write(registers, u32::from(u8::MAX));
-        RECEIVE_ENABLE.write(registers, used.into());
-        TRANSMIT_ENABLE.write(registers, used.into());
+        self.set_working_functions();
         CONTROL_EXTENDED_REGISTER.modify(
             registers,
             CONTROL_EXTENDED::RESET_DONE::SET + CONTROL_EXTENDED::DRIVER_LOADED::SET,
@@ -355,17 +369,9 @@ impl<M: Mmio> PhysicalFunction<M> {
         );
         // Frames between functions leave the device: loopback costs the emulated
         // NIC its segmentation, and makes it return broadcasts to their sender.
-        TRANSMIT_SWITCH_REGISTER.write(
-            &self.registers,
-            TRANSMIT_SWITCH::CHECK_SOURCE_ADDRESS.val(self.used().into()),
-        );
+        self.set_source_checks(self.source_checks());
         for index in 0..ADDRESS_FILTERS {
-            let filter = self.unicast.get(index).copied().flatten();
-            let filter = filter.unwrap_or(Unicast {
-                address: [0; 6],
-                pools: 0,
-            });
-            self.set_address_filter(index, filter.address, filter.pools);
+            self.write_filter(index);
         }
         for (index, bits) in self.multicast.iter().enumerate() {
             multicast_table(index).write(&self.registers, *bits);
@@ -381,11 +387,12 @@ impl<M: Mmio> PhysicalFunction<M> {
             }
             let mut filter =
                 POOL_FILTER::LONGEST.val(LONGEST_FRAME) + POOL_FILTER::STRIP_FRAME_CHECK::SET;
-            if address.is_some() {
+            let granted = self.enabled >> index & 1 != 0;
+            if granted || address.is_some() {
                 filter =
                     filter + POOL_FILTER::ACCEPT_UNTAGGED::SET + POOL_FILTER::ACCEPT_BROADCAST::SET;
             }
-            if self.multicast_pools >> index & 1 != 0 {
+            if granted || self.multicast_pools >> index & 1 != 0 {
                 filter += POOL_FILTER::ACCEPT_MULTICAST_HASH::SET;
             }
             pool_filter(index).write(&self.registers, filter);
@@ -397,14 +404,13 @@ impl<M: Mmio> PhysicalFunction<M> {
         let registers = &self.registers;
         // Reading takes the cause away, before what it stands for is looked at.
         let _cause = CAUSE_READ.read(registers);
-        let used = self.used();
+        let working = self.working();
         let reset = FUNCTIONS_RESET.read(registers) as u8;
         if reset != 0 {
             FUNCTIONS_RESET.write(registers, reset.into());
             // The reset leaves them on the emulated device; nothing is said of others.
             self.set_pool_filters(reset);
-            RECEIVE_ENABLE.write(registers, used.into());
-            TRANSMIT_ENABLE.write(registers, used.into());
+            self.set_working_functions();
         }
         let link = self.link();
         self.state = State::Running { link };
@@ -412,8 +418,8 @@ impl<M: Mmio> PhysicalFunction<M> {
         let came_up = is_up && before == Link::Down;
         let ready = match (is_up, came_up) {
             (false, _) => 0,
-            (true, true) => used,
-            (true, false) => reset & used,
+            (true, true) => working,
+            (true, false) => reset & working,
         };
         let pause = if is_up {
             LINK_UP_POLL_MICROSECONDS
@@ -423,7 +429,7 @@ impl<M: Mmio> PhysicalFunction<M> {
         Outcome {
             link: (link != before).then_some(link),
             ready,
-            reset: reset & used,
+            reset: reset & working,
             wake_at: Some(now + pause),
         }
     }

@@ -112,6 +112,15 @@ register_bitfields![u32,
         /// Frames between functions stay inside the device.
         LOOPBACK OFFSET(31) NUMBITS(1) [],
     ],
+    /// Descriptor control of a queue.
+    pub(crate) QUEUE_CONTROL [
+        ENABLE OFFSET(25) NUMBITS(1) [],
+    ],
+    /// Mailbox of a virtual function.
+    pub(crate) MAILBOX [
+        /// Takes it from the virtual function.
+        TAKE_FROM_FUNCTION OFFSET(4) NUMBITS(1) [],
+    ],
     /// Upper half of an address filter.
     pub(crate) ADDRESS_HIGH [
         /// Octets 4 and 5 of the address.
@@ -147,6 +156,125 @@ pub(crate) const TRANSMIT_CONTROL_REGISTER: Register<TRANSMIT_CONTROL::Register>
     Register::at(0x0400);
 pub(crate) const QUEUE_SPREAD_REGISTER: Register<QUEUE_SPREAD::Register> = Register::at(0x5818);
 
+/// Queues of a virtual function (8.26.1): those with its own number and with that plus 8.
+pub(crate) const fn queues(function: usize) -> [usize; 2] {
+    [function, function + 8]
+}
+
+/// Descriptor control of receive queue `queue`.
+pub(crate) const fn receive_queue_control(queue: usize) -> Register<QUEUE_CONTROL::Register> {
+    Register::at(receive_queue(queue, 0x28))
+}
+
+/// Descriptor control of transmit queue `queue`.
+pub(crate) const fn transmit_queue_control(queue: usize) -> Register<QUEUE_CONTROL::Register> {
+    Register::at(transmit_queue(queue, 0x28))
+}
+
+/// What a reset leaves in the registers of a receive queue, by offset in the queue: base
+/// (low, high), length, format, head, cache control (8.13), tail, descriptor control.
+pub(crate) const RECEIVE_QUEUE_RESET: [(usize, u32); 8] = [
+    (0x00, 0),
+    (0x04, 0),
+    (0x08, 0),
+    (0x0c, 0),
+    (0x10, 0),
+    (0x14, 0xa200),
+    (0x18, 0),
+    (0x28, 1 << 16),
+];
+
+/// ... and of a transmit queue; instead of the format it has a head write-back address
+/// (low, high).
+pub(crate) const TRANSMIT_QUEUE_RESET: [(usize, u32); 9] = [
+    (0x00, 0),
+    (0x04, 0),
+    (0x08, 0),
+    (0x10, 0),
+    (0x14, 0x2a00),
+    (0x18, 0),
+    (0x28, 0),
+    (0x38, 0),
+    (0x3c, 0),
+];
+
+/// Offset of a register of receive queue `queue`.
+pub(crate) const fn receive_queue(queue: usize, register: usize) -> usize {
+    0xc000 + 0x40 * queue + register
+}
+
+/// Offset of a register of transmit queue `queue`.
+pub(crate) const fn transmit_queue(queue: usize, register: usize) -> usize {
+    0xe000 + 0x40 * queue + register
+}
+
+/// Frames that found no descriptor in receive queue `queue`; reading clears.
+pub(crate) const fn receive_queue_dropped(queue: usize) -> Plain {
+    Plain(receive_queue(queue, 0x30))
+}
+
+/// Which headers a function's queues split off, and over how many queues it spreads.
+pub(crate) const fn header_split(function: usize) -> Plain {
+    Plain(0x5480 + 4 * function)
+}
+
+// 8.8: interrupts of a virtual function. It has three MSI-X entries; function 0's are
+// the last of the device's 25.
+/// Throttling of the entries of a function.
+pub(crate) const fn function_throttles(function: usize) -> [Plain; 3] {
+    let first = 0x1680 + 4 * (22 - 3 * function);
+    [Plain(first), Plain(first + 4), Plain(first + 8)]
+}
+
+/// Entries of the queues of a function.
+pub(crate) const fn function_vectors(function: usize) -> Plain {
+    Plain(0x1700 + 4 * function)
+}
+
+/// What a function's holder wrote to its own registers of this kind (queues, mailbox). The
+/// emulated device keeps it here; the datasheet has nothing in this place.
+pub(crate) const fn function_own_vectors(function: usize) -> [Plain; 2] {
+    [Plain(0x11700 + 4 * function), Plain(0x11720 + 4 * function)]
+}
+
+/// All MSI-X entries of a virtual function, as bits of its interrupt registers.
+pub(crate) const FUNCTION_INTERRUPTS: u32 = 7;
+
+// 8.26: registers of a virtual function, as the physical one sees them.
+/// Device control.
+pub(crate) const fn function_control(function: usize) -> Register<CONTROL::Register> {
+    Register::at(function_page(function, 0x00))
+}
+
+/// Extended interrupt mask set; on the emulated device it keeps the last word written.
+pub(crate) const fn function_mask_set(function: usize) -> Plain {
+    Plain(function_page(function, 0x24))
+}
+
+/// Extended interrupt mask clear.
+pub(crate) const fn function_mask_clear(function: usize) -> Plain {
+    Plain(function_page(function, 0x28))
+}
+
+/// Extended interrupt auto clear.
+pub(crate) const fn function_auto_clear(function: usize) -> Plain {
+    Plain(function_page(function, 0x2c))
+}
+
+/// Extended interrupt auto mask.
+pub(crate) const fn function_auto_mask(function: usize) -> Plain {
+    Plain(function_page(function, 0x30))
+}
+
+/// Extended interrupt cause; writing 1 clears, reading too.
+pub(crate) const fn function_cause(function: usize) -> Plain {
+    Plain(function_page(function, 0x80))
+}
+
+const fn function_page(function: usize, register: usize) -> usize {
+    0x10000 + 0x100 * function + register
+}
+
 /// Lower half of address filter `index`: octets 0 to 3. The first 16 lie apart from
 /// the others.
 pub(crate) const fn address_low(index: usize) -> Plain {
@@ -174,6 +302,22 @@ pub(crate) const fn multicast_table(index: usize) -> Plain {
 }
 
 // 8.14: virtualization. One bit for each virtual function in the plain ones.
+/// Word `word` of 16 of a function's mailbox.
+pub(crate) const fn mailbox_memory(function: usize, word: usize) -> Plain {
+    Plain(0x0800 + 0x40 * function + 4 * word)
+}
+
+/// Words of a mailbox.
+pub(crate) const MAILBOX_WORDS: usize = 16;
+
+/// State of a function's mailbox.
+pub(crate) const fn mailbox(function: usize) -> Register<MAILBOX::Register> {
+    Register::at(0x0c00 + 4 * function)
+}
+
+/// Requests of functions (bits 0 to 7) and their acknowledgements (bits 16 to 23); writing
+/// 1 clears.
+pub(crate) const MAILBOX_CAUSE: Plain = Plain(0x0c80);
 /// Virtual functions whose mailbox interrupts.
 pub(crate) const MAILBOX_INTERRUPT_MASK: Plain = Plain(0x0c84);
 /// Virtual functions that were reset; writing 1 clears.

@@ -2,12 +2,18 @@
 //!
 //! When `pcie` says that the functions are in place it brings the NIC up, follows
 //! the link, and enables virtual functions: at the start, and again when their
-//! user has reset them. It tells the user of a virtual function when that works.
-//! Never: sends or receives a frame.
+//! user has reset them. It tells the user of a virtual function when that works. For the
+//! director, if there is one, it enables functions for those they are granted to, and moves
+//! the addresses of applications between them and the network server.
+//! Never: sends or receives a frame, or waits for the director.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
+use segue_director_core::board::{ANSWERS_SIZE, Answers, BOARD_SIZE, Board, Refused};
+use segue_director_core::config::RouteTable;
+use segue_director_core::route_server::{RouteDevice, RouteServer};
+use segue_igb_driver::Error;
 use segue_igb_driver::filters::FilterTable;
 use segue_igb_driver::pf::{Link, Outcome, PhysicalFunction, VIRTUAL_FUNCTIONS};
 use segue_pci_driver::config::DeviceTable;
@@ -15,7 +21,7 @@ use segue_shared_memory::Region;
 use segue_timer_core::protocol;
 use sel4_microkit::{
     Channel, ChannelSet, Clock, Handler, IrqAckError, MessageInfo, channel, protection_domain,
-    region, set_mr, var,
+    region, region_at, set_mr, var,
 };
 
 struct IgbPf {
@@ -29,6 +35,14 @@ struct IgbPf {
     interrupt: Channel,
     users: [Option<Channel>; VIRTUAL_FUNCTIONS],
     resets: [Resets; VIRTUAL_FUNCTIONS],
+    /// Orders of the director, if there is one.
+    routes: Option<Routes>,
+}
+
+/// Orders of the director.
+struct Routes {
+    server: RouteServer,
+    director: Channel,
 }
 
 /// At most one line a second says that a virtual function was reset: its user can
@@ -53,8 +67,15 @@ fn init() -> IgbPf {
     let addresses = core::array::from_fn(|index| device.vf_mac(index));
     let filters = var!(mac_filters: FilterTable = FilterTable::EMPTY).filters();
     let filters = filters.iter().copied().filter(|filter| filter.device == 0);
+    let table = var!(routes: RouteTable = RouteTable::EMPTY);
+    let routes = Routes::new(table);
+    let grantable = match routes {
+        // Virtual functions have numbers from 0 to 7.
+        Some(_) => table.functions as u8,
+        None => 0,
+    };
     // The image builder refuses such a system.
-    let function = PhysicalFunction::new(region!(nic_registers), addresses, filters)
+    let function = PhysicalFunction::new(region!(nic_registers), addresses, filters, grantable)
         .unwrap_or_else(|error| panic!("{error}"));
     IgbPf {
         function,
@@ -76,6 +97,51 @@ fn init() -> IgbPf {
         ]
         .map(|id| (id != u64::MAX).then(|| Channel::new(id as usize))),
         resets: [Resets::default(); VIRTUAL_FUNCTIONS],
+        routes,
+    }
+}
+
+impl Routes {
+    fn new(table: &RouteTable) -> Option<Self> {
+        if table.count == 0 {
+            return None;
+        }
+        let board = Board::new(region_at!(table.board, BOARD_SIZE as u64));
+        let answers = Answers::new(region_at!(table.answers, ANSWERS_SIZE as u64));
+        Some(Self {
+            server: RouteServer::new(table, board?, answers?),
+            director: Channel::new(table.channel as usize),
+        })
+    }
+}
+
+/// The NIC, as the director's orders see it.
+struct Nic<'a>(&'a mut PhysicalFunction<Region>);
+
+impl RouteDevice for Nic<'_> {
+    fn enable(&mut self, function: u8) -> Result<(), Refused> {
+        self.0.enable(function).map_err(refused)
+    }
+
+    fn route(&mut self, mac: [u8; 6], function: u8) -> Result<(), Refused> {
+        self.0.route(mac, function).map_err(refused)
+    }
+
+    fn scrub(&mut self, function: u8) -> Result<(), Refused> {
+        self.0.scrub(function).map_err(refused)
+    }
+}
+
+/// The answer to an order that the driver did not carry out; the log says more.
+fn refused(error: Error) -> Refused {
+    log::warn!("an order of the director is refused: {error}");
+    match error {
+        Error::TooManyAddresses(_) => Refused::Exhausted,
+        Error::FunctionNotGrantable(_)
+        | Error::FunctionOff(_)
+        | Error::NotOneStation(_)
+        | Error::OwnAddress(_) => Refused::Invalid,
+        _ => Refused::Device,
     }
 }
 
@@ -87,6 +153,17 @@ impl IgbPf {
                 log::error!("{error}: the network stays down");
                 self.failed = true;
             }
+        }
+    }
+
+    /// Carries out what the director has ordered. Before the device is set up, and when it
+    /// was given up, the driver refuses by itself and touches nothing.
+    fn serve_director(&mut self, channels: ChannelSet) {
+        if let Some(routes) = &mut self.routes
+            && channels.contains(routes.director)
+            && routes.server.serve(&mut Nic(&mut self.function))
+        {
+            routes.director.notify();
         }
     }
 
@@ -161,6 +238,7 @@ impl Handler for IgbPf {
         if self.placed && !self.failed {
             self.poll();
         }
+        self.serve_director(channels);
         Ok(())
     }
 }

@@ -1,81 +1,18 @@
 //! The physical function's driver against a device made of registers.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
+mod grants;
+mod properties;
+
 use std::vec::Vec;
 
 use super::*;
+use crate::simulation::physical::SimulatedPhysical as Device;
 
 const STATUS_UP: u32 = 0x83;
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x5e, 0x60, 1];
 
-#[derive(Clone, Default)]
-struct Device {
-    registers: Rc<RefCell<BTreeMap<usize, u32>>>,
-    reset_ends: Rc<RefCell<bool>>,
-    transceiver_answers: Rc<RefCell<bool>>,
-}
-
-impl Device {
-    fn get(&self, offset: usize) -> u32 {
-        self.registers.borrow().get(&offset).copied().unwrap_or(0)
-    }
-
-    fn set(&self, offset: usize, value: u32) {
-        self.registers.borrow_mut().insert(offset, value);
-    }
-
-    /// A virtual function's user resets it.
-    fn reset_function(&self, index: usize) {
-        self.set(0xc88, self.get(0xc88) | 1 << index);
-        self.set(0xc8c, self.get(0xc8c) & !(1 << index));
-        self.set(0xc90, self.get(0xc90) & !(1 << index));
-    }
-}
-
-impl Mmio for Device {
-    fn read32(&self, offset: usize) -> u32 {
-        match offset {
-            0x00c0 => self.registers.borrow_mut().remove(&offset).unwrap_or(0),
-            _ => self.get(offset),
-        }
-    }
-    fn write32(&self, offset: usize, value: u32) {
-        match offset {
-            0x0000 if value & 1 << 26 != 0 => {
-                let kept = self.registers.borrow().get(&0x0008).copied().unwrap_or(0) & !2;
-                self.registers.borrow_mut().clear();
-                self.set(0x0008, kept);
-                self.set(0x0c8c, 0xff);
-                self.set(0x0c90, 0xff);
-                self.set(0x0000, if *self.reset_ends.borrow() { 0 } else { value });
-            }
-            0x0020 => {
-                let ready = if *self.transceiver_answers.borrow() {
-                    1 << 28
-                } else {
-                    0
-                };
-                self.set(offset, value | ready);
-            }
-            0x0c88 => self.set(offset, self.get(offset) & !value),
-            _ => self.set(offset, value),
-        }
-    }
-    fn write16(&self, _: usize, _: u16) {
-        unreachable!("registers are 32 bits wide");
-    }
-    fn write8(&self, _: usize, _: u8) {
-        unreachable!("registers are 32 bits wide");
-    }
-}
-
 fn device() -> Device {
-    let device = Device::default();
-    *device.reset_ends.borrow_mut() = true;
-    *device.transceiver_answers.borrow_mut() = true;
-    device
+    Device::default()
 }
 
 fn addresses() -> [Option<[u8; 6]>; VIRTUAL_FUNCTIONS] {
@@ -92,7 +29,7 @@ fn running(device: &Device) -> (PhysicalFunction<Device>, u64) {
 
 fn running_with(device: &Device, filters: &[Filter]) -> (PhysicalFunction<Device>, u64) {
     let mut function =
-        PhysicalFunction::new(device.clone(), addresses(), filters.iter().copied()).unwrap();
+        PhysicalFunction::new(device.clone(), addresses(), filters.iter().copied(), 0).unwrap();
     let outcome = function.poll(1000).unwrap();
     assert_eq!(
         outcome,
@@ -193,7 +130,7 @@ fn addresses_beyond_a_functions_own_go_where_the_filters_say() {
     // One more, one that is there already, one of a function that is not in use.
     let more = |mac, function| {
         let filters = [&filters[..], &[filter(mac, function)]].concat();
-        PhysicalFunction::new(device.clone(), addresses(), filters).err()
+        PhysicalFunction::new(device.clone(), addresses(), filters, 0).err()
     };
     assert_eq!(more(own(22), 0), Some(Error::TooManyAddresses(25)));
     assert_eq!(more(own(0), 0), None);
@@ -300,39 +237,24 @@ fn a_function_that_was_reset_is_enabled_again() {
 }
 
 #[test]
-fn an_address_can_move_to_another_pool() {
-    let device = device();
-    let (mut function, _) = running(&device);
-    assert!(function.set_address_filter(1, MAC, 0b11));
-    assert_eq!(device.get(0x540c), 0x800c_0160);
-    assert!(function.set_address_filter(1, MAC, 0b01));
-    assert_eq!(device.get(0x540c), 0x8004_0160);
-    assert!(function.set_address_filter(1, MAC, 0));
-    assert_eq!(device.get(0x540c) >> 18, 0);
-    assert!(function.set_address_filter(23, MAC, 1));
-    assert_eq!(device.get(0x551c), 0x8004_0160);
-    assert!(!function.set_address_filter(24, MAC, 1));
-}
-
-#[test]
 fn a_dead_device_is_given_up_in_time() {
     let absent = device();
     absent.set(0x0008, u32::MAX);
-    let mut function = PhysicalFunction::new(absent, addresses(), []).unwrap();
+    let mut function = PhysicalFunction::new(absent, addresses(), [], 0).unwrap();
     assert_eq!(function.poll(0), Err(Error::NotPresent));
     assert_eq!(function.poll(1), Err(Error::NotPresent), "and stays so");
 
     let stuck = device();
-    *stuck.reset_ends.borrow_mut() = false;
+    stuck.let_reset_hang();
     assert_eq!(run_to_failure(&stuck), (Error::ResetStuck, 1_000_000));
 
     let silent = device();
-    *silent.transceiver_answers.borrow_mut() = false;
+    silent.silence_transceiver();
     assert_eq!(run_to_failure(&silent), (Error::TransceiverSilent, 110_000));
 
     let broken = device();
-    let mut function = PhysicalFunction::new(broken.clone(), addresses(), []).unwrap();
-    *broken.transceiver_answers.borrow_mut() = false;
+    let mut function = PhysicalFunction::new(broken.clone(), addresses(), [], 0).unwrap();
+    broken.silence_transceiver();
     function.poll(0).unwrap();
     function.poll(10_000).unwrap();
     broken.set(0x0020, 1 << 30);
@@ -341,7 +263,7 @@ fn a_dead_device_is_given_up_in_time() {
 
 /// Follows the driver's own wake-up times until it gives up: (why, when).
 fn run_to_failure(device: &Device) -> (Error, u64) {
-    let mut function = PhysicalFunction::new(device.clone(), addresses(), []).unwrap();
+    let mut function = PhysicalFunction::new(device.clone(), addresses(), [], 0).unwrap();
     let mut now = 0;
     for _ in 0..2000 {
         match function.poll(now) {

@@ -8,6 +8,8 @@
 
 mod packet;
 #[cfg(test)]
+pub(crate) mod physical;
+#[cfg(test)]
 pub(crate) use packet::transport_sum;
 
 use std::cell::RefCell;
