@@ -1,4 +1,4 @@
-//! What a device reaches: the rows of the IO table, H1 to H3 and H7 as a device sees them.
+//! What a device reaches: the rows of the IO table, H1 to H3, H7 and H9 as a device sees them.
 
 use sel4::cap::{IoPageTable, IoSpace, Page};
 use sel4::{CPtr, CapRights, Error, ObjectType, Word};
@@ -13,6 +13,11 @@ const TARGET: Word = 0x10_0000;
 const NEIGHBOUR: Word = TARGET + 0x1000;
 /// Where it sees the page that it fetches the word from.
 const SOURCE: Word = TARGET + 0x2000;
+/// Where it sees a table that is mapped once more than there are levels: tables are mapped on
+/// 2 MiB borders.
+const TABLE: Word = TARGET & !0x1f_ffff;
+/// Where nothing is mapped, and no last table either.
+const ELSEWHERE: Word = TABLE + (1 << 21);
 /// The word.
 const WORD: Word = 0x5e90_e5e9_05e9_0e5e;
 
@@ -105,6 +110,22 @@ impl Bench {
             0 => Finding::Shut,
             WORD => Finding::Open,
             other => panic!("the device wrote {other:#x}"),
+        }
+    }
+
+    /// Has the device fetch `word`, by way of the page.
+    fn hand_over(&self, word: Word) {
+        write(self.address, word);
+        self.edu.fetch(TARGET);
+    }
+
+    /// A new table, mapped where all levels are there already, if the kernel does that.
+    fn table_as_page(&self, workshop: &mut Workshop) -> Option<IoPageTable> {
+        let table = IoPageTable(workshop.object(ObjectType::IoPageTable, 0));
+        match table.map(self.space, TARGET) {
+            Ok(()) => Some(table),
+            Err(Error::DeleteFirst) => None,
+            Err(error) => panic!("neither mapped nor refused, but: {error}"),
         }
     }
 
@@ -322,4 +343,82 @@ pub fn space_copy_survives(workshop: &mut Workshop) -> Finding {
         .map(next, TARGET)
         .expect("the next holder can use the device");
     Finding::Shut
+}
+
+/// H9: a table that is mapped where no level is missing is a page of the device's. Used to have the
+/// device write into the table and read from it.
+pub fn table_as_page(workshop: &mut Workshop) -> Finding {
+    let bench = Bench::reached(workshop);
+    if bench.table_as_page(workshop).is_none() {
+        return Finding::Shut;
+    }
+    bench.edu.store(TABLE + 8);
+    bench.hand_over(0);
+    bench.edu.fetch(TABLE + 8);
+    bench.reaches(TARGET)
+}
+
+/// H9: as above, and then the same table is also one of the device's last tables, so that the device
+/// writes its own translations. The entry that makes the table a page is kept by unmapping and
+/// mapping the table it is in (which H3 lets it survive); meanwhile the kernel does not find it.
+pub fn table_forged_by_the_device(workshop: &mut Workshop) -> Finding {
+    let bench = Bench::reached(workshop);
+    let victim = workshop.object(ObjectType::SmallPage, 0);
+    let address = workshop.map(victim);
+    let Some(forged) = bench.table_as_page(workshop) else {
+        return Finding::Shut;
+    };
+    let last = IoPageTable(bench.tables[LEVELS - 1]);
+    last.unmap().expect("it is mapped");
+    forged.unmap().expect("it is mapped");
+    forged
+        .map(bench.space, ELSEWHERE)
+        .expect("the place is free");
+    last.map(bench.space, TARGET).expect("the place is free");
+
+    bench.hand_over(physical_address(victim) | PRESENT);
+    bench.edu.store(TABLE + 8 * entry(ELSEWHERE, 0));
+    bench.hand_over(WORD);
+    bench.reaches_page(ELSEWHERE, address)
+}
+
+/// An address that the levels do not reach is the same as one that they do, for the kernel: nothing
+/// is mapped over what is there, and a page that is mapped so is unmapped like any other.
+pub fn address_beyond_the_levels(workshop: &mut Workshop) -> Finding {
+    const BEYOND: Word = 1 << 39;
+    let bench = Bench::reached(workshop);
+    let other = workshop.object(ObjectType::SmallPage, 0);
+    let over = Page(other).map_io(bench.space, CapRights::READ_WRITE, BEYOND + TARGET);
+    assert!(matches!(over, Err(Error::DeleteFirst)), "{over:?}");
+    Page(bench.mapped).unmap().expect("it is mapped");
+    let mapped = workshop.copy(bench.page);
+    map(mapped, bench.space, BEYOND + TARGET, CapRights::READ_WRITE);
+    assert_eq!(bench.reaches(TARGET), Finding::Open);
+    Page(mapped).unmap().expect("it is mapped");
+    bench.reaches(TARGET)
+}
+
+/// Capabilities to a table and a page of an IO space that was taken back: what is unmapped through
+/// them is no longer the next holder's.
+pub fn stale_capabilities(workshop: &mut Workshop) -> Finding {
+    let bench = Bench::reached(workshop);
+    delete(bench.space);
+    let space = io_space(workshop);
+    for _ in 0..LEVELS {
+        let table = workshop.object(ObjectType::IoPageTable, 0);
+        IoPageTable(table)
+            .map(space, TARGET)
+            .expect("a table is missing");
+    }
+    let page = workshop.object(ObjectType::SmallPage, 0);
+    let seen = workshop.copy(page);
+    let address = workshop.map(seen);
+    map(page, space, TARGET, CapRights::READ_WRITE);
+    for table in bench.tables {
+        IoPageTable(table)
+            .unmap()
+            .expect("an unmapped table may be unmapped");
+    }
+    Page(bench.mapped).unmap().expect("it was mapped");
+    bench.reaches_page(TARGET, address)
 }

@@ -72,6 +72,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("io-new-tables", io::new_tables),
     ("io-table-copy", io::table_copy_unmapped),
     ("io-space-copy", io::space_copy_survives),
+    ("io-table-as-page", io::table_as_page),
+    ("io-forge-in-table", io::table_forged_by_the_device),
+    ("io-alias", io::address_beyond_the_levels),
+    ("io-stale-capabilities", io::stale_capabilities),
 ];
 
 /// The name of the scenario goes after the 16 bytes that mark the place.
