@@ -139,6 +139,8 @@ pub struct Shown {
     pub last_switch: u64,
     /// Switches that failed or were forced.
     pub failures: u64,
+    /// The life of the application that this is about: how often it had been restarted.
+    pub life: u32,
 }
 
 /// An application's mode.
@@ -335,6 +337,7 @@ impl Board {
             switches: self.0.load64(Self::at(index, SWITCHES), Relaxed),
             last_switch: self.0.load64(Self::at(index, LAST_SWITCH), Relaxed),
             failures: self.0.load64(Self::at(index, FAILURES), Relaxed),
+            life: (word >> 32) as u32,
         }
     }
 
@@ -343,7 +346,9 @@ impl Board {
         let function = shown
             .function
             .map_or(0, |function| function.wrapping_add(1));
-        let word = u64::from(function) << 8 | u64::from(shown.mode as u8);
+        let word = u64::from(shown.life) << 32
+            | u64::from(function) << 8
+            | u64::from(shown.mode as u8);
         self.0
             .store64(Self::at(index, SWITCHES), shown.switches, Relaxed);
         self.0
@@ -425,6 +430,18 @@ impl Answers {
     }
 }
 
+/// What an operator wants of an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Wanted {
+    /// It is to be in server mode and to stay there.
+    Server = 0,
+    /// It is to be in direct mode and to stay there.
+    Direct = 1,
+    /// The policy may decide again.
+    Auto = 2,
+}
+
 /// An order that the console passes on to the director: one word, written by the console,
 /// read by the director.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -433,27 +450,151 @@ pub struct Wish {
     pub sequence: u32,
     /// The application's place on the board.
     pub index: u8,
-    /// Whether it is to go to direct mode; else to server mode.
-    pub direct: bool,
+    /// What is wanted of it.
+    pub wanted: Wanted,
 }
 
 impl Wish {
-    /// The wish in a region that the console writes (its first word).
+    /// The wish in a region that the console writes (its first word); `None` if there is
+    /// none, or nonsense.
     pub fn read(region: &Region) -> Option<Self> {
         let word = region.load64(0, Acquire);
         let sequence = (word >> 32) as u32;
         let index = (word >> 8) as u8;
+        let wanted = match word as u8 {
+            0 => Wanted::Server,
+            1 => Wanted::Direct,
+            2 => Wanted::Auto,
+            _ => return None,
+        };
         (sequence != 0 && usize::from(index) < MAXIMUM_APPLICATIONS).then_some(Self {
             sequence,
             index,
-            direct: word & 1 != 0,
+            wanted,
         })
     }
 
     /// Writes it there.
     pub fn write(&self, region: &Region) {
-        let word =
-            u64::from(self.sequence) << 32 | u64::from(self.index) << 8 | u64::from(self.direct);
+        let word = u64::from(self.sequence) << 32
+            | u64::from(self.index) << 8
+            | u64::from(self.wanted as u8);
         region.store64(0, word, Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use segue_shared_memory::testing::leaked_region;
+
+    fn order<O>(sequence: u32, operation: O) -> Order<O> {
+        Order {
+            sequence,
+            operation,
+        }
+    }
+
+    #[test]
+    fn what_is_ordered_is_read() {
+        let board = Board::new(leaked_region(BOARD_SIZE)).unwrap();
+        let last = MAXIMUM_APPLICATIONS - 1;
+        for index in [0, last] {
+            assert_eq!(board.grant(index), None);
+            assert_eq!(board.route(index), None);
+            assert_eq!(board.stage(index), None);
+            assert_eq!(board.shown(index), Shown::default());
+            for operation in [
+                GrantOperation::Grant { function: 7 },
+                GrantOperation::Revoke,
+            ] {
+                board.order_grant(index, order(1, operation));
+                assert_eq!(board.grant(index), Some(order(1, operation)));
+            }
+            for operation in [
+                RouteOperation::Enable { function: 1 },
+                RouteOperation::Route { function: 2 },
+                RouteOperation::Scrub { function: 3 },
+            ] {
+                board.order_route(index, [2, 0, 0, 0, 0, 9], order(u32::MAX, operation));
+                assert_eq!(board.route(index), Some(order(u32::MAX, operation)));
+                assert_eq!(board.mac(index), [2, 0, 0, 0, 0, 9]);
+            }
+            for operation in [
+                StageOperation::Server,
+                StageOperation::Prepare { function: 4 },
+                StageOperation::Attach,
+                StageOperation::Direct,
+                StageOperation::Drain,
+            ] {
+                board.order_stage(index, order(5, operation));
+                assert_eq!(board.stage(index), Some(order(5, operation)));
+            }
+            let shown = Shown {
+                mode: Mode::ToServer,
+                function: Some(0),
+                switches: 3,
+                last_switch: 1_204,
+                failures: 1,
+                life: u32::MAX,
+            };
+            board.show(index, &shown);
+            assert_eq!(board.shown(index), shown);
+        }
+        assert_eq!(board.grant(1), None, "others are not touched");
+        assert!(Board::new(leaked_region(BOARD_SIZE - 8)).is_none());
+        assert!(Answers::new(leaked_region(ANSWERS_SIZE - 8)).is_none());
+    }
+
+    proptest! {
+        /// Whatever the words are, they are read, and what means something is what was
+        /// written.
+        #[test]
+        fn any_word_is_read(word: u64, small in 0u64..0x300) {
+            let region = leaked_region(BOARD_SIZE);
+            let board = Board::new(region).unwrap();
+            let answers_region = leaked_region(ANSWERS_SIZE);
+            let answers = Answers::new(answers_region).unwrap();
+            for word in [word, word & !0xffff | small] {
+                for offset in (0..BOARD_SIZE).step_by(8) {
+                    region.store64(offset, word, Relaxed);
+                }
+                for offset in (0..ANSWERS_SIZE).step_by(8) {
+                    answers_region.store64(offset, word, Relaxed);
+                }
+                for index in [0, MAXIMUM_APPLICATIONS - 1] {
+                    let shown = board.shown(index);
+                    board.show(index, &shown);
+                    prop_assert_eq!(board.shown(index), shown);
+                    if let Some(order) = board.grant(index) {
+                        board.order_grant(index, order);
+                        prop_assert_eq!(board.grant(index), Some(order));
+                    }
+                    if let Some(order) = board.route(index) {
+                        board.order_route(index, board.mac(index), order);
+                        prop_assert_eq!(board.route(index), Some(order));
+                    }
+                    if let Some(order) = board.stage(index) {
+                        board.order_stage(index, order);
+                        prop_assert_eq!(board.stage(index), Some(order));
+                    }
+                    if let Some(answer) = answers.answer(index) {
+                        answers.give(index, answer);
+                        prop_assert_eq!(answers.answer(index), Some(answer));
+                    }
+                }
+                answers_region.store64(0, word, Relaxed);
+                if let Some(wish) = Wish::read(&answers_region) {
+                    prop_assert!(wish.sequence != 0);
+                    prop_assert!(usize::from(wish.index) < MAXIMUM_APPLICATIONS);
+                    wish.write(&answers_region);
+                    prop_assert_eq!(Wish::read(&answers_region), Some(wish));
+                }
+                let load = answers.load();
+                answers.set_load(&load);
+                prop_assert_eq!(answers.load(), load);
+            }
+        }
     }
 }
