@@ -346,9 +346,8 @@ impl Board {
         let function = shown
             .function
             .map_or(0, |function| function.wrapping_add(1));
-        let word = u64::from(shown.life) << 32
-            | u64::from(function) << 8
-            | u64::from(shown.mode as u8);
+        let word =
+            u64::from(shown.life) << 32 | u64::from(function) << 8 | u64::from(shown.mode as u8);
         self.0
             .store64(Self::at(index, SWITCHES), shown.switches, Relaxed);
         self.0

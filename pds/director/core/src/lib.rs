@@ -3,10 +3,17 @@
 //!
 //! - [`config`]: tables that the image builder writes into the programs.
 //! - [`board`]: orders of the director and answers of the others, in shared memory.
+//! - [`machine`]: what is ordered next; [`recover`](machine::Machine::recover) after a
+//!   restart of the director.
+//! - [`report`]: what people are told.
 //! - [`route_server`]: orders about routes, on the side of the physical function's owner.
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod board;
 pub mod config;
+pub mod machine;
+mod recovery;
+pub mod report;
 pub mod route_server;
+mod stepping;
