@@ -65,11 +65,18 @@ impl Backend for Link {
     fn can_transmit(&mut self, _: usize) -> bool {
         true
     }
-    fn transmit(&mut self, length: usize, _: Offload, fill: &mut dyn FnMut(&mut [u8])) -> bool {
+    fn transmit(
+        &mut self,
+        length: usize,
+        _: Offload,
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> bool {
         let mut frame = vec![0; length];
-        fill(&mut frame);
-        self.0.borrow_mut().sent.push(frame);
-        true
+        let wanted = fill(&mut frame);
+        if wanted {
+            self.0.borrow_mut().sent.push(frame);
+        }
+        wanted
     }
     fn commit(&mut self) {}
 }

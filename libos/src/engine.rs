@@ -415,7 +415,8 @@ impl phy::TxToken for Outgoing<'_, '_> {
             segment_size: self.meta.segmentation_offload_size,
         };
         let mut last = None;
-        let result = vif.transmit(ETHERNET_HEADER + length, offload, |frame| {
+        let link = &*link;
+        let result = vif.transmit_to(&link[..6], ETHERNET_HEADER + length, offload, |frame| {
             frame[..ETHERNET_HEADER].copy_from_slice(link);
             let result = f(&mut frame[ETHERNET_HEADER..]);
             // smoltcp writes no IP options or extension headers.
@@ -447,7 +448,7 @@ impl phy::TxToken for Outgoing<'_, '_> {
         });
         if let Some(last) = last {
             let length = ETHERNET_HEADER + last.length();
-            vif.transmit(length, Offload::default(), |frame| {
+            vif.transmit_to(&link[..6], length, Offload::default(), |frame| {
                 frame[..ETHERNET_HEADER].copy_from_slice(link);
                 last.emit(&mut frame[ETHERNET_HEADER..], false);
             });

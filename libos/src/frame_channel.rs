@@ -2,6 +2,7 @@
 
 use crate::vif::{Backend, Capabilities, Offload, Received};
 use alloc::boxed::Box;
+use core::num::NonZeroU16;
 use segue_frame_channel::{ClientChannel, FrameOffload};
 use segue_shared_memory::Region;
 
@@ -40,6 +41,24 @@ impl Backend for FrameChannel {
             segmentation: Some(segue_frame_channel::layout::MAXIMUM_FRAME_LENGTH),
             checksum: true,
         }
+    }
+
+    fn is_up(&self) -> bool {
+        self.channel.is_up()
+    }
+
+    fn outstanding(&self) -> usize {
+        self.channel.unconfirmed() as usize
+    }
+
+    fn take_lost(&mut self, take: &mut dyn FnMut(&[u8], Offload) -> bool) -> bool {
+        self.channel.take_unconfirmed(|frame, offload| {
+            let offload = Offload {
+                checksum: offload.transport_checksum,
+                segment_size: NonZeroU16::new(offload.segment_size),
+            };
+            take(frame, offload)
+        })
     }
 
     fn begin(&mut self) {
@@ -90,7 +109,7 @@ impl Backend for FrameChannel {
         &mut self,
         length: usize,
         offload: Offload,
-        fill: &mut dyn FnMut(&mut [u8]),
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
     ) -> bool {
         let Some(mut room) = self.channel.reserve(length) else {
             return false;
@@ -98,7 +117,9 @@ impl Backend for FrameChannel {
         let Some(bytes) = room.bytes().get_mut(..length) else {
             return false;
         };
-        fill(bytes);
+        if !fill(bytes) {
+            return false;
+        }
         let segment_size = offload.segment_size.map_or(0, u16::from);
         room.submit(
             length,

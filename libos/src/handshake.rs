@@ -507,7 +507,7 @@ mod tests {
         fn can_transmit(&mut self, _: usize) -> bool {
             true
         }
-        fn transmit(&mut self, _: usize, _: Offload, _: &mut dyn FnMut(&mut [u8])) -> bool {
+        fn transmit(&mut self, _: usize, _: Offload, _: &mut dyn FnMut(&mut [u8]) -> bool) -> bool {
             false
         }
         fn commit(&mut self) {}

@@ -326,6 +326,25 @@ fn advertisement(frame: &[u8], local: impl Fn(IpAddr) -> bool) -> Option<(IpAddr
     Some((IpAddr::V6(octets.into()), hardware))
 }
 
+/// Whose hardware address an ARP packet (RFC 5227, 2.4) or a neighbour advertisement
+/// claims to be that of an address.
+pub fn claim(frame: &[u8]) -> Option<(IpAddr, Hardware)> {
+    match frame.get(12..14)? {
+        [0x08, 0x06] => {
+            let arp = frame.get(ETHERNET_HEADER..ARP_LENGTH)?;
+            // Ethernet, IPv4, their lengths; a request or a reply.
+            if arp[..7] != [0, 1, 8, 0, 6, 4, 0] {
+                return None;
+            }
+            let mut hardware = [0; 6];
+            hardware.copy_from_slice(&arp[8..14]);
+            Some((IpAddr::V4(Ipv4Addr::from_bits(word(arp, 14))), hardware))
+        }
+        [0x86, 0xdd] => advertisement(frame, |_| true),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

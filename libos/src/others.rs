@@ -127,7 +127,7 @@ impl Others {
                 if next.is_none_or(|at| at > now) {
                     break next;
                 }
-                if !vif.can_transmit(largest) {
+                if !vif.can_transmit(largest, None) {
                     self.blocked = true;
                     break next;
                 }

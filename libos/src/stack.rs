@@ -68,6 +68,8 @@ pub struct Stack {
     pub(crate) local: Local,
     pub(crate) sequence_secret: siphasher::sip::SipHasher13,
     pub(crate) statistics: Statistics,
+    /// When somebody was last said to have taken an address of ours.
+    pub(crate) conflict_reported: Option<Instant>,
 }
 
 impl Stack {
@@ -82,6 +84,8 @@ impl Stack {
         let secret = Secret(config.seed);
         let hash = Seed(Secret([secret.derive(1), secret.derive(2)]));
         let local = Local::new(config.hardware_address, &config.addresses);
+        vif.secret = Secret([secret.derive(7), secret.derive(8)]);
+        vif.now = now;
         Self {
             engines: Engines::new(
                 &mut vif,
@@ -116,6 +120,7 @@ impl Stack {
                 secret.derive(6),
             ),
             statistics: Statistics::default(),
+            conflict_reported: None,
             vif,
             local,
         }
@@ -125,7 +130,7 @@ impl Stack {
     /// looks at the clock. Returns how many frames there were.
     pub fn poll(&mut self, now: Instant) -> usize {
         self.now = now;
-        self.vif.begin();
+        self.vif.begin(now);
         self.expire();
         self.take_delayed();
         let [mut buffer, mut kept] = core::mem::take(&mut self.buffers);
@@ -187,6 +192,7 @@ impl Stack {
     /// Takes in a frame that is neither TCP nor UDP.
     fn other_frame(&mut self, frame: &[u8]) {
         self.learn_neighbour(frame);
+        self.look_for_conflict(frame);
         if let Some(quoted) = undeliverable(frame) {
             self.unreachable(&quoted);
         }
@@ -231,7 +237,7 @@ impl Stack {
         touched.append(&mut self.touched);
         self.touched = touched;
         self.others.send(&mut self.vif, now);
-        self.vif.commit();
+        self.vif.commit(now);
     }
 
     /// Ends the caller's turn. Returns true if it may sleep until it is notified
@@ -245,10 +251,16 @@ impl Stack {
     /// latest, frames or not.
     pub fn next_deadline(&self) -> Option<Instant> {
         let time_wait = self.time_wait_order.front().map(|&(at, ..)| at);
-        [self.timers.earliest(), self.others.deadline(), time_wait]
-            .into_iter()
-            .flatten()
-            .min()
+        let timers = self.timers.earliest();
+        [
+            timers,
+            self.others.deadline(),
+            time_wait,
+            self.vif.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Whether [`Stack::next_event`] has something to say.
@@ -507,7 +519,7 @@ impl Stack {
             if next.is_none_or(|at| at > now) {
                 break false;
             }
-            if !self.vif.can_transmit(largest) {
+            if !self.vif.can_transmit(largest, Some(&connection.link[..6])) {
                 break true;
             }
             let sent = self.engines.send(
@@ -567,10 +579,12 @@ impl Stack {
     /// Sends a segment of the stack's own.
     pub(crate) fn send_control(&mut self, link: &Link, control: &Control) {
         let length = ETHERNET_HEADER + control.length();
-        self.vif.transmit(length, Offload::default(), |frame| {
-            frame[..ETHERNET_HEADER].copy_from_slice(link);
-            control.emit(&mut frame[ETHERNET_HEADER..], false);
-        });
+        let to = &link[..6];
+        self.vif
+            .transmit_to(to, length, Offload::default(), |frame| {
+                frame[..ETHERNET_HEADER].copy_from_slice(link);
+                control.emit(&mut frame[ETHERNET_HEADER..], false);
+            });
     }
 }
 

@@ -20,6 +20,9 @@ pub struct Statistics {
     pub ignored_messages: u64,
     /// Connections whose segments were made smaller for a packet too big.
     pub narrowed: u64,
+    /// ARP packets and neighbour advertisements that claim an address of ours for another
+    /// hardware address.
+    pub duplicate_address: u64,
     /// TCP segments and IPv6 packets to another address.
     pub not_for_us: u64,
     /// Fragments of TCP segments, dropped.

@@ -16,8 +16,8 @@ use segue_shared_memory::{PrivateRegion, Region};
 ///
 /// There is no room for frames before the channel is up for the first time.
 /// Later, frames handed in while it is down wait in the pool, and frames that a
-/// server took with it are sent again in the next epoch. So a frame may go out
-/// twice, as on any network.
+/// server took with it are sent again in the next epoch, unless they were taken back
+/// ([`Self::take_unconfirmed`]). So a frame may go out twice, as on any network.
 #[derive(Debug)]
 pub struct ClientChannel<M = Region> {
     rings: ClientRings<M>,
@@ -138,6 +138,32 @@ impl<M: SharedMemory> ClientChannel<M> {
     /// Frames handed in that the network card has not completed.
     pub fn unconfirmed(&self) -> u32 {
         self.rings.unconfirmed()
+    }
+
+    /// Hands the frames that a server took with it to `take`, oldest first, as far as
+    /// that takes them: they go another way, and are not sent again in the next epoch.
+    /// Does nothing while the epoch lasts, as far as the server says. To be called before
+    /// [`Self::poll`], which may join the next one.
+    ///
+    /// Returns whether none is left. Their room in the pool comes back with the next epoch:
+    /// until then the network card may still read it.
+    pub fn take_unconfirmed(&mut self, mut take: impl FnMut(&[u8], FrameOffload) -> bool) -> bool {
+        let mut count = self.rings.abandoned();
+        if count == self.rings.unconfirmed() || !self.rings.epoch_is_over() {
+            return true;
+        }
+        while let Some(frame) = self.rings.unconfirmed_frame(count) {
+            let bytes = self
+                .pool
+                .slice(frame.offset as usize, frame.length as usize)
+                .unwrap_or_default();
+            if !take(bytes, frame.offload) {
+                break;
+            }
+            count += 1;
+        }
+        self.rings.abandon(count);
+        count == self.rings.unconfirmed()
     }
 
     /// Tells the server what was handed in and taken out.

@@ -32,6 +32,8 @@ pub struct ClientRings<M> {
     completed: u32,
     /// `completed` when the epoch began.
     base: u32,
+    /// Frames up to this one go their way elsewhere: the next epoch begins behind it.
+    abandoned: u32,
     /// Frames taken out of the receive ring in this epoch.
     received: u32,
     /// Frames the server has produced in this epoch, as last checked.
@@ -71,6 +73,7 @@ impl<M: SharedMemory> ClientRings<M> {
             published: 0,
             completed: 0,
             base: 0,
+            abandoned: 0,
             received: 0,
             receive_known: 0,
             receive_published: 0,
@@ -175,12 +178,43 @@ impl<M: SharedMemory> ClientRings<M> {
     ///
     /// Read back from the ring, which this side alone writes.
     pub fn unconfirmed_offset(&self, skip: u32) -> Option<usize> {
+        Some(self.unconfirmed_frame(skip)?.offset as usize)
+    }
+
+    /// The oldest unconfirmed frame but `skip`.
+    ///
+    /// Read back from the ring, which this side alone writes.
+    pub fn unconfirmed_frame(&self, skip: u32) -> Option<TransmitFrame> {
         if skip >= self.unconfirmed() {
             return None;
         }
         let at = self.transmit_descriptor(self.completed.wrapping_add(skip));
         let words = [self.client.load64(at), self.client.load64(at + 8)];
-        Some(TransmitFrame::decode_unchecked(words).offset as usize)
+        Some(TransmitFrame::decode_unchecked(words))
+    }
+
+    /// Whether the server has left the epoch that this end was part of last. What is
+    /// unconfirmed may never have been sent.
+    pub fn epoch_is_over(&self) -> bool {
+        self.epoch == 0 || self.server.load32(EPOCH, Acquire) != self.epoch
+    }
+
+    /// How many of the unconfirmed frames, the oldest ones, were abandoned.
+    pub fn abandoned(&self) -> u32 {
+        let abandoned = self.abandoned.wrapping_sub(self.completed);
+        if abandoned <= self.unconfirmed() {
+            abandoned
+        } else {
+            0
+        }
+    }
+
+    /// Has the oldest `count` unconfirmed frames, of an epoch that is over, not sent again
+    /// in the next one. They count as unconfirmed until that begins: only then does the
+    /// network card read their buffers no more.
+    pub fn abandon(&mut self, count: u32) {
+        self.epoch = 0;
+        self.abandoned = self.completed.wrapping_add(count.min(self.unconfirmed()));
     }
 
     /// The next received frame and where it lies in the server's region. Call
@@ -306,6 +340,8 @@ impl<M: SharedMemory> ClientRings<M> {
     fn join(&mut self, offered: u32) {
         self.epoch = offered;
         self.started = true;
+        self.completed = self.completed.wrapping_add(self.abandoned());
+        self.abandoned = self.completed;
         self.base = self.completed;
         self.published = self.produced;
         self.received = 0;

@@ -270,13 +270,13 @@ impl Backend for Nic {
         &mut self,
         length: usize,
         offload: Offload,
-        fill: &mut dyn FnMut(&mut [u8]),
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
     ) -> bool {
         if !self.can_transmit(length) {
             return false;
         }
         let mut frame = vec![0xaa; length];
-        fill(&mut frame);
+        assert!(fill(&mut frame), "a frame is not wanted after all");
         let mut network = self.network.borrow_mut();
         network.largest_to_nic = network.largest_to_nic.max(length);
         let Some(size) = offload.segment_size else {

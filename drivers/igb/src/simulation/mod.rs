@@ -76,7 +76,7 @@ pub struct Blocked {
 /// Everything the function is.
 struct State {
     registers: BTreeMap<usize, u32>,
-    windows: Vec<(SimulatedMemory, bool)>,
+    windows: Vec<(Rc<dyn DmaMemory>, bool)>,
     contexts: [Option<Context>; 2],
     packet: Vec<u8>,
     first: Option<(u32, u32)>,
@@ -144,11 +144,11 @@ impl SimulatedFunction {
     }
 
     /// Lets the function reach `memory` at its device address.
-    pub fn map(&self, memory: &SimulatedMemory, writable: bool) {
+    pub fn map<D: DmaMemory + Clone + 'static>(&self, memory: &D, writable: bool) {
         self.state
             .borrow_mut()
             .windows
-            .push((memory.clone(), writable));
+            .push((Rc::new(memory.clone()), writable));
     }
 
     /// Takes all memory away from the function.
@@ -227,7 +227,7 @@ impl State {
     fn read_memory(&mut self, address: u64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         for (memory, _) in &self.windows {
-            if let Some(offset) = inside(memory, address, length) {
+            if let Some(offset) = inside(&**memory, address, length) {
                 memory.copy_out(offset, &mut bytes);
                 return bytes;
             }
@@ -241,7 +241,7 @@ impl State {
 
     fn write_memory(&mut self, address: u64, bytes: &[u8]) {
         for (memory, writable) in &self.windows {
-            if let Some(offset) = inside(memory, address, bytes.len()).filter(|_| *writable) {
+            if let Some(offset) = inside(&**memory, address, bytes.len()).filter(|_| *writable) {
                 memory.copy_in(offset, bytes);
                 return;
             }
@@ -430,7 +430,7 @@ impl State {
     }
 }
 
-fn inside(memory: &SimulatedMemory, address: u64, length: usize) -> Option<usize> {
+fn inside(memory: &dyn DmaMemory, address: u64, length: usize) -> Option<usize> {
     let offset = usize::try_from(address.checked_sub(memory.device_address())?).ok()?;
     (offset.checked_add(length)? <= memory.len()).then_some(offset)
 }
