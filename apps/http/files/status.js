@@ -65,6 +65,17 @@ function show(status) {
     [number(channel.notifications), "n"],
     [number(channel.dropped_frames), "n"],
   ]));
+  // Only in a system that switches modes.
+  const modes = status.modes ?? [];
+  byId("switching").hidden = modes.length === 0;
+  rows(byId("modes"), modes.map((application) => [
+    [application.name],
+    [application.mode, application.mode === "direct" ? "running" : ""],
+    [application.function ?? "–", "n"],
+    [number(application.switches), "n"],
+    [number(application.failures), "n"],
+    [application.switches ? `${(application.last_switch_us / 1000).toFixed(3)} ms` : "–", "n"],
+  ]));
 }
 
 async function refresh() {

@@ -13,14 +13,17 @@ use alloc::boxed::Box;
 use segue_application::{
     Network, NetworkLimits, Timeout, port, say_listening, seed, start_network,
 };
+use segue_director_core::board::{BOARD_SIZE, Board};
+use segue_director_core::config::DirectorTable;
 use segue_frame_channel::config::ClientConfig;
 use segue_http_core::{Action, Limits, Server, Site};
 use segue_libos::{BufferSizes, ConnectionId, Event, Instant, ListenOptions, Stack};
 use sel4_microkit::{
-    ChannelSet, Clock, Handler, Infallible, channel, private_region, protection_domain, region, var,
+    ChannelSet, Clock, Handler, Infallible, channel, private_region, protection_domain, region,
+    region_at, var,
 };
 
-use crate::snapshot::Machine;
+use crate::snapshot::{Machine, Modes};
 use crate::stream::Connected;
 
 /// The port of HTTP, unless the description sets `listen_port`.
@@ -82,12 +85,20 @@ fn init() -> Application {
         network,
         server: Server::new(site, limits),
         connections: alloc::vec::Vec::new(),
-        machine: Machine::new(region!(system_status), region!(network_status)),
+        machine: Machine::new(region!(system_status), region!(network_status), modes()),
         clock,
         timeout: Timeout::new(channel!(timer_channel)),
     };
     application.work();
     application
+}
+
+/// Where modes are shown; `None` in a system without a director, or that does not show them.
+fn modes() -> Option<Modes> {
+    let table = var!(switchable: DirectorTable = DirectorTable::EMPTY);
+    let board = *var!(director_board: u64 = 0);
+    let board = (board != 0).then(|| region_at!(board, BOARD_SIZE as u64))?;
+    Board::new(board).map(|board| Modes { table, board })
 }
 
 /// Joins the network and listens.

@@ -2,9 +2,12 @@
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use segue_director_core::board::Board;
+use segue_director_core::config::DirectorTable;
 use segue_http_core::Dynamic;
-use segue_http_core::status::{FrameChannel, ProtectionDomain, Snapshot};
+use segue_http_core::status::{ApplicationMode, FrameChannel, ProtectionDomain, Snapshot};
 use segue_libos::{Addresses, Statistics};
+use segue_shared_memory::Region;
 use segue_status::network::{
     Counter, EgressDrop, IngressDrop, NetworkStatus, ServerCounter, name_text,
 };
@@ -60,10 +63,37 @@ fn stack_counts(of: &Statistics) -> [(&'static str, u64); 32] {
     ]
 }
 
+/// Where the modes of applications are shown.
+#[derive(Clone, Copy)]
+pub struct Modes {
+    /// The applications, by their places on the board.
+    pub table: &'static DirectorTable,
+    /// The director's board.
+    pub board: Board,
+}
+
+impl Modes {
+    fn snapshot(&self) -> impl Iterator<Item = ApplicationMode> {
+        let applications = self.table.applications().iter().enumerate();
+        applications.map(|(index, application)| {
+            let shown = self.board.shown(index);
+            ApplicationMode {
+                name: String::from(application.name()),
+                mode: shown.mode.text(),
+                function: shown.function,
+                switches: shown.switches,
+                failures: shown.failures,
+                last_switch_us: shown.last_switch,
+            }
+        })
+    }
+}
+
 /// The status regions, and what the application itself counts.
 pub struct Machine {
     system: Option<SystemStatus>,
     network: Option<NetworkStatus>,
+    modes: Option<Modes>,
     /// Requests answered and refused.
     pub requests: (u64, u64),
     /// Connections open.
@@ -79,11 +109,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Reads these regions.
-    pub fn new(system: segue_shared_memory::Region, network: segue_shared_memory::Region) -> Self {
+    /// Reads these regions, and the modes in a system with a director.
+    pub fn new(system: Region, network: Region, modes: Option<Modes>) -> Self {
         Self {
             system: SystemStatus::new(system),
             network: NetworkStatus::new(network),
+            modes,
             requests: (0, 0),
             connections: 0,
             addresses: Addresses::default(),
@@ -143,6 +174,7 @@ impl Machine {
             },
             protection_domains,
             frame_channels,
+            modes: self.modes.iter().flat_map(Modes::snapshot).collect(),
             requests_answered: self.requests.0,
             requests_refused: self.requests.1,
             connections: self.connections as u64,

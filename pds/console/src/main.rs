@@ -7,7 +7,9 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use segue_console_core::{Console, Pace, Regions, TICK_NANOSECONDS};
+use segue_console_core::{Console, Pace, Regions, Switching, TICK_NANOSECONDS, WISHES_SIZE};
+use segue_director_core::board::{BOARD_SIZE, Board};
+use segue_director_core::config::DirectorTable;
 use segue_log_ring::config::RingTable;
 use segue_status::crash::CrashReports;
 use segue_status::symbols::Symbols;
@@ -57,6 +59,8 @@ struct SerialConsole {
     ticking: bool,
     /// Whom to tell about faults, since they are reported here.
     portmap: Option<Channel>,
+    /// Whom to tell about faults and about what the operator wants.
+    director: Option<Channel>,
     status: Option<SystemStatus>,
     /// Faults of all protection domains that it was told about.
     faults: u32,
@@ -73,12 +77,20 @@ fn init() -> SerialConsole {
         Ok(uart) => uart,
         Err(error) => panic!("{error}"),
     };
+    let optional = |id: u64| {
+        let id = usize::try_from(id).ok();
+        id.filter(|id| *id < abi::CHANNELS).map(Channel::new)
+    };
+    let timer = optional(*var!(timer_channel: u64 = u64::MAX));
+    let portmap = optional(*var!(portmap_channel: u64 = u64::MAX));
+    let director = optional(*var!(director_channel: u64 = u64::MAX));
     let table = var!(log_rings: RingTable = RingTable::EMPTY);
     let rings = table.rings().iter().filter(|ring| ring.address != 0);
     let regions = Regions {
         status: SystemStatus::new(region!(system_status)),
         crash_reports: CrashReports::new(region!(crash_reports)),
         symbols: Symbols::new(region!(symbols)),
+        switching: switching(director),
     };
     let rings = rings.map(|ring| (ring.name(), region_at!(ring.address, ring.length)));
     let mut console = Console::new(rings, regions);
@@ -87,12 +99,6 @@ fn init() -> SerialConsole {
             "there are no symbols: backtraces will have numbers only"
         ));
     }
-    let optional = |id: u64| {
-        let id = usize::try_from(id).ok();
-        id.filter(|id| *id < abi::CHANNELS).map(Channel::new)
-    };
-    let timer = optional(*var!(timer_channel: u64 = u64::MAX));
-    let portmap = optional(*var!(portmap_channel: u64 = u64::MAX));
     let interrupt = channel!(serial_irq);
     let pace = Pace::new();
     let mut console = SerialConsole {
@@ -103,11 +109,28 @@ fn init() -> SerialConsole {
         pace,
         ticking: false,
         portmap,
+        director,
         status: regions.status,
         faults: 0,
     };
     console.write();
     console
+}
+
+/// What there is to be switched; `None` in a system without a director. One that cannot be
+/// notified is asked for nothing.
+fn switching(director: Option<Channel>) -> Option<Switching> {
+    let table = var!(switchable: DirectorTable = DirectorTable::EMPTY);
+    let board = *var!(director_board: u64 = 0);
+    let wishes = *var!(wishes: u64 = 0);
+    if board == 0 {
+        return None;
+    }
+    Some(Switching {
+        table,
+        board: Board::new(region_at!(board, BOARD_SIZE as u64))?,
+        wishes: (director.is_some() && wishes != 0).then(|| region_at!(wishes, WISHES_SIZE as u64)),
+    })
 }
 
 impl SerialConsole {
@@ -123,18 +146,32 @@ impl SerialConsole {
         self.uart.interrupt_again();
     }
 
-    /// Tells the port map that a protection domain has been stopped, for whose
-    /// ports nobody speaks any more.
+    /// Tells the port map and the director that a protection domain has been stopped, for
+    /// whose ports and functions nobody speaks any more.
     fn pass_on_faults(&mut self) {
-        let (Some(portmap), Some(status)) = (self.portmap, self.status) else {
+        let Some(status) = self.status else {
             return;
         };
+        if self.portmap.is_none() && self.director.is_none() {
+            return;
+        }
         let faults = status
             .domains()
             .fold(0, |sum: u32, domain| sum.wrapping_add(domain.faults));
         if faults != self.faults {
             self.faults = faults;
-            portmap.notify();
+            for told in [self.portmap, self.director].into_iter().flatten() {
+                told.notify();
+            }
+        }
+    }
+
+    /// Tells the director that the operator wants something of it.
+    fn pass_on_wishes(&mut self) {
+        if self.console.take_asked()
+            && let Some(director) = self.director
+        {
+            director.notify();
         }
     }
 
@@ -197,6 +234,7 @@ impl Handler for SerialConsole {
             self.ticking = false;
             self.pace.tick();
         }
+        self.pass_on_wishes();
         self.pass_on_faults();
         self.write();
         Ok(())

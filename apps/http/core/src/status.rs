@@ -55,6 +55,23 @@ pub struct FrameChannel {
     pub dropped: Counts,
 }
 
+/// The mode of an application that a director switches.
+#[derive(Clone, Debug, Serialize)]
+pub struct ApplicationMode {
+    /// The application.
+    pub name: String,
+    /// `server`, `direct`, `to direct` or `to server`.
+    pub mode: &'static str,
+    /// The virtual function it holds, or is about to hold.
+    pub function: Option<u8>,
+    /// Switches that have ended, both ways.
+    pub switches: u64,
+    /// Switches that failed or were forced.
+    pub failures: u64,
+    /// How long the last switch took, in microseconds.
+    pub last_switch_us: u64,
+}
+
 /// Counts by name.
 pub type Counts = BTreeMap<&'static str, u64>;
 
@@ -71,6 +88,9 @@ pub struct Snapshot {
     pub protection_domains: Vec<ProtectionDomain>,
     /// All frame channels.
     pub frame_channels: Vec<FrameChannel>,
+    /// Modes of all applications that a director switches; left out in a system without one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modes: Vec<ApplicationMode>,
     /// Requests answered by this server with a status below 400.
     pub requests_answered: u64,
     /// Requests answered with a status of 400 or above.
@@ -90,5 +110,55 @@ impl Snapshot {
     pub fn to_json(&self) -> Vec<u8> {
         // Only a map with keys that are no strings can fail, and there is none.
         serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn json(modes: Vec<ApplicationMode>) -> String {
+        let snapshot = Snapshot {
+            version: "1",
+            uptime_seconds: 0.0,
+            addresses: Vec::new(),
+            protection_domains: Vec::new(),
+            frame_channels: Vec::new(),
+            modes,
+            requests_answered: 0,
+            requests_refused: 0,
+            connections: 0,
+            server: Counts::new(),
+            dropped: Counts::new(),
+            stack: Counts::new(),
+        };
+        String::from_utf8(snapshot.to_json()).unwrap()
+    }
+
+    #[test]
+    fn modes_are_there_if_a_director_is() {
+        let direct = ApplicationMode {
+            name: "http".into(),
+            mode: "direct",
+            function: Some(1),
+            switches: 3,
+            failures: 1,
+            last_switch_us: 1204,
+        };
+        let server = ApplicationMode {
+            name: "kv".into(),
+            mode: "server",
+            function: None,
+            ..direct.clone()
+        };
+        let text = json(vec![direct, server]);
+        let modes = "\"modes\":[\
+            {\"name\":\"http\",\"mode\":\"direct\",\"function\":1,\
+            \"switches\":3,\"failures\":1,\"last_switch_us\":1204},\
+            {\"name\":\"kv\",\"mode\":\"server\",\"function\":null,\
+            \"switches\":3,\"failures\":1,\"last_switch_us\":1204}]";
+        assert!(text.contains(modes), "{text}");
+        assert!(!json(Vec::new()).contains("modes"));
     }
 }

@@ -3,28 +3,48 @@
 use core::fmt::{self, Write};
 use segue_status::system::SystemStatus;
 
+use crate::Regions;
+
 const HELP: &str = "\
 help      shows this list
 status    shows every protection domain: state, priority, memory, faults, restarts
+switch NAME direct|server|auto
+          asks for an application's mode: with a virtual function of its own, behind
+          the network server, or as the policy decides
+vf        shows the applications' modes, and who has which virtual function
 ";
 
-/// Carries the command on `line` out and prints its result.
-pub fn execute(line: &str, status: Option<&SystemStatus>, output: &mut impl Write) -> fmt::Result {
-    match line.trim() {
-        "" => Ok(()),
-        "help" | "?" => output.write_str(HELP),
-        "status" => match status {
+const NO_DIRECTOR: &str = "This system has no director: nobody changes its mode.\n";
+
+/// Carries the command on `line` out and prints its result. Yields whether the director is to
+/// be notified.
+pub fn execute(line: &str, regions: &Regions, output: &mut impl Write) -> Result<bool, fmt::Error> {
+    let line = line.trim();
+    let (command, arguments) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    match (command, arguments) {
+        ("", _) => Ok(()),
+        ("help" | "?", "") => output.write_str(HELP),
+        ("status", "") => match &regions.status {
             Some(status) => write_status(status, output),
             None => writeln!(
                 output,
                 "The system description gives the console no system_status."
             ),
         },
-        other => writeln!(
+        ("switch", arguments) => match &regions.switching {
+            Some(switching) => return switching.switch(arguments, output),
+            None => output.write_str(NO_DIRECTOR),
+        },
+        ("vf", "") => match &regions.switching {
+            Some(switching) => switching.write_table(output),
+            None => output.write_str(NO_DIRECTOR),
+        },
+        _ => writeln!(
             output,
-            "There is no command \"{other}\". Type \"help\" for a list."
+            "There is no command \"{line}\". Type \"help\" for a list."
         ),
-    }
+    }?;
+    Ok(false)
 }
 
 fn write_status(status: &SystemStatus, output: &mut impl Write) -> fmt::Result {
@@ -77,8 +97,12 @@ mod tests {
         };
         status.set_domain(0, &domain);
         status.publish(1, 64 << 20);
+        let regions = Regions {
+            status: Some(status),
+            ..Regions::default()
+        };
         let mut output = String::new();
-        execute(line, Some(&status), &mut output).unwrap();
+        assert_eq!(execute(line, &regions, &mut output), Ok(false));
         output
     }
 
@@ -101,5 +125,13 @@ mod tests {
         );
         assert!(answer("help").contains("status"));
         assert_eq!(answer(""), "");
+        assert!(answer("status now").contains("no command \"status now\""));
+    }
+
+    #[test]
+    fn a_system_without_a_director_says_so() {
+        for line in ["vf", "switch http direct", "switch"] {
+            assert_eq!(answer(line), NO_DIRECTOR);
+        }
     }
 }

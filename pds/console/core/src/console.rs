@@ -2,8 +2,10 @@
 
 use crate::commands;
 use crate::editor::{Editor, Key};
+use crate::milliseconds::Milliseconds;
 use crate::output::Output;
 use crate::source::{PORTION_OUTPUT, Source};
+use crate::switching::Switching;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -17,7 +19,7 @@ use segue_status::system::{Incarnation, State, SystemStatus};
 /// functions with long names.
 const REPORT_OUTPUT: usize = 8192;
 
-/// What others write and the console reads.
+/// What others write and the console reads, and what it writes for the director.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Regions {
     /// States of the protection domains.
@@ -26,6 +28,8 @@ pub struct Regions {
     pub crash_reports: Option<CrashReports>,
     /// Names of functions.
     pub symbols: Option<Symbols<Region>>,
+    /// Mode switches; `None` in a system without a director.
+    pub switching: Option<Switching>,
 }
 
 /// Log lines, crash reports and key strokes in; bytes for the serial line out.
@@ -47,6 +51,8 @@ pub struct Console {
     /// Whether there is a prompt. It appears with the first key stroke, so that
     /// output that nobody types at is nothing but lines.
     prompt: bool,
+    /// Whether the operator asked the director for something.
+    asked: bool,
 }
 
 impl Console {
@@ -66,7 +72,14 @@ impl Console {
             report: Box::new(Report::empty()),
             editor: Editor::new(),
             prompt: false,
+            asked: false,
         }
+    }
+
+    /// Whether the director has something to read since this was called last: it is to be
+    /// notified.
+    pub fn take_asked(&mut self) -> bool {
+        core::mem::take(&mut self.asked)
     }
 
     /// The bytes that wait for the serial line.
@@ -197,8 +210,9 @@ impl Console {
                 self.output.leave_prompt(b"\r\n");
                 let editor = self.editor;
                 self.editor.clear();
-                let status = self.regions.status.as_ref();
-                let _ = commands::execute(editor.line(), status, &mut self.output);
+                // Writing to the queue does not fail.
+                self.asked |= commands::execute(editor.line(), &self.regions, &mut self.output)
+                    .unwrap_or(false);
             }
         }
         self.show_prompt();
@@ -208,15 +222,6 @@ impl Console {
         if self.prompt {
             self.output.show_prompt(self.editor.line());
         }
-    }
-}
-
-/// A time in microseconds, shown in milliseconds.
-struct Milliseconds(u64);
-
-impl core::fmt::Display for Milliseconds {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{}.{:03} ms", self.0 / 1000, self.0 % 1000)
     }
 }
 

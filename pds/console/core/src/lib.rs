@@ -19,10 +19,13 @@ extern crate alloc;
 mod commands;
 mod console;
 mod editor;
+mod milliseconds;
 mod output;
 mod pace;
 mod source;
+mod switching;
 
 pub use console::{Console, Regions};
 pub use output::Output;
 pub use pace::{Pace, TICK_NANOSECONDS};
+pub use switching::{Switching, WISHES_SIZE};

@@ -287,3 +287,36 @@ fn it_says_who_was_restarted_and_who_is_given_up() {
         "http is given up: it has faulted too often in a row (faults so far: 2).\r\n"
     );
 }
+
+#[test]
+fn the_director_is_told_once_of_what_the_operator_wants() {
+    use segue_director_core::board::{BOARD_SIZE, Board, Wanted, Wish};
+    use segue_director_core::config::DirectorTable;
+    let mut table = DirectorTable::EMPTY;
+    table.count = 1;
+    table.entries[0].name[..4].copy_from_slice(b"http");
+    let wishes = leaked_region(crate::WISHES_SIZE);
+    let switching = Switching {
+        table: Box::leak(Box::new(table)),
+        board: Board::new(leaked_region(BOARD_SIZE)).expect("it is large enough"),
+        wishes: Some(wishes),
+    };
+    let regions = Regions {
+        switching: Some(switching),
+        ..Regions::default()
+    };
+    let mut console = Console::new([], regions);
+    let typed = |console: &mut Console, line: &[u8]| {
+        line.iter().for_each(|byte| console.key(*byte));
+        console.take_asked()
+    };
+    assert!(!typed(&mut console, b"switch kv direct\r"));
+    assert!(!typed(&mut console, b"switch http direct"));
+    assert!(typed(&mut console, b"\r"));
+    assert!(!console.take_asked());
+    assert_eq!(
+        Wish::read(&wishes).map(|wish| wish.wanted),
+        Some(Wanted::Direct)
+    );
+    assert!(sent(&mut console).contains("Asked for: http, direct mode."));
+}
