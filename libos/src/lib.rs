@@ -19,6 +19,7 @@ mod announcement;
 mod classify;
 mod config;
 mod connection;
+mod control;
 mod duplicates;
 mod ending;
 mod engine;
@@ -47,6 +48,7 @@ pub use config::{
     Addresses, BindError, CloseReason, Config, ConnectError, ConnectOptions, ConnectionId, Event,
     EveryPort, ListenOptions, ListenerId, Network, Overflow, PortAuthority, Protocol, Ready, UdpId,
 };
+pub use control::Control;
 pub use engine::BufferSizes;
 pub use frame_channel::FrameChannel;
 pub use function::{FUNCTION_CONFIGURATION, Function, function_rings_size};

@@ -4,6 +4,7 @@ use crate::address::Local;
 use crate::classify::{Class, classify, undeliverable};
 use crate::config::{CloseReason, Config, ConnectionId, Event, ListenerId, PortAuthority, Ready};
 use crate::connection::{Connection, Handshake, Link, Place, TimeWait};
+use crate::control::Steering;
 use crate::engine::Engines;
 use crate::hash::{FlowMap, Secret, Seed};
 use crate::lending::PARK_AFTER;
@@ -70,6 +71,7 @@ pub struct Stack {
     pub(crate) statistics: Statistics,
     /// When somebody was last said to have taken an address of ours.
     pub(crate) conflict_reported: Option<Instant>,
+    pub(crate) steering: Steering,
 }
 
 impl Stack {
@@ -121,6 +123,7 @@ impl Stack {
             ),
             statistics: Statistics::default(),
             conflict_reported: None,
+            steering: Steering::default(),
             vif,
             local,
         }
@@ -130,6 +133,7 @@ impl Stack {
     /// looks at the clock. Returns how many frames there were.
     pub fn poll(&mut self, now: Instant) -> usize {
         self.now = now;
+        self.steer(now);
         self.vif.begin(now);
         self.expire();
         self.take_delayed();
@@ -244,7 +248,7 @@ impl Stack {
     /// or until [`Stack::next_deadline`]; else it must take another turn.
     pub fn sleep(&mut self) -> bool {
         let for_room = !self.touched.is_empty() || self.others.waits_for_room();
-        !self.has_events() && self.vif.sleep(for_room)
+        !self.has_events() && !self.is_steered() && self.vif.sleep(for_room)
     }
 
     /// When [`Stack::poll`] and [`Stack::flush`] should be called again at the

@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+mod direct;
 mod network;
 mod ports;
 mod timer;
@@ -14,10 +15,14 @@ pub use timer::Timeout;
 
 use alloc::boxed::Box;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use direct::Direct;
+use segue_director_core::config::{DirectConfig, NO_CHANNEL};
 use segue_frame_channel::ClientChannel;
 use segue_frame_channel::config::{self, ClientConfig};
-use segue_libos::{self as libos, Addresses, Config, FrameChannel, Instant, Stack, Vif};
-use sel4_microkit::{Channel, Clock, hardware_random, private_region_at, region_at};
+use segue_libos::{
+    self as libos, Addresses, Config, EveryPort, FrameChannel, Instant, PortAuthority, Stack, Vif,
+};
+use sel4_microkit::{Channel, Clock, hardware_random, private_region_at, region_at, var};
 
 /// What an application's stack may use up. See [`Config`].
 #[derive(Clone, Copy, Debug)]
@@ -30,18 +35,48 @@ pub struct NetworkLimits {
     pub maximum_time_wait: usize,
 }
 
-/// Joins the frame channel that the image builder has described in `config`, and returns a stack
-/// without sockets, and what keeps its addresses right. It asks the port map for ports, and for
-/// its addresses if they are not known beforehand; one that has none yet gets them later.
+/// Joins the network as the image builder has described it: the frame channel in `config`, a
+/// virtual function of its own, or both, one after the other. Returns a stack without sockets, and
+/// what keeps its addresses right. It asks the port map for ports, and for its addresses if they
+/// are not known beforehand; one that has none yet gets them later.
 ///
 /// # Panics
-/// If the channel cannot be used: the image is wrong.
+/// If the channel or the function cannot be used: the image is wrong.
 pub fn start_network(
     config: &'static ClientConfig,
     limits: NetworkLimits,
     seed: [u64; 2],
     clock: &Clock,
 ) -> (Stack, Network) {
+    let direct = var!(direct_mode: DirectConfig = DirectConfig::EMPTY);
+    let now = Instant::from_micros(clock.now_microseconds() as i64);
+    let settings = |station: &config::Addresses| Config {
+        hardware_address: station.mac,
+        addresses: addresses(station),
+        seed,
+        maximum_connections: limits.maximum_connections,
+        buffer_memory: limits.buffer_memory,
+        maximum_time_wait: limits.maximum_time_wait,
+    };
+    if config.channel == config::NO_CHANNEL && direct.owner_channel != NO_CHANNEL {
+        // Its address is its own, and so are all ports.
+        let ports: Box<dyn PortAuthority> = Box::new(EveryPort::default());
+        let vif = direct::always_direct(direct);
+        let stack = Stack::new(settings(&config.addresses), vif, ports, now);
+        return (stack, Network::of_function(config, direct.owner_channel));
+    }
+    let ports = Portmap::new(config.portmap_channel);
+    let mut network = Network::new(config, ports.clone());
+    let station = network.ask();
+    let vif = Vif::new(Box::new(frame_channel(config)));
+    let mut stack = Stack::new(settings(&station), vif, Box::new(ports), now);
+    if let Some(direct) = Direct::new(direct) {
+        stack.set_control(Box::new(direct));
+    }
+    (stack, network)
+}
+
+fn frame_channel(config: &'static ClientConfig) -> FrameChannel {
     let channel = ClientChannel::new(
         region_at!(config.client_region, config.client_region_size),
         region_at!(config.server_region, config.server_region_size),
@@ -57,21 +92,7 @@ pub fn start_network(
         ),
     };
     let server = Channel::new(config.channel as usize);
-    let backend = FrameChannel::new(channel, config.server(), Box::new(move || server.notify()));
-    let ports = Portmap::new(config.portmap_channel);
-    let mut network = Network::new(config, ports.clone());
-    let station = network.ask();
-    let settings = Config {
-        hardware_address: station.mac,
-        addresses: addresses(&station),
-        seed,
-        maximum_connections: limits.maximum_connections,
-        buffer_memory: limits.buffer_memory,
-        maximum_time_wait: limits.maximum_time_wait,
-    };
-    let now = Instant::from_micros(clock.now_microseconds() as i64);
-    let stack = Stack::new(settings, Vif::new(Box::new(backend)), Box::new(ports), now);
-    (stack, network)
+    FrameChannel::new(channel, config.server(), Box::new(move || server.notify()))
 }
 
 /// Addresses as a stack takes them.

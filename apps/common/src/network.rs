@@ -9,7 +9,10 @@ use sel4_microkit::{Channel, ChannelSet};
 
 /// What keeps a stack's addresses as the port map says they are.
 pub struct Network {
-    portmap: Portmap,
+    /// `None` if there is none in this system.
+    portmap: Option<Portmap>,
+    /// Says that the function of an application that is always direct works.
+    owner: Option<Channel>,
     /// Notified by the port map when it is worth asking again.
     channel: Channel,
     /// Whether the port map is asked at all.
@@ -22,7 +25,8 @@ pub struct Network {
 impl Network {
     pub(crate) fn new(config: &ClientConfig, portmap: Portmap) -> Self {
         Self {
-            portmap,
+            portmap: Some(portmap),
+            owner: None,
             channel: Channel::new(config.portmap_channel as usize),
             is_leased: config.flags & ADDRESS_LEASED != 0,
             known: config.addresses,
@@ -30,13 +34,27 @@ impl Network {
         }
     }
 
+    /// For an application that is always direct: its addresses do not change, and `owner` says
+    /// that its function works.
+    pub(crate) fn of_function(config: &ClientConfig, owner: u32) -> Self {
+        let owner = Channel::new(owner as usize);
+        Self {
+            portmap: None,
+            owner: Some(owner),
+            channel: owner,
+            is_leased: false,
+            known: config.addresses,
+            current: config.addresses,
+        }
+    }
+
     /// The addresses as they are now.
     pub(crate) fn ask(&mut self) -> Addresses {
-        if !self.is_leased {
+        let Some(portmap) = self.portmap.as_ref().filter(|_| self.is_leased) else {
             return self.known;
-        }
+        };
         let before = self.current;
-        self.current = match self.portmap.addresses() {
+        self.current = match portmap.addresses() {
             Ok(addresses) => addresses,
             Err(PortError::NoAddress) => self.known,
             Err(error) => {
@@ -50,8 +68,15 @@ impl Network {
         self.current
     }
 
-    /// To be called with each notification: has the stack follow when its addresses have changed.
+    /// To be called with each notification: has the stack follow when its addresses have changed,
+    /// or when its function works.
     pub fn notified(&mut self, channels: ChannelSet, stack: &mut Stack) {
+        if let Some(owner) = self.owner
+            && channels.contains(owner)
+            && let Err(error) = stack.start_function()
+        {
+            log::error!("the virtual function cannot be used: {error}");
+        }
         if !self.is_leased || !channels.contains(self.channel) {
             return;
         }
