@@ -2,6 +2,7 @@
 
 use super::inside::Unanswered;
 use super::{BATCH, LONGEST_PAUSE, Server, members};
+use crate::directory::Applications;
 use crate::ingress::{self, Decision, LONG_HEADER, Origin, SHORT_HEADER};
 use crate::nic::Nic;
 use segue_frame_channel::ReceivedFrame;
@@ -22,43 +23,79 @@ impl Server {
             };
             let description = nic.describe(&frame);
             self.received.count(description.length);
-            let mut decision = Decision::Longer;
-            for most in [SHORT_HEADER, LONG_HEADER] {
-                let header = &mut header[..description.length.min(most)];
-                nic.read(&frame, header);
-                decision = ingress::demultiplex(
-                    &self.directory,
-                    self.up,
-                    Origin::Network,
-                    header,
-                    description.length,
-                );
-                if decision != Decision::Longer {
-                    break;
+            let decision = self.decide(nic, &frame, description.length, &mut header);
+            match decision {
+                Decision::Deliver(applications) => {
+                    self.deliver_received(nic, &frame, description, applications, clock);
                 }
-            }
-            match self.recipients(decision, clock) {
-                Ok(applications) => {
-                    for index in members(applications) {
-                        let copy = |slots: &Region, offset| nic.copy(&frame, slots, offset);
-                        if self.deliver(description, copy, index, clock) {
-                            self.shares.note_received(index, self.now);
-                        }
-                    }
-                    if let Decision::FirstFragment(datagram, applications) = decision {
-                        self.deliver_early(&datagram, applications & self.up, clock);
-                    }
-                }
-                Err(Unanswered::Early(datagram)) => {
-                    let read = |to: &mut [u8]| nic.read(&frame, to);
-                    let dropped = self.early.keep(datagram, description, clock(), read);
-                    self.count_early(dropped);
-                }
-                Err(Unanswered::Answer(answer)) => {
-                    self.answer_network(nic, &frame, description, answer, clock);
-                }
+                _ => self.receive_other(nic, &frame, description, decision, clock),
             }
             nic.release(frame);
+        }
+    }
+
+    /// What is to be done with a frame of `length` bytes, of which as little is read into
+    /// `header` as suffices.
+    fn decide<N: Nic>(
+        &self,
+        nic: &N,
+        frame: &N::Frame,
+        length: usize,
+        header: &mut [u8; LONG_HEADER],
+    ) -> Decision {
+        let mut decide = |most: usize| {
+            let header = &mut header[..length.min(most)];
+            nic.read(frame, header);
+            ingress::demultiplex(&self.directory, self.up, Origin::Network, header, length)
+        };
+        match decide(SHORT_HEADER) {
+            Decision::Longer => decide(LONG_HEADER),
+            decision => decision,
+        }
+    }
+
+    fn deliver_received<N: Nic>(
+        &mut self,
+        nic: &N,
+        frame: &N::Frame,
+        description: ReceivedFrame,
+        applications: Applications,
+        clock: &impl Fn() -> u64,
+    ) {
+        for index in members(applications) {
+            let copy = |slots: &Region, offset| nic.copy(frame, slots, offset);
+            if self.deliver(description, copy, index, clock) {
+                self.shares.note_received(index, self.now);
+            }
+        }
+    }
+
+    /// A frame that does not just go to its owners: few are of this kind, and the others
+    /// are not to pay for it.
+    #[inline(never)]
+    fn receive_other<N: Nic>(
+        &mut self,
+        nic: &mut N,
+        frame: &N::Frame,
+        description: ReceivedFrame,
+        decision: Decision,
+        clock: &impl Fn() -> u64,
+    ) {
+        match self.recipients(decision, clock) {
+            Ok(applications) => {
+                self.deliver_received(nic, frame, description, applications, clock);
+                if let Decision::FirstFragment(datagram, applications) = decision {
+                    self.deliver_early(&datagram, applications & self.up, clock);
+                }
+            }
+            Err(Unanswered::Early(datagram)) => {
+                let read = |to: &mut [u8]| nic.read(frame, to);
+                let dropped = self.early.keep(datagram, description, clock(), read);
+                self.count_early(dropped);
+            }
+            Err(Unanswered::Answer(answer)) => {
+                self.answer_network(nic, frame, description, answer, clock);
+            }
         }
     }
 
