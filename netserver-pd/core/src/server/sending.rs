@@ -138,11 +138,12 @@ impl Server {
             }
             Ok(Sent::Dropped(cause, length))
         };
-        let approved = match verdict {
+        // By reference: it is long.
+        let approved = match &verdict {
             Ok(approved) => approved,
             Err(cause) => {
                 self.unpublished |= 1 << index;
-                return drop(link, cause);
+                return drop(link, *cause);
             }
         };
         if let Some(fragment) = approved.fragment {
@@ -166,7 +167,7 @@ impl Server {
             let ticket = link.channel.next_ticket();
             link.channel.take();
             if route == Route::Others {
-                self.send_inside_too(index, &frame, kept.bytes(), &approved, clock);
+                self.send_inside_too(index, &frame, kept.bytes(), approved, clock);
             }
             self.links[index].channel.complete(ticket);
             self.unpublished |= 1 << index;
@@ -176,7 +177,7 @@ impl Server {
             let ticket = link.channel.next_ticket();
             link.channel.take();
             let (copies, has_receiver) =
-                self.send_inside(index, &frame, kept.bytes(), &approved, clock);
+                self.send_inside(index, &frame, kept.bytes(), approved, clock);
             let link = &mut self.links[index];
             link.channel.complete(ticket);
             self.unpublished |= 1 << index;
@@ -204,7 +205,7 @@ impl Server {
                 self.transmitted.count(length);
                 self.unpublished |= 1 << index;
                 if let Some(kept) = &kept {
-                    self.send_inside_too(index, &frame, kept.bytes(), &approved, clock);
+                    self.send_inside_too(index, &frame, kept.bytes(), approved, clock);
                 }
                 Ok(Sent::Frame(approved.wire_length))
             }
