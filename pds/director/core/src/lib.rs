@@ -5,13 +5,19 @@
 //! - [`board`]: orders of the director and answers of the others, in shared memory.
 //! - [`machine`]: what is ordered next; [`recover`](machine::Machine::recover) after a
 //!   restart of the director.
+//! - [`policy`]: who is to be in which mode.
+//! - [`director`]: both over board and answers; what the protection domain wires.
 //! - [`report`]: what people are told.
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod board;
 pub mod config;
+pub mod director;
+#[cfg(test)]
+mod exploration;
 pub mod machine;
+pub mod policy;
 mod recovery;
 pub mod report;
 mod stepping;
