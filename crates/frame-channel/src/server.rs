@@ -56,8 +56,10 @@ pub struct ServerChannel<M> {
     /// Transmit frames completed, all earlier ones included.
     completed: u32,
     completed_published: u32,
-    /// Which frames from `completed` on are done, by ring position.
+    /// Which frames behind `completed` are done, by ring position.
     done: [u64; (*ENTRIES.end() / 64) as usize],
+    /// How many these are.
+    done_early: u32,
     /// Receive frames produced.
     produced: u32,
     produced_published: u32,
@@ -106,6 +108,7 @@ impl<M: SharedMemory> ServerChannel<M> {
             completed: 0,
             completed_published: 0,
             done: [0; (*ENTRIES.end() / 64) as usize],
+            done_early: 0,
             produced: 0,
             produced_published: 0,
             receive_known: 0,
@@ -239,14 +242,21 @@ impl<M: SharedMemory> ServerChannel<M> {
         {
             return;
         }
-        let (word, bit) = self.done_bit(ticket.index);
-        self.done[word] |= bit;
-        while self.in_flight() > 0 {
+        if ticket.index != self.completed {
+            let (word, bit) = self.done_bit(ticket.index);
+            self.done_early += u32::from(self.done[word] & bit == 0);
+            self.done[word] |= bit;
+            return;
+        }
+        // Nearly always they are done in order.
+        self.completed = self.completed.wrapping_add(1);
+        while self.done_early > 0 {
             let (word, bit) = self.done_bit(self.completed);
             if self.done[word] & bit == 0 {
                 break;
             }
             self.done[word] &= !bit;
+            self.done_early -= 1;
             self.completed = self.completed.wrapping_add(1);
         }
     }
@@ -425,6 +435,7 @@ impl<M: SharedMemory> ServerChannel<M> {
         self.completed = 0;
         self.completed_published = 0;
         self.done.fill(0);
+        self.done_early = 0;
         self.produced = 0;
         self.produced_published = 0;
         self.receive_known = 0;

@@ -315,6 +315,12 @@ pub(crate) const fn mailbox(function: usize) -> Register<MAILBOX::Register> {
     Register::at(0x0c00 + 4 * function)
 }
 
+/// State of a function's mailbox as its holder sees it. The emulated device has it here; the
+/// datasheet has nothing in this place.
+pub(crate) const fn function_mailbox(function: usize) -> Plain {
+    Plain(0x0c40 + 4 * function)
+}
+
 /// Requests of functions (bits 0 to 7) and their acknowledgements (bits 16 to 23); writing
 /// 1 clears.
 pub(crate) const MAILBOX_CAUSE: Plain = Plain(0x0c80);

@@ -148,6 +148,7 @@ fn verify_arp(identity: &Identity, packet: &[u8]) -> Result<(), EgressDrop> {
     Ok(())
 }
 
+#[inline]
 fn verify_ipv4(
     directory: &Directory,
     identity: &Identity,
@@ -267,6 +268,7 @@ fn missing(identity: &Identity) -> EgressDrop {
     }
 }
 
+#[inline(always)]
 fn verify_tcp(
     directory: &Directory,
     identity: &Identity,
@@ -445,6 +447,7 @@ fn too_short(available: usize, needed: usize) -> EgressDrop {
     }
 }
 
+#[inline(always)]
 fn approved(
     frame_length: usize,
     offload: FrameOffload,

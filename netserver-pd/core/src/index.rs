@@ -63,8 +63,9 @@ impl Index {
     /// Where a key is looked for first.
     #[inline]
     fn first_place(&self, key: u64) -> usize {
-        // Fibonacci hashing: the upper bits of the product are mixed best.
-        let start = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize;
+        // Fibonacci hashing: the upper bits of the product are mixed best. Sixteen are
+        // enough for any table.
+        let start = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize;
         start & (self.slots.len() - 1)
     }
 

@@ -48,19 +48,26 @@ impl Route {
 /// address of ours stays inside; of what is for all, ARP requests and neighbour
 /// solicitations for an address of ours do. ARP announcements of an address, and
 /// IPv4 broadcasts, go both ways.
+#[inline]
 pub fn route(directory: &Directory, header: &[u8]) -> Route {
     if header.len() < ETHERNET {
         return Route::Out;
     }
     let ethernet = EthernetFrame::new_unchecked(header);
     let destination = ethernet.dst_addr();
-    if destination.is_unicast() {
-        return if directory.has_mac(destination) {
-            Route::Inside
-        } else {
-            Route::Out
-        };
+    if !destination.is_unicast() {
+        return route_for_group(directory, &ethernet, header);
     }
+    if directory.has_mac(destination) {
+        Route::Inside
+    } else {
+        Route::Out
+    }
+}
+
+/// Where a verified frame for all, or for a group, goes.
+#[inline(never)]
+fn route_for_group(directory: &Directory, ethernet: &EthernetFrame<&[u8]>, header: &[u8]) -> Route {
     let packet = &header[ETHERNET..];
     match ethernet.ethertype() {
         EthernetProtocol::Arp if packet.len() >= ARP => {

@@ -263,6 +263,8 @@ impl<M: Mmio> PhysicalFunction<M> {
         for word in 0..MAILBOX_WORDS {
             mailbox_memory(function, word).write(registers, 0);
         }
+        // On the emulated device only this lets the mailbox go for both sides.
+        function_mailbox(function).write(registers, 0);
         mailbox(function).write(registers, MAILBOX::TAKE_FROM_FUNCTION::SET);
         MAILBOX_CAUSE.write(registers, 0x0001_0001 << function);
     }

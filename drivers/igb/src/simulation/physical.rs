@@ -230,6 +230,14 @@ impl State {
                     self.set(MAILBOX_CAUSE, causes);
                 }
             }
+            FUNCTION_MAILBOX..0x0c60 => {
+                let function = (offset - FUNCTION_MAILBOX) / 4;
+                // A request, an acknowledgement; then the mailbox is taken, or let go.
+                let causes = (value & 1 | (value & 2) << 15) << function;
+                self.set(MAILBOX_CAUSE, self.get(MAILBOX_CAUSE) | causes);
+                self.set(offset, value & 4);
+                self.set(MAILBOX + 4 * function, value & 4);
+            }
             PAGES..0x10800 => self.write_page(offset, value),
             OWN_VECTORS..0x11720 => {
                 self.set(offset, value);
@@ -350,15 +358,7 @@ impl Mmio for Holder {
         let Some(place) = self.place(offset) else {
             return;
         };
-        if offset == 0x0c40 {
-            // A request, an acknowledgement; then the mailbox is taken, or let go.
-            let causes = (value & 1 | (value & 2) << 15) << self.function;
-            let pending = state.get(MAILBOX_CAUSE) | causes;
-            state.set(MAILBOX_CAUSE, pending);
-            state.set(place, value & 4);
-        } else {
-            state.write(place, value);
-        }
+        state.write(place, value);
     }
     fn write16(&self, _: usize, _: u16) {
         unreachable!("registers are 32 bits wide");

@@ -71,10 +71,12 @@ impl Switching {
     }
 
     fn write_unknown(&self, name: &str, output: &mut impl Write) -> fmt::Result {
-        write!(output, "The director does not switch \"{name}\", but ")?;
+        if self.table.applications().is_empty() {
+            return output.write_str("The director has no applications to switch.\n");
+        }
+        write!(output, "The director does not know \"{name}\", only ")?;
         write_names(
             self.table.applications().iter().map(DirectorEntry::name),
-            "nobody",
             output,
         )?;
         output.write_str(".\n")
@@ -108,7 +110,9 @@ impl Switching {
                 .applications()
                 .filter(|(_, shown)| shown.function == Some(function))
                 .map(|(name, _)| name);
-            write_names(holders, "free", output)?;
+            if !write_names(holders, output)? {
+                output.write_str("free")?;
+            }
             output.write_str("\n")?;
         }
         Ok(())
@@ -125,24 +129,20 @@ impl Switching {
     }
 }
 
-/// Writes the names with commas between them, or `nobody` if there are none.
+/// Writes the names with commas between them. Yields whether there are any.
 fn write_names<'a>(
     names: impl Iterator<Item = &'a str>,
-    nobody: &str,
     output: &mut impl Write,
-) -> fmt::Result {
-    let mut empty = true;
+) -> Result<bool, fmt::Error> {
+    let mut any = false;
     for name in names {
-        if !empty {
+        if any {
             output.write_str(", ")?;
         }
         output.write_str(name)?;
-        empty = false;
+        any = true;
     }
-    if empty {
-        output.write_str(nobody)?;
-    }
-    Ok(())
+    Ok(any)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ const _: () = assert!(ENTRIES + MAXIMUM_APPLICATIONS * ENTRY_SIZE <= BOARD_SIZE)
 const _: () = assert!(MAXIMUM_APPLICATIONS * 8 <= ANSWERS_SIZE);
 
 /// An order with its sequence number; 0 is that of no order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Order<O> {
     /// Answers carry the same.
     pub sequence: u32,
@@ -41,7 +41,7 @@ pub struct Order<O> {
 }
 
 /// To the manager of configuration space, about one application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GrantOperation {
     /// It is to hold this virtual function.
     Grant {
@@ -53,7 +53,7 @@ pub enum GrantOperation {
 }
 
 /// To the owner of the physical function, about one application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RouteOperation {
     /// The function was reset by its user: it is to work.
     Enable {
@@ -74,7 +74,7 @@ pub enum RouteOperation {
 }
 
 /// To the application itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StageOperation {
     /// All frames through the network server; the function is let go.
     Server,
@@ -92,7 +92,7 @@ pub enum StageOperation {
 }
 
 /// What became of an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Answer {
     /// Of the order.
     pub sequence: u32,
@@ -101,7 +101,7 @@ pub struct Answer {
 }
 
 /// Why an order was not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Refused {
     /// The order means nothing, or not now.
@@ -127,7 +127,7 @@ impl Refused {
 }
 
 /// How an application is shown to people.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Shown {
     /// Its mode, or what is being done.
     pub mode: Mode,
@@ -144,7 +144,7 @@ pub struct Shown {
 }
 
 /// An application's mode.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Mode {
     /// Its frames go through the network server.

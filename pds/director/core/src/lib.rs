@@ -5,6 +5,8 @@
 //! - [`board`]: orders of the director and answers of the others, in shared memory.
 //! - [`machine`]: what is ordered next; [`recover`](machine::Machine::recover) after a
 //!   restart of the director.
+//! - [`policy`]: who is to be in which mode.
+//! - [`director`]: both over board and answers; what the protection domain wires.
 //! - [`report`]: what people are told.
 //! - [`route_server`]: orders about routes, on the side of the physical function's owner.
 #![no_std]
@@ -12,7 +14,11 @@
 
 pub mod board;
 pub mod config;
+pub mod director;
+#[cfg(test)]
+mod exploration;
 pub mod machine;
+pub mod policy;
 mod recovery;
 pub mod report;
 pub mod route_server;

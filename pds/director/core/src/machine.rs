@@ -13,6 +13,7 @@
 
 use crate::board::{Answer, GrantOperation, Mode, Order, RouteOperation, Shown, StageOperation};
 use crate::config::{DirectorTable, MAXIMUM_APPLICATIONS, MAXIMUM_FUNCTIONS};
+use crate::director::direct_bit;
 use crate::report::{Obstacle, Report, Step};
 use crate::stepping::Stepping;
 
@@ -287,8 +288,7 @@ impl<const N: usize> Machine<N> {
         let mut applications = [Application::IDLE; N];
         let mut count = 0;
         for (application, entry) in applications.iter_mut().zip(table.applications()) {
-            let place = u32::from(entry.owner).wrapping_sub(1);
-            application.bit = 1u64.checked_shl(place).unwrap_or(0);
+            application.bit = direct_bit(entry);
             application.allowed = entry.functions as u8 & functions;
             count += 1;
         }

@@ -83,27 +83,24 @@ impl Found {
 }
 
 impl<const N: usize> Machine<N> {
-    /// Goes on from what `look` finds about each application.
+    /// Goes on from what was found about each application.
     pub fn recover(
         &mut self,
         now: u64,
-        mut look: impl FnMut(usize) -> (Found, View),
+        found: &[Option<(Found, View)>; N],
         effects: &mut impl Effects,
     ) {
-        let mut undo = [None; N];
+        let mut undo = [false; N];
         for (index, undo) in undo.iter_mut().enumerate().take(self.count) {
-            let (found, view) = look(index);
-            *undo = (!self.take(index, now, &found, &view)).then_some(view);
+            *undo = found[index].is_some_and(|(found, view)| !self.take(index, now, &found, &view));
         }
         for (index, undo) in undo.iter_mut().enumerate().take(self.count) {
             let claimed = self.applications[index].claimed;
             let mut others = self.applications.iter().enumerate();
             let is_disputed = others.any(|(other, a)| other != index && a.claimed & claimed != 0);
-            if is_disputed && undo.is_none() {
-                *undo = Some(look(index).1);
-            }
+            *undo |= is_disputed;
         }
-        let kept = (0..self.count).filter(|index| undo[*index].is_none());
+        let kept = (0..self.count).filter(|index| !undo[*index]);
         let kept = kept.map(|index| &self.applications[index]);
         let (direct, held) = kept.fold((0, 0), |(direct, held), application| {
             let bit = if application.step == Step::Direct {
@@ -116,8 +113,10 @@ impl<const N: usize> Machine<N> {
         // First: the network server must not leave to others what they do not get.
         self.direct = direct;
         effects.set_direct(direct);
-        for (index, view) in undo.iter().enumerate() {
-            let Some(view) = view else { continue };
+        for (index, found) in found.iter().enumerate() {
+            let Some((_, view)) = found.as_ref().filter(|_| undo[index]) else {
+                continue;
+            };
             let application = &mut self.applications[index];
             if application.claimed == 0 {
                 application.claimed = application.allowed & !held;

@@ -84,14 +84,14 @@ fn what_is_not_understood_asks_for_nothing() {
         switch(&switching, "htp direct"),
         (
             false,
-            "The director does not switch \"htp\", but http, kv.\n".into()
+            "The director does not know \"htp\", only http, kv.\n".into()
         )
     );
     assert_eq!(Wish::read(&switching.wishes.unwrap()), None);
     switching.table = table(&[], 0);
     assert_eq!(
         switch(&switching, "http auto").1,
-        "The director does not switch \"http\", but nobody.\n"
+        "The director has no applications to switch.\n"
     );
     switching.wishes = None;
     assert_eq!(

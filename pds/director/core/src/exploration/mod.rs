@@ -1,0 +1,121 @@
+//! All states that two applications and one or two functions can get into, however the
+//! others behave: breadth-first, each state once.
+
+extern crate std;
+
+mod world;
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::string::String;
+use std::vec::Vec;
+use std::{format, println, vec};
+
+use Surroundings::{Calm, Hostile, Mortal};
+use world::{Broken, Event, Mistake, N, Surroundings, World};
+
+/// A hash of 128 bits: among some millions of states, two with the same are not to be
+/// expected.
+struct Fingerprint(u64, u64);
+
+impl Hasher for Fingerprint {
+    fn write(&mut self, bytes: &[u8]) {
+        for bytes in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            let word = u64::from_le_bytes(word);
+            self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.1 = (self.1.rotate_left(29) ^ word).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+fn fingerprint(world: &World) -> u128 {
+    let mut hasher = Fingerprint(1, 2);
+    world.hash(&mut hasher);
+    u128::from(hasher.0) << 64 | u128::from(hasher.1)
+}
+
+/// How a state came about: the place of the one before it, and what happened then.
+type History = Vec<(usize, Option<Event>)>;
+
+/// The events that led to a state, in a sentence.
+fn path(history: &History, mut place: usize) -> String {
+    let mut events = VecDeque::new();
+    while let (before, Some(event)) = history[place] {
+        events.push_front(event);
+        place = before;
+    }
+    format!("{events:?}")
+}
+
+/// Visits everything; says how many states there are, or how a rule can be broken.
+fn explore(
+    functions: usize,
+    surroundings: [Surroundings; N],
+    mistake: Mistake,
+) -> Result<usize, Broken> {
+    let start = World::new(functions);
+    let mut seen = HashSet::from([fingerprint(&start)]);
+    let mut history = vec![(0, None)];
+    let mut waiting = VecDeque::from(vec![(0, start)]);
+    // From these a clean mode is reached.
+    let mut good = HashSet::new();
+    while let Some((place, world)) = waiting.pop_front() {
+        world
+            .clone()
+            .settle(functions, mistake, |world| !good.insert(fingerprint(world)))
+            .map_err(|broken| format!("{broken}, after {}", path(&history, place)))?;
+        for event in world.events(surroundings) {
+            let mut next = world.clone();
+            let happened = next.happen(event, functions, mistake).map_err(|broken| {
+                format!("{broken}, by {event:?} after {}", path(&history, place))
+            })?;
+            if happened && seen.insert(fingerprint(&next)) {
+                waiting.push_back((history.len(), next));
+                history.push((place, Some(event)));
+            }
+        }
+    }
+    Ok(seen.len())
+}
+
+fn all_is_well(functions: usize, surroundings: [Surroundings; N]) {
+    match explore(functions, surroundings, Mistake::None) {
+        Ok(states) => println!("{functions} functions, {surroundings:?}: {states} states"),
+        Err(broken) => panic!("{broken}"),
+    }
+}
+
+#[test]
+fn a_function_among_all_that_may_go_wrong() {
+    all_is_well(1, [Hostile, Calm]);
+}
+
+#[test]
+fn a_function_between_mortals() {
+    all_is_well(1, [Mortal, Mortal]);
+}
+
+#[test]
+fn two_functions() {
+    all_is_well(2, [Mortal, Calm]);
+}
+
+#[test]
+fn planted_mistakes_are_found() {
+    for (mistake, rule) in [
+        (Mistake::ReleaseFirst, "frames go to who is not attached"),
+        (Mistake::MaskStays, "who is direct has no route"),
+        (Mistake::NoScrub, "a function is free that is not"),
+        (Mistake::NoRecovery, "a function is free that is not"),
+        (Mistake::NoRetry, "it does not end"),
+    ] {
+        let found = explore(1, [Hostile, Calm], mistake).unwrap_err();
+        assert!(found.contains(rule), "{mistake:?}: {found}");
+    }
+}
