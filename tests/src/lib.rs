@@ -15,6 +15,7 @@ pub mod cost;
 pub mod figures;
 pub mod files;
 pub mod frames;
+pub mod grantees;
 mod host;
 pub mod http;
 mod impairment;

@@ -4,6 +4,7 @@ mod device;
 mod stack;
 
 use std::io::{self, Read, Write};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use segue_qemu::{FrameReceiver, Peer};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp;
 
-use crate::host::STILL;
+use crate::host::{APPLICATION, STILL};
 use crate::{Counts, Impairment};
 use stack::Stack;
 pub(crate) use stack::{ADDRESS, MAC};
@@ -117,8 +118,21 @@ impl PeerHost {
     /// # Errors
     /// If it refuses or does not answer, or the port is in use by a live connection of ours.
     pub fn connect_from(&self, local: u16, port: u16) -> io::Result<PeerStream> {
+        self.connect_between(local, APPLICATION, port)
+    }
+
+    /// Connects to `port` of the application at `address`, from a port not used before.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_to(&self, address: Ipv4Addr, port: u16) -> io::Result<PeerStream> {
+        let local = self.shared.stack().next_port();
+        self.connect_between(local, address, port)
+    }
+
+    fn connect_between(&self, local: u16, address: Ipv4Addr, port: u16) -> io::Result<PeerStream> {
         let mut stack = self.shared.stack();
-        let handle = stack.connect(local, port)?;
+        let handle = stack.connect(local, address, port)?;
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             match stack.socket(handle).state() {

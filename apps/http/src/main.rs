@@ -182,6 +182,10 @@ impl Application {
             ("buffer_bytes", self.stack.buffer_memory() as u64),
         ];
         self.machine.now = now;
+        #[cfg(segue_fragile)]
+        {
+            self.machine.clock = Some(self.clock);
+        }
         let mut stream = Connected {
             stack: &mut self.stack,
             id,

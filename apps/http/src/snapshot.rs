@@ -106,6 +106,9 @@ pub struct Machine {
     pub held: [(&'static str, u64); 4],
     /// Microseconds since the machine was started.
     pub now: u64,
+    /// For a page that takes long.
+    #[cfg(segue_fragile)]
+    pub clock: Option<sel4_microkit::Clock>,
 }
 
 impl Machine {
@@ -121,6 +124,8 @@ impl Machine {
             stack: Statistics::default(),
             held: [("", 0); 4],
             now: 0,
+            #[cfg(segue_fragile)]
+            clock: None,
         }
     }
 
@@ -209,9 +214,27 @@ impl Dynamic for Machine {
         match path {
             "/fault/panic" => panic!("asked to fault"),
             "/fault/stack" => overflow(0),
+            "/compute" => {
+                self.compute();
+                return Some((b"computed\n".to_vec(), "text/plain"));
+            }
             _ => {}
         }
         (path == "/status.json").then(|| (self.snapshot().to_json(), "application/json"))
+    }
+}
+
+#[cfg(segue_fragile)]
+impl Machine {
+    /// Does nothing else for two seconds.
+    fn compute(&self) {
+        let Some(clock) = self.clock else { return };
+        log::info!("computes");
+        let end = clock.now_microseconds() + 2_000_000;
+        while clock.now_microseconds() < end {
+            core::hint::spin_loop();
+        }
+        log::info!("has computed");
     }
 }
 

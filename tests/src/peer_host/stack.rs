@@ -10,7 +10,6 @@ use smoltcp::socket::tcp;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address};
 
 use super::device::Queues;
-use crate::host::APPLICATION;
 use crate::{Counts, Impairment};
 
 /// Time of silence after which a connection that keeps itself alive asks.
@@ -105,7 +104,12 @@ impl Stack {
         port
     }
 
-    pub(super) fn connect(&mut self, local: u16, port: u16) -> io::Result<SocketHandle> {
+    pub(super) fn connect(
+        &mut self,
+        local: u16,
+        address: Ipv4Address,
+        port: u16,
+    ) -> io::Result<SocketHandle> {
         let buffer = |size| tcp::SocketBuffer::new(vec![0; size]);
         let mut socket = tcp::Socket::new(buffer(RECEIVE_BUFFER), buffer(SEND_BUFFER));
         socket.set_nagle_enabled(false);
@@ -119,7 +123,7 @@ impl Stack {
         // What is left of an earlier connection from the same port must not answer for this one.
         self.forget(local)?;
         socket
-            .connect(self.interface.context(), (APPLICATION, port), local)
+            .connect(self.interface.context(), (address, port), local)
             .map_err(io::Error::other)?;
         let handle = self.sockets.add(socket);
         self.poll();
