@@ -54,14 +54,18 @@ pub fn report(party: &Party, function: u8, grant: u32) {
     log::info!("grant {grant}: {total} registers of function {function} are not zero");
 }
 
-/// Writes junk into every register, but for the bit that would reset the function.
+/// Writes junk into every register, but for the bit that would reset the function; says how
+/// many are not zero then.
 pub fn spoil(party: &Party) {
     let registers = party.function().registers;
+    let offsets = || (0..WINDOW_SIZE).step_by(4);
     for junk in JUNK {
-        for offset in (0..WINDOW_SIZE).step_by(4) {
+        for offset in offsets() {
             spoil_one(&registers, offset, junk);
         }
     }
+    let spoilt = offsets().filter(|&offset| registers.read32(offset) != 0);
+    log::info!("after junk {} registers are not zero", spoilt.count());
 }
 
 fn spoil_one(registers: &Region, offset: usize, junk: u32) {
