@@ -72,19 +72,34 @@ impl Counter {
     /// Instructions that protection domains with this program have executed, outside the kernel,
     /// since power-on. The machine must have run it.
     pub fn of_program(&mut self, program: &Program) -> u64 {
+        self.sums_of_program(program)[0]
+    }
+
+    /// System calls that protection domains with this program have made since power-on. The
+    /// machine must have run it.
+    pub fn system_calls_of_program(&mut self, program: &Program) -> u64 {
+        self.sums_of_program(program)[1]
+    }
+
+    /// Instructions and system calls.
+    fn sums_of_program(&mut self, program: &Program) -> [u64; 2] {
         let answer = self.spaces();
-        let (mut found, mut sum) = (0, 0);
+        let (mut found, mut sums) = (0, [0; 2]);
         for line in &answer {
             let mut words = line.split(' ').skip(1);
-            let count = words.next().and_then(|word| word.parse::<u64>().ok());
-            let count = count.unwrap_or_else(|| panic!("the QEMU plugin answered {line:?}"));
+            let counts = [(); 2].map(|()| {
+                let count = words.next().and_then(|word| word.parse::<u64>().ok());
+                count.unwrap_or_else(|| panic!("the QEMU plugin answered {line:?}"))
+            });
             if words.all(|sample| program.holds(sample)) {
                 found += 1;
-                sum += count;
+                for (sum, count) in sums.iter_mut().zip(counts) {
+                    *sum += count;
+                }
             }
         }
         assert!(found > 0, "none of {} address spaces runs it", answer.len());
-        sum
+        sums
     }
 
     fn spaces(&mut self) -> Vec<String> {

@@ -142,13 +142,13 @@ impl Block {
         unsafe { qemu_plugin_tb_n_insns(self.0.as_ptr()) as u64 }
     }
 
-    /// The bytes of its first instruction.
-    pub fn first_instruction(&self) -> Vec<u8> {
+    /// The bytes of instruction `index`; none if there is no such instruction.
+    pub fn instruction(&self, index: usize) -> Vec<u8> {
         let mut bytes = vec![0; LONGEST_INSTRUCTION];
-        // SAFETY: the block as in `address`; it has a first instruction; `bytes` has the length
-        // that is passed.
+        // SAFETY: the block as in `address`; QEMU gives null for an instruction that there is not;
+        // `bytes` has the length that is passed.
         let length = unsafe {
-            let instruction = qemu_plugin_tb_get_insn(self.0.as_ptr(), 0);
+            let instruction = qemu_plugin_tb_get_insn(self.0.as_ptr(), index);
             if instruction.is_null() {
                 0
             } else {

@@ -3,9 +3,10 @@
 //! `-plugin libsegue_qemu_plugin.so,socket=PATH`: whoever connects to the Unix socket PATH and
 //! sends a line gets a line `<user> <kernel> <firmware>`: the totals since power-on, and how many
 //! were executed before the kernel's first. A line `spaces` is answered with a line for each address
-//! space that has executed anything, `<root of its page tables> <instructions> <address>:<bytes>...`
-//! (numbers but the second in hexadecimal; what follows are instructions that it has executed, by
-//! which a program can be recognised), and an empty line. An instruction is the kernel's if bit 63 of its address
+//! space that has executed anything,
+//! `<root of its page tables> <instructions> <system calls> <address>:<bytes>...` (the second and the
+//! third number in decimal, others in hexadecimal; what follows are instructions that it has
+//! executed, by which a program can be recognised), and an empty line. An instruction is the kernel's if bit 63 of its address
 //! is set; the firmware and the kernel's first steps at low addresses count as user.
 //!
 //! Counting is done per translation block, by inline code on a counter of each processor, so a
@@ -38,12 +39,15 @@ struct Counters {
 /// keeps by physical address, belongs to one.
 struct Space {
     instructions: Counter,
+    system_calls: Counter,
     /// First instructions of its first blocks.
     samples: Vec<(u64, Vec<u8>)>,
 }
 
 /// So many blocks are kept to recognise a program by.
 const SAMPLES: usize = 64;
+/// The instruction `syscall`.
+const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];
 /// The bits of CR3 that are the root of the page tables.
 const ROOT: u64 = 0x000f_ffff_ffff_f000;
 
@@ -115,13 +119,19 @@ impl Counters {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         let space = spaces.entry(cr3 & ROOT).or_insert_with(|| Space {
             instructions: Counter::new(),
+            system_calls: Counter::new(),
             samples: Vec::new(),
         });
         if space.samples.len() < SAMPLES {
-            let sample = (block.address(), block.first_instruction());
+            let sample = (block.address(), block.instruction(0));
             space.samples.push(sample);
         }
         block.add_on_execution(&space.instructions, block.instructions());
+        // It ends a block.
+        let last = block.instructions().saturating_sub(1) as usize;
+        if block.instruction(last) == SYSTEM_CALL {
+            block.add_on_execution(&space.system_calls, 1);
+        }
     }
 
     /// The answer about address spaces.
@@ -130,7 +140,8 @@ impl Counters {
         let mut text = String::new();
         for (root, space) in &*spaces {
             // Writing to a String does not fail.
-            let _ = write!(text, "{root:x} {}", space.instructions.sum());
+            let (instructions, system_calls) = (space.instructions.sum(), space.system_calls.sum());
+            let _ = write!(text, "{root:x} {instructions} {system_calls}");
             for (address, bytes) in &space.samples {
                 let _ = write!(text, " {address:x}:");
                 for byte in bytes {
