@@ -314,7 +314,7 @@ pub fn frame_channel(name: &str, pool_size: &str, entries: u16, place: Place) ->
     )
 }
 
-/// An application's way to timeouts; `id` is free in `timer`: 5 to 59.
+/// An application's way to timeouts; `id` is free in `timer`: 5 to 58.
 pub fn timer_channel(name: &str, id: u16) -> String {
     format!(
         r#"
@@ -328,6 +328,11 @@ pub fn timer_channel(name: &str, id: u16) -> String {
 const STATIC: &str = r#"ipv4="10.0.2.15/24" gateway="10.0.2.2""#;
 const BY_CLIENT: &str = r#"ipv4="dhcp" dhcp_client="true""#;
 const BY_OTHERS: &str = r#"ipv4="dhcp""#;
+/// The first application's own MAC address, and the one that others can share.
+const OWN_MAC: &str = r#"mac="52:54:00:5e:61:15""#;
+const SHARED_MAC: &str = r#"mac="nic.vf0""#;
+/// What lets it be switched, which needs a MAC address of its own.
+const DIRECT_MODE: &str = r#"<direct_mode application="http"/>"#;
 const MEMORY: &str = "<machine memory=\"256M\"/>";
 const FOLDER: &str = "apps/http/files";
 const END: &str = "</system>";
@@ -351,6 +356,8 @@ pub fn write_all(root: &Path) -> Result<(), String> {
         let memory = format!("<machine memory=\"{}M\"/>", system.memory);
         let files = format!("../test-files/{}", system.folder);
         let text = replace(&replace(&text, MEMORY, &memory)?, FOLDER, &files)?;
+        // All share the address of the network server's function.
+        let text = replace(&replace(&text, OWN_MAC, SHARED_MAC)?, DIRECT_MODE, "")?;
         let text = if BY_DHCP.contains(&system.name) {
             replace(&text, STATIC, BY_OTHERS)?
         } else {
@@ -432,6 +439,7 @@ mod tests {
     #[test]
     fn shared_addresses_are_those_of_the_default_system() {
         let text = fs::read_to_string(crate::paths::description("system")).unwrap();
+        let text = replace(&text, OWN_MAC, SHARED_MAC).unwrap();
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words(&text).contains(&Place::Shared.attributes()));
     }
