@@ -316,6 +316,11 @@ impl<const N: usize> Machine<N> {
         self.applications[index].function()
     }
 
+    /// Which life of an application the function is for.
+    pub fn life(&self, index: usize) -> u32 {
+        self.applications[index].life
+    }
+
     /// Functions that it may have, one bit each.
     pub fn allowed(&self, index: usize) -> u8 {
         self.applications[index].allowed
