@@ -113,7 +113,7 @@ fn two_functions() {
 
 #[test]
 #[ignore = "takes some minutes"]
-fn more_than_fits_into_a_minute() {
+fn two_functions_and_two_that_die() {
     all_is_well(2, [Mortal, Calm]);
     all_is_well(1, [Hostile, Mortal]);
 }
