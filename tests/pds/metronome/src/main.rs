@@ -16,7 +16,7 @@ use segue_application::{Network, NetworkLimits, Timeout, say_listening, seed, st
 use segue_frame_channel::config::ClientConfig;
 use segue_libos::{Event, Instant, Stack, UdpId};
 use segue_metronome_core::{
-    Beat, ECHO_PORT, MAXIMUM_NUMBERS, Numbered, REQUEST_PORT, Report, Request, Tally,
+    Beat, ECHO_PORT, MAXIMUM_NUMBERS, Numbered, REQUEST_PORT, Report, Request, STREAM_LENGTH, Tally,
 };
 use sel4_microkit::{
     ChannelSet, Clock, Handler, Infallible, channel, protection_domain, region, var,
@@ -31,7 +31,7 @@ const NETWORK: NetworkLimits = NetworkLimits {
 /// Datagrams that wait, each way, in each socket.
 const DATAGRAM_MEMORY: usize = 64 * 1024;
 /// Longer ones mean nothing to it.
-const DATAGRAM: usize = 64;
+const DATAGRAM: usize = STREAM_LENGTH;
 /// A bit for each number, and what else there is, generously.
 const HEAP_SIZE: usize = (MAXIMUM_NUMBERS / 8) as usize + 4 * DATAGRAM_MEMORY + (1 << 20);
 
@@ -137,7 +137,7 @@ impl Metronome {
             number,
             sent_at: now,
         };
-        let has_sent = self.stack.udp_send(socket, *to, &datagram.to_bytes());
+        let has_sent = self.stack.udp_send(socket, *to, &datagram.to_long_bytes());
         if has_sent {
             beat.sent(now);
         } else {

@@ -13,7 +13,7 @@ mod message;
 mod tally;
 
 pub use beat::{Beat, PERIOD};
-pub use message::{NUMBERED_LENGTH, Numbered, Report, Request};
+pub use message::{NUMBERED_LENGTH, Numbered, Report, Request, STREAM_LENGTH};
 pub use tally::Tally;
 
 /// UDP port of the requests.

@@ -3,8 +3,11 @@
 use core::fmt;
 use core::str::FromStr;
 
-/// Bytes of a numbered datagram.
+/// Bytes of a numbered datagram that mean something; others may follow.
 pub const NUMBERED_LENGTH: usize = 16;
+/// Bytes of those that the metronome sends: the network server takes large frames for work that was
+/// asked for, and lets small ones that answer nothing wait while others are active.
+pub const STREAM_LENGTH: usize = 512;
 
 /// A datagram that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +28,16 @@ impl Numbered {
         bytes
     }
 
-    /// The reverse; `None` for a datagram of another length.
+    /// The same, as the metronome sends it.
+    pub fn to_long_bytes(self) -> [u8; STREAM_LENGTH] {
+        let mut bytes = [0; STREAM_LENGTH];
+        bytes[..NUMBERED_LENGTH].copy_from_slice(&self.to_bytes());
+        bytes
+    }
+
+    /// The reverse; `None` for a datagram that is shorter.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let bytes: [u8; NUMBERED_LENGTH] = bytes.try_into().ok()?;
-        let both = u128::from_be_bytes(bytes);
+        let both = u128::from_be_bytes(*bytes.first_chunk()?);
         Some(Self {
             number: (both >> 64) as u64,
             sent_at: both as u64,
@@ -196,6 +205,7 @@ mod tests {
         fn what_is_written_is_read(number: u64, sent_at: u64, values: [u64; 7]) {
             let numbered = Numbered { number, sent_at };
             prop_assert_eq!(Numbered::from_bytes(&numbered.to_bytes()), Some(numbered));
+            prop_assert_eq!(Numbered::from_bytes(&numbered.to_long_bytes()), Some(numbered));
             prop_assert!(numbered.to_bytes().starts_with(&number.to_be_bytes()));
             for request in [
                 Request::Start(number),
@@ -218,7 +228,7 @@ mod tests {
         fn any_bytes_can_come(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             Request::parse(&bytes);
             let numbered = Numbered::from_bytes(&bytes);
-            prop_assert_eq!(numbered.is_some(), bytes.len() == NUMBERED_LENGTH);
+            prop_assert_eq!(numbered.is_some(), bytes.len() >= NUMBERED_LENGTH);
             let _ = alloc::string::String::from_utf8_lossy(&bytes).parse::<Report>();
         }
     }
