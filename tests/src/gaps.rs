@@ -158,7 +158,7 @@ impl Stream {
     }
 }
 
-/// The marks in a capture (`mark 7`, see `Request::Mark`) and when they came
+/// The marks in a capture (`mark 7`, see [`crate::metronome::Metronome::mark`]) and when they came
 /// to the machine.
 pub fn marks(frames: &[Frame]) -> Vec<(u64, u64)> {
     let marks = frames.iter().filter_map(|frame| {
