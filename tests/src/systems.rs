@@ -79,6 +79,13 @@ const DERIVED: &[Derived] = &[
         more: String::new,
     },
     Derived {
+        name: "metronome",
+        memory: 256,
+        folder: "files",
+        application: None,
+        more: metronome,
+    },
+    Derived {
         name: "http-kv",
         memory: 256,
         folder: "files",
@@ -196,6 +203,22 @@ fn second_kv() -> String {
         "{domain}{}{}",
         frame_channel("kv", "0x200000", 256, Place::Shared),
         timer_channel("kv", 5)
+    )
+}
+
+/// What sends and counts numbered datagrams, at an address of its own, beside `http`. It has as much
+/// of the processor as `http`, if both have work.
+fn metronome() -> String {
+    let domain = r#"
+    <protection_domain name="metronome" priority="100" stack_size="0x10000">
+        <program_image path="segue-metronome"/>
+        <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
+    </protection_domain>"#;
+    let place = Place::Own(crate::metronome::ADDRESS.octets()[3]);
+    format!(
+        "{domain}{}{}",
+        frame_channel("metronome", "0x40000", 64, place),
+        timer_channel("metronome", 5)
     )
 }
 
