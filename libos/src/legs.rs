@@ -340,9 +340,9 @@ impl Stack {
     /// ([`Stack::announce`]). Returns whether there is a function that runs. A round must
     /// follow.
     pub fn direct(&mut self) -> bool {
-        let runs = |leg: &Box<FunctionLeg>| leg.backend.is_up();
-        if !self.vif.function.as_ref().is_some_and(runs) {
-            return false;
+        match &self.vif.function {
+            Some(leg) if leg.backend.is_up() => {}
+            _ => return false,
         }
         if self.vif.stage != Stage::Direct {
             self.vif.transmit_in(Stage::Direct);
