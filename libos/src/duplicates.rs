@@ -1,8 +1,8 @@
 //! Frames that come twice while two ways are open.
 //!
 //! While the network card's filter is moved, a frame may reach both the network server's
-//! function and the application's. For a while after each change of legs, what one leg
-//! brings is remembered by its hash, and dropped once if the other brings it, too.
+//! function and the application's. During a change of legs and for a while after it, what
+//! one leg brings is remembered by its hash, and dropped once if the other brings it, too.
 
 use crate::hash::Secret;
 use alloc::boxed::Box;
@@ -10,7 +10,7 @@ use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 use smoltcp::time::{Duration, Instant};
 
-/// How long after a change frames are compared.
+/// How long frames are compared after a change has ended.
 const PERIOD: Duration = Duration::from_secs(1);
 /// How long a frame is remembered: copies come at about the same time, and a later frame
 /// with the same bytes is another one.

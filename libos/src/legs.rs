@@ -163,10 +163,13 @@ impl Vif {
     /// [`Vif::begin`] with a function, or soon after there was one.
     pub(crate) fn begin_legs(&mut self) {
         let now = self.now;
-        if let Some(duplicates) = &mut self.duplicates
-            && !duplicates.turn(now)
-        {
-            self.duplicates = None;
+        let changing = self.function.is_some() && self.stage != Stage::Direct;
+        if let Some(duplicates) = &mut self.duplicates {
+            if changing {
+                duplicates.extend(now);
+            } else if !duplicates.turn(now) {
+                self.duplicates = None;
+            }
         }
         let mut all_repeated = true;
         if let Some(leg) = &mut self.function {

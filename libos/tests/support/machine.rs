@@ -60,7 +60,11 @@ impl Machine {
                 inside: vec![],
                 rings: leaked_region(function_rings_size()).with_device_address(RINGS),
             });
-            Vif::new(Box::new(FrameChannel::new(channel, "netserver", Box::new(|| ()))))
+            Vif::new(Box::new(FrameChannel::new(
+                channel,
+                "netserver",
+                Box::new(|| ()),
+            )))
         });
         let machine = Rc::new(RefCell::new(made.unwrap()));
         world.machine = Some(machine.clone());

@@ -5,6 +5,7 @@
 pub mod forged;
 pub mod machine;
 pub mod ports;
+pub mod switches;
 
 use segue_libos::*;
 use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
@@ -78,6 +79,10 @@ pub struct Network {
     pub now: i64,
     order: u64,
     pub delay: i64,
+    /// Frames of one direction come so far apart at least, in microseconds.
+    pub gap: i64,
+    /// When the last one comes, to the client and to the server.
+    last: [i64; 2],
     pub faults: Faults,
     numbers: Numbers,
     to_server: BTreeMap<(i64, u64), Vec<u8>>,
@@ -157,7 +162,9 @@ impl Network {
         if self.numbers.chance(faults.drop) {
             return;
         }
-        let mut at = self.now + self.delay;
+        let last = &mut self.last[usize::from(server)];
+        let mut at = (self.now + self.delay).max(*last + self.gap);
+        *last = at;
         if self.numbers.chance(faults.reorder) {
             at += (self.numbers.next() % 2000) as i64;
         }
@@ -654,6 +661,8 @@ impl World {
             now: 1_000_000,
             order: 0,
             delay: 50,
+            gap: 0,
+            last: [0; 2],
             faults: settings.faults,
             numbers: Numbers(settings.seed),
             to_server: BTreeMap::new(),
