@@ -325,6 +325,8 @@ impl Vif {
         }
     }
 
+    // Apart, so that the way through the server stays as short as it was.
+    #[inline(never)]
     /// Through the function, the server, or both: where the frame goes is looked at when
     /// it stands where the card would fetch it.
     fn transmit_directly<R>(
