@@ -25,6 +25,9 @@ const HOLD: Duration = Duration::from_millis(20);
 /// How often a function that holds frames is looked at: twice, before it counts as
 /// stalled, the driver's two seconds apart.
 const WATCH: Duration = Duration::from_millis(2_100);
+/// Rounds that take in what a function has received before it goes: its ring holds 512
+/// frames, a round takes 256.
+const LAST_ROUNDS: usize = 4;
 /// Copies dropped in one go before the caller has its turn.
 const MOST_DUPLICATES: usize = 64;
 
@@ -161,6 +164,7 @@ pub fn transmit_copy(
 
 impl Vif {
     /// [`Vif::begin`] with a function, or soon after there was one.
+    #[inline(never)]
     pub(crate) fn begin_legs(&mut self) {
         let now = self.now;
         let changing = self.function.is_some() && self.stage != Stage::Direct;
@@ -215,6 +219,7 @@ impl Vif {
     }
 
     /// [`Vif::receive`] with a function, or soon after there was one.
+    #[inline(never)]
     pub(crate) fn receive_from_legs(&mut self, buffer: &mut [u8]) -> Option<Received> {
         let Self {
             server,
@@ -363,10 +368,17 @@ impl Stack {
         }
     }
 
-    /// Stops the function and lets it go: what it has received is taken in before by a
-    /// round, what it is not known to have sent is sent again through the network server,
-    /// as far as there is room. Returns it, for the caller to drop; `None` if there is none.
+    /// Stops the function and lets it go. What it has received is taken in before; what it
+    /// is not known to have sent is sent again through the network server, as far as there
+    /// is room. A round must follow. Returns it, for the caller to drop; `None` if there
+    /// is none.
     pub fn detach(&mut self) -> Option<Box<dyn FunctionBackend>> {
+        self.vif.function.as_ref()?;
+        for _ in 0..LAST_ROUNDS {
+            if self.poll(self.now) == 0 {
+                break;
+            }
+        }
         let was_direct = self.vif.stage == Stage::Direct;
         let function = self.vif.detach()?;
         if was_direct && is_up(&self.vif.server) {

@@ -87,6 +87,20 @@ fn what_came_by_the_leg_that_goes_is_taken_in_first() {
 }
 
 #[test]
+fn what_a_function_has_received_is_taken_in_before_it_goes() {
+    let (mut world, machine, mut switches) = world_at(IN_DIRECT_MODE);
+    let socket = socket(&mut world);
+    switches.go(&mut world, 8);
+    let device = machine.borrow().device.clone().unwrap();
+    for number in 0..200 {
+        assert!(device.deliver(&datagram(number)));
+    }
+    switches.next(&mut world);
+    assert!(world.stack.has_events());
+    assert_eq!(received(&mut world, socket), (0..200).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_comes_twice_is_taken_in_once() {
     let (mut world, machine, mut switches) = world_at(2);
     let socket = socket(&mut world);

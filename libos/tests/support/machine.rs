@@ -132,7 +132,7 @@ impl Machine {
 
     /// Whether time has to go on for the server.
     pub fn is_busy(&self) -> bool {
-        self.pause > 0
+        self.pause > 0 || self.channel.has_news(false)
     }
 
     /// All that is to be done now.
