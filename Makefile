@@ -33,7 +33,7 @@ PD_TARGET := x86_64-unknown-linux-gnu
 PD_FLAGS := -Cpanic=abort -Crelocation-model=static -Cforce-frame-pointers=yes \
             -Clink-arg=-nostartfiles -Clink-arg=-nostdlib -Clink-arg=-static -Clink-arg=-no-pie \
             -Clink-arg=-Wl,-z,max-page-size=4096,--build-id=none
-PD_CRATES := segue-init segue-pcie segue-igb-pf segue-timer segue-console \
+PD_CRATES := segue-init segue-pcie segue-igb-pf segue-director segue-timer segue-console \
              segue-netserver segue-portmap segue-dhcp segue-http segue-kv segue-echo-server
 # Programs of the description that are crates of this workspace; others lie beside the description.
 SYSTEM_CRATES = $(shell sed -n 's/.*<program_image[^>]* path="\([^"]*\)".*/\1/p' '$(SYSTEM)' 2>/dev/null | sort -u | \
@@ -46,7 +46,7 @@ PROGRAMS := build/pd/$(PD_TARGET)/pd
 # Those in build/test-systems are made from system.xml by the target test-files.
 TEST_SYSTEMS := $(sort $(wildcard tests/systems/*.xml)) \
                 $(addprefix build/test-systems/,files.xml large.xml rogue-application.xml kv.xml echo.xml http-kv.xml \
-                  four.xml many.xml attacked.xml forty-eight.xml addresses.xml visitors.xml dhcp.xml binder.xml)
+                  four.xml many.xml switching.xml seven.xml attacked.xml forty-eight.xml addresses.xml visitors.xml dhcp.xml binder.xml metronome.xml)
 
 pd_build = RUSTFLAGS="$(PD_FLAGS)" CARGO_TARGET_DIR=build/pd \
            cargo build --locked --profile pd --target $(PD_TARGET) $(addprefix -p ,$(1))

@@ -1,21 +1,21 @@
 //! Frames that come twice while two ways are open.
 //!
 //! While the network card's filter is moved, a frame may reach both the network server's
-//! function and the application's. For a while after each change of legs, what one leg
-//! brings is remembered by its hash, and dropped once if the other brings it, too.
+//! function and the application's. During a change of legs and for a while after it, what
+//! one leg brings is remembered by its hash, and dropped once if the other brings it, too.
 
 use crate::hash::Secret;
-use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 use smoltcp::time::{Duration, Instant};
 
-/// How long after a change frames are compared.
+/// How long frames are compared after a change has ended.
 const PERIOD: Duration = Duration::from_secs(1);
 /// How long a frame is remembered: copies come at about the same time, and a later frame
 /// with the same bytes is another one.
 const MEMORY_MILLISECONDS: u32 = 100;
-/// Frames remembered of each leg; a later one may take an earlier one's place.
+/// Frames remembered of each leg: as many as a ring holds.
 const ENTRIES: usize = 256;
 
 /// A leg that frames come from.
@@ -30,9 +30,7 @@ pub enum Leg {
 #[derive(Clone, Copy)]
 struct Entry {
     hash: u64,
-    /// How often it came and its copy did not.
-    count: u32,
-    /// When it came last, in milliseconds of a clock that wraps.
+    /// When it came, in milliseconds of a clock that wraps.
     at: u32,
 }
 
@@ -40,9 +38,10 @@ fn milliseconds(now: Instant) -> u32 {
     now.total_millis() as u32
 }
 
-/// What came by each leg lately.
+/// What came by each leg lately and did not come by the other one, oldest first.
 pub struct Duplicates {
-    tables: [Box<[Entry]>; 2],
+    server: VecDeque<Entry>,
+    function: VecDeque<Entry>,
     hasher: SipHasher13,
     now: Instant,
     until: Instant,
@@ -51,13 +50,9 @@ pub struct Duplicates {
 impl Duplicates {
     /// Nothing came yet; `secret` keeps others from choosing frames with equal hashes.
     pub fn new(secret: Secret, now: Instant) -> Self {
-        let empty = Entry {
-            hash: 0,
-            count: 0,
-            at: milliseconds(now),
-        };
         Self {
-            tables: [(); 2].map(|()| alloc::vec![empty; ENTRIES].into_boxed_slice()),
+            server: VecDeque::with_capacity(ENTRIES),
+            function: VecDeque::with_capacity(ENTRIES),
             hasher: SipHasher13::new_with_keys(secret.0[0], secret.0[1]),
             now,
             until: now + PERIOD,
@@ -83,26 +78,25 @@ impl Duplicates {
         hasher.write(frame);
         hasher.write_usize(frame.len());
         let hash = hasher.finish();
-        let slot = hash as usize % ENTRIES;
-        let [server, function] = &mut self.tables;
+        let at = milliseconds(self.now);
         let (mine, other) = match leg {
-            Leg::Server => (&mut server[slot], &mut function[slot]),
-            Leg::Function => (&mut function[slot], &mut server[slot]),
+            Leg::Server => (&mut self.server, &mut self.function),
+            Leg::Function => (&mut self.function, &mut self.server),
         };
-        let now = milliseconds(self.now);
-        let is_same =
-            |entry: &Entry| entry.hash == hash && now.wrapping_sub(entry.at) < MEMORY_MILLISECONDS;
-        if other.count > 0 && is_same(other) {
-            other.count -= 1;
+        while let Some(oldest) = other.front()
+            && at.wrapping_sub(oldest.at) >= MEMORY_MILLISECONDS
+        {
+            other.pop_front();
+        }
+        if let Some(index) = other.iter().position(|entry| entry.hash == hash) {
+            // Both legs have the same order: what came before it has no copy.
+            other.drain(..=index);
             return true;
         }
-        mine.count = if is_same(mine) {
-            mine.count.saturating_add(1)
-        } else {
-            1
-        };
-        mine.hash = hash;
-        mine.at = now;
+        if mine.len() == ENTRIES {
+            mine.pop_front();
+        }
+        mine.push_back(Entry { hash, at });
         false
     }
 }
@@ -148,13 +142,16 @@ mod tests {
     #[test]
     fn many_frames_need_no_more_memory() {
         let mut duplicates = duplicates();
-        let found = |leg, duplicates: &mut Duplicates| {
-            (0..10_000u32)
+        let mut copies = |leg, numbers: core::ops::Range<usize>| {
+            numbers
                 .filter(|number| duplicates.has_come(leg, &number.to_le_bytes()))
                 .count()
         };
-        assert_eq!(found(Leg::Server, &mut duplicates), 0);
-        let found = found(Leg::Function, &mut duplicates);
-        assert!((ENTRIES / 2..=ENTRIES).contains(&found), "{found}");
+        assert_eq!(copies(Leg::Server, 0..10_000), 0);
+        assert_eq!(copies(Leg::Function, 0..10_000), ENTRIES);
+        // A copy tells that those before it have none.
+        assert_eq!(copies(Leg::Server, 20_000..20_010), 0);
+        assert_eq!(copies(Leg::Function, 20_005..20_006), 1);
+        assert_eq!(copies(Leg::Function, 20_000..20_010), 4);
     }
 }

@@ -25,6 +25,9 @@ const HOLD: Duration = Duration::from_millis(20);
 /// How often a function that holds frames is looked at: twice, before it counts as
 /// stalled, the driver's two seconds apart.
 const WATCH: Duration = Duration::from_millis(2_100);
+/// Rounds that take in what a function has received before it goes: its ring holds 512
+/// frames, a round takes 256.
+const LAST_ROUNDS: usize = 4;
 /// Copies dropped in one go before the caller has its turn.
 const MOST_DUPLICATES: usize = 64;
 
@@ -161,12 +164,16 @@ pub fn transmit_copy(
 
 impl Vif {
     /// [`Vif::begin`] with a function, or soon after there was one.
+    #[inline(never)]
     pub(crate) fn begin_legs(&mut self) {
         let now = self.now;
-        if let Some(duplicates) = &mut self.duplicates
-            && !duplicates.turn(now)
-        {
-            self.duplicates = None;
+        let changing = self.function.is_some() && self.stage != Stage::Direct;
+        if let Some(duplicates) = &mut self.duplicates {
+            if changing {
+                duplicates.extend(now);
+            } else if !duplicates.turn(now) {
+                self.duplicates = None;
+            }
         }
         let mut all_repeated = true;
         if let Some(leg) = &mut self.function {
@@ -212,6 +219,7 @@ impl Vif {
     }
 
     /// [`Vif::receive`] with a function, or soon after there was one.
+    #[inline(never)]
     pub(crate) fn receive_from_legs(&mut self, buffer: &mut [u8]) -> Option<Received> {
         let Self {
             server,
@@ -340,9 +348,9 @@ impl Stack {
     /// ([`Stack::announce`]). Returns whether there is a function that runs. A round must
     /// follow.
     pub fn direct(&mut self) -> bool {
-        let runs = |leg: &Box<FunctionLeg>| leg.backend.is_up();
-        if !self.vif.function.as_ref().is_some_and(runs) {
-            return false;
+        match &self.vif.function {
+            Some(leg) if leg.backend.is_up() => {}
+            _ => return false,
         }
         if self.vif.stage != Stage::Direct {
             self.vif.transmit_in(Stage::Direct);
@@ -360,10 +368,17 @@ impl Stack {
         }
     }
 
-    /// Stops the function and lets it go: what it has received is taken in before by a
-    /// round, what it is not known to have sent is sent again through the network server,
-    /// as far as there is room. Returns it, for the caller to drop; `None` if there is none.
+    /// Stops the function and lets it go. What it has received is taken in before; what it
+    /// is not known to have sent is sent again through the network server, as far as there
+    /// is room. A round must follow. Returns it, for the caller to drop; `None` if there
+    /// is none.
     pub fn detach(&mut self) -> Option<Box<dyn FunctionBackend>> {
+        self.vif.function.as_ref()?;
+        for _ in 0..LAST_ROUNDS {
+            if self.poll(self.now) == 0 {
+                break;
+            }
+        }
         let was_direct = self.vif.stage == Stage::Direct;
         let function = self.vif.detach()?;
         if was_direct && is_up(&self.vif.server) {

@@ -246,11 +246,11 @@ impl Vif {
         if self.hold_until.is_some() || self.repeating {
             return false;
         }
-        if self.stage == Stage::Direct
-            && let Some(leg) = &mut self.function
-            && !destination.is_some_and(|to| leg.way(to) == Way::Inside && is_up(&self.server))
-        {
-            return leg.backend.can_transmit(length);
+        if self.stage == Stage::Direct && !destination.is_some_and(|to| self.is_inside(to)) {
+            return match &mut self.function {
+                Some(leg) => leg.backend.can_transmit(length),
+                None => false,
+            };
         }
         match &mut self.server {
             Some(server) => server.can_transmit(length),
@@ -267,14 +267,18 @@ impl Vif {
         offload: Offload,
         fill: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
-        if self.stage == Stage::Direct
-            && let Some(leg) = &mut self.function
-            && leg.way(destination) == Way::Inside
-            && is_up(&self.server)
-        {
-            return self.transmit_by_server(length, offload, fill);
+        if self.stage == Stage::Direct && !self.is_inside(destination) {
+            self.transmit_directly(length, offload, fill)
+        } else {
+            self.transmit_by_server(length, offload, fill)
         }
-        self.transmit(length, offload, fill)
+    }
+
+    /// Whether frames to a hardware address go through the server in direct mode, too.
+    #[inline(never)]
+    fn is_inside(&mut self, destination: &[u8]) -> bool {
+        let way = self.function.as_mut().map(|leg| leg.way(destination));
+        way == Some(Way::Inside) && is_up(&self.server)
     }
 
     /// Transmits a frame that `fill` writes. If there is no room it is lost,
@@ -285,7 +289,7 @@ impl Vif {
         offload: Offload,
         fill: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
-        if self.stage == Stage::Direct && self.function.is_some() {
+        if self.stage == Stage::Direct {
             self.transmit_directly(length, offload, fill)
         } else {
             self.transmit_by_server(length, offload, fill)
@@ -327,6 +331,8 @@ impl Vif {
 
     /// Through the function, the server, or both: where the frame goes is looked at when
     /// it stands where the card would fetch it.
+    // Apart, so that the way through the server stays short.
+    #[inline(never)]
     fn transmit_directly<R>(
         &mut self,
         length: usize,
@@ -367,11 +373,13 @@ impl Vif {
                 }
                 way != Way::Inside || !up
             });
-            if let Some(fill) = fill.take() {
-                // No room: what the server takes goes there all the same.
-                let frame = &mut scratch[..length];
-                result = Some(fill(frame));
-                way = stations.way(frame);
+        }
+        if let Some(fill) = fill.take() {
+            // No room: what the server takes goes there all the same.
+            let frame = &mut scratch[..length];
+            result = Some(fill(frame));
+            if let Some(leg) = function {
+                way = leg.way(frame);
             }
         }
         if up

@@ -27,6 +27,10 @@ const MAC: &str = "52:54:00:5e:5f:00";
 const USER_NETWORK: &str =
     "net=10.0.2.0/24,host=10.0.2.2,ipv6-net=fd00:5e60::/64,ipv6-host=fd00:5e60::2";
 
+/// The machine's calendar begins at 0 and goes with its clock: a capture's times are the calendar's
+/// when QEMU starts, plus the virtual time since then.
+const CALENDAR: &str = "base=1970-01-01T00:00:00,clock=vm";
+
 /// Exit code of QEMU for a value `v` written to the debug exit device: 2 v + 1.
 const DEBUG_EXIT: &str = "isa-debug-exit,iobase=0x501,iosize=2";
 
@@ -102,7 +106,10 @@ impl Machine {
         self
     }
 
-    /// Makes virtual time count instructions: 2^`shift` ns each.
+    /// Makes virtual time count instructions: 2^`shift` ns each. What the machine measures with its
+    /// clocks, and the times in a capture, then do not depend on how fast the host is. While the
+    /// machine has nothing to do, virtual time goes on as the host's does, so that there is somebody
+    /// for traffic from outside to talk to (`sleep=off` would skip such times).
     #[must_use]
     pub fn instruction_clock(mut self, shift: u8) -> Self {
         self.instruction_clock = Some(shift);
@@ -128,7 +135,8 @@ impl Machine {
         self
     }
 
-    /// Writes all frames into a file that Wireshark and tcpdump read. Times in it are virtual.
+    /// Writes all frames, both ways, into a file that Wireshark and tcpdump read. Times in it are
+    /// virtual, from 0 when the machine was switched on.
     #[must_use]
     pub fn capture_frames(mut self, file: impl Into<PathBuf>) -> Self {
         self.capture = Some(file.into());
@@ -295,6 +303,7 @@ impl Machine {
             let mut filter = OsString::from("filter-dump,id=capture,netdev=cable,file=");
             filter.push(file);
             line.extend(["-object".into(), filter]);
+            line.extend(["-rtc".into(), CALENDAR.into()]);
         }
         line.extend(["-kernel".into(), self.kernel.clone().into()]);
         line.extend(["-initrd".into(), self.image.clone().into()]);
@@ -531,15 +540,31 @@ mod tests {
         );
     }
 
+    fn line(machine: Machine) -> String {
+        let arguments = machine.command_line(Path::new("/tmp"));
+        let arguments = arguments.iter();
+        arguments
+            .map(|argument| argument.to_string_lossy() + " ")
+            .collect()
+    }
+
+    #[test]
+    fn a_capture_is_of_the_cable_and_begins_at_zero() {
+        let machine = Machine::new("k", "i");
+        let without = line(machine.clone());
+        assert!(!without.contains("-rtc") && !without.contains("-icount"));
+        for network in [Network::User(Vec::new()), Network::Tap, Network::Peer] {
+            let machine = machine.clone().network(network.clone());
+            let with = line(machine.instruction_clock(0).capture_frames("/tmp/c.pcap"));
+            assert!(with.contains(",id=cable,"), "{network:?}");
+            assert!(with.contains("-object filter-dump,id=capture,netdev=cable,file=/tmp/c.pcap "));
+            assert!(with.contains("-rtc base=1970-01-01T00:00:00,clock=vm "));
+            assert!(with.contains("-icount shift=0 "));
+        }
+    }
+
     #[test]
     fn a_machine_without_iommu_and_nic_has_neither() {
-        let line = |machine: Machine| -> String {
-            machine
-                .command_line(Path::new("/tmp"))
-                .iter()
-                .map(|argument| argument.to_string_lossy() + " ")
-                .collect()
-        };
         let machine = Machine::new("k", "i");
         let full = line(machine.clone());
         assert!(full.contains("-device intel-iommu,intremap=off"));

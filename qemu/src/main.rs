@@ -61,9 +61,12 @@ struct Run {
     /// Leave the IOMMU out.
     #[arg(long)]
     no_iommu: bool,
-    /// Write all frames to this file (pcap).
+    /// Write all frames to this file (pcap); times are virtual, from 0 on.
     #[arg(long)]
     capture: Option<PathBuf>,
+    /// Make the machine's time count instructions: 2^N ns each (0: 1 ns).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=10))]
+    instruction_clock: Option<u8>,
     /// Print what this QEMU trace event writes, at the end (can be repeated).
     #[arg(long)]
     trace: Vec<String>,
@@ -106,6 +109,9 @@ fn execute(run: &Run) -> Result<ExitCode, Error> {
         .echo(true);
     if let Some(file) = &run.capture {
         machine = machine.capture_frames(file);
+    }
+    if let Some(shift) = run.instruction_clock {
+        machine = machine.instruction_clock(shift);
     }
     for event in &run.trace {
         machine = machine.trace(event);

@@ -4,11 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::changed::{OwnImage, build_system};
+use crate::switching::Switcher;
 use crate::systems::{self, Place};
 use crate::{Cable, PeerHost, TestMachine};
 
 /// For busy hosts.
-pub const LIMIT: Duration = Duration::from_secs(15);
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// What a rogue grantee does in direct mode (`tests/pds/rogue-grantee`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,8 +138,12 @@ pub fn expect_mode(machine: &TestMachine, position: usize, name: &str, mode: Mod
 
 /// Switches an application and waits until it is done; gives the director's line.
 pub fn switch(machine: &mut TestMachine, name: &str, mode: Mode) -> String {
-    let position = order(machine, name, mode);
-    expect_mode(machine, position, name, mode)
+    let mut switcher = Switcher::new(machine);
+    let line = match mode {
+        Mode::Direct => switcher.to_direct(name),
+        Mode::Server => switcher.to_server(name),
+    };
+    line.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Waits for a text on the console after `position`; gives its line.

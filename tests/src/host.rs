@@ -1,7 +1,7 @@
 //! Where a test connects from.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,24 @@ impl Host {
                 .run(|| system(SocketAddr::from((APPLICATION, 80))))
                 .map_err(io::Error::other)?,
             Self::Peer(peer) => peer.connect(80).map(Connection::Peer),
+        }
+    }
+
+    /// Connects to any port of any application.
+    ///
+    /// # Errors
+    /// As [`Self::connect`]; [`io::ErrorKind::Unsupported`] if QEMU forwards nothing there.
+    pub fn connect_to(&self, to: SocketAddrV4) -> io::Result<Connection> {
+        match self {
+            Self::Forwarded(_) if to == SocketAddrV4::new(APPLICATION, 80) => self.connect(),
+            Self::Forwarded(_) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("QEMU forwards no port to {to}"),
+            )),
+            Self::Namespace(namespace) => namespace
+                .run(|| system(SocketAddr::V4(to)))
+                .map_err(io::Error::other)?,
+            Self::Peer(peer) => peer.connect_to(to).map(Connection::Peer),
         }
     }
 

@@ -8,13 +8,17 @@
 #![forbid(unsafe_code)]
 
 pub mod attack;
+pub mod background;
 pub mod campaign;
 pub mod changed;
 pub mod connections;
 pub mod cost;
+mod datagrams;
+pub mod distribution;
 pub mod figures;
 pub mod files;
 pub mod frames;
+pub mod gaps;
 pub mod grantees;
 mod host;
 pub mod http;
@@ -22,16 +26,22 @@ mod impairment;
 pub mod instructions;
 pub mod load;
 mod machine;
+pub mod metronome;
 pub mod paths;
+pub mod pcap;
 mod peer_host;
+pub mod plot;
 pub mod random;
 pub mod rogue;
 pub mod runner;
 pub mod scenarios;
+pub mod switching;
 pub mod systems;
+pub mod udp_stream;
 pub mod wire;
 
+pub use datagrams::Datagrams;
 pub use host::{Connection, Host};
 pub use impairment::{Counts, Impairment};
 pub use machine::{Cable, TestMachine, system_memory};
-pub use peer_host::{PeerHost, PeerStream};
+pub use peer_host::{PeerDatagrams, PeerHost, PeerStream};

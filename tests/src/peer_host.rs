@@ -1,10 +1,11 @@
 //! A host at the other end of the machine's cable, with a TCP of its own.
 
+mod datagrams;
 mod device;
 mod stack;
 
 use std::io::{self, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::SocketAddrV4;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use smoltcp::socket::tcp;
 
 use crate::host::{APPLICATION, STILL};
 use crate::{Counts, Impairment};
+pub use datagrams::PeerDatagrams;
 use stack::Stack;
 pub(crate) use stack::{ADDRESS, MAC};
 
@@ -109,30 +111,29 @@ impl PeerHost {
     /// # Errors
     /// If it refuses or does not answer.
     pub fn connect(&self, port: u16) -> io::Result<PeerStream> {
-        let local = self.shared.stack().next_port();
-        self.connect_from(local, port)
+        self.connect_to(SocketAddrV4::new(APPLICATION, port))
     }
 
-    /// Connects from the chosen `local` port.
+    /// Connects to any address, from a port not used before.
+    ///
+    /// # Errors
+    /// If it refuses or does not answer.
+    pub fn connect_to(&self, to: SocketAddrV4) -> io::Result<PeerStream> {
+        let local = self.shared.stack().next_port();
+        self.open(local, to)
+    }
+
+    /// Connects to `port` of the application from the chosen `local` port.
     ///
     /// # Errors
     /// If it refuses or does not answer, or the port is in use by a live connection of ours.
     pub fn connect_from(&self, local: u16, port: u16) -> io::Result<PeerStream> {
-        self.connect_between(local, APPLICATION, port)
+        self.open(local, SocketAddrV4::new(APPLICATION, port))
     }
 
-    /// Connects to `port` of the application at `address`, from a port not used before.
-    ///
-    /// # Errors
-    /// As [`Self::connect`].
-    pub fn connect_to(&self, address: Ipv4Addr, port: u16) -> io::Result<PeerStream> {
-        let local = self.shared.stack().next_port();
-        self.connect_between(local, address, port)
-    }
-
-    fn connect_between(&self, local: u16, address: Ipv4Addr, port: u16) -> io::Result<PeerStream> {
+    fn open(&self, local: u16, to: SocketAddrV4) -> io::Result<PeerStream> {
         let mut stack = self.shared.stack();
-        let handle = stack.connect(local, address, port)?;
+        let handle = stack.connect(local, to)?;
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             match stack.socket(handle).state() {

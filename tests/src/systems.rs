@@ -3,6 +3,7 @@
 //! They are made from `system.xml` by replacing what differs, so that they never lag behind it.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use crate::files;
@@ -16,6 +17,8 @@ struct Derived {
     folder: &'static str,
     /// The application in the place of `http`, if it is another.
     application: Option<Application>,
+    /// Whether the first application can be switched: then its address is its own.
+    is_switched: bool,
     /// What else is in it, just before its end.
     more: fn() -> String,
 }
@@ -48,6 +51,7 @@ const DERIVED: &[Derived] = &[
         memory: 256,
         folder: "files",
         application: None,
+        is_switched: false,
         more: String::new,
     },
     Derived {
@@ -55,6 +59,7 @@ const DERIVED: &[Derived] = &[
         memory: 512,
         folder: "large",
         application: None,
+        is_switched: false,
         more: String::new,
     },
     Derived {
@@ -62,6 +67,7 @@ const DERIVED: &[Derived] = &[
         memory: 256,
         folder: "files",
         application: None,
+        is_switched: false,
         more: rogue_application,
     },
     Derived {
@@ -69,6 +75,7 @@ const DERIVED: &[Derived] = &[
         memory: 256,
         folder: "files",
         application: Some(KV),
+        is_switched: false,
         more: String::new,
     },
     Derived {
@@ -76,13 +83,39 @@ const DERIVED: &[Derived] = &[
         memory: 256,
         folder: "files",
         application: Some(ECHO),
+        is_switched: false,
         more: String::new,
+    },
+    Derived {
+        name: "metronome",
+        memory: 256,
+        folder: "files",
+        application: None,
+        is_switched: true,
+        more: metronome,
+    },
+    Derived {
+        name: "switching",
+        memory: 512,
+        folder: "files",
+        application: None,
+        is_switched: true,
+        more: || [metronome(), kv_of_its_own()].concat(),
+    },
+    Derived {
+        name: "seven",
+        memory: 768,
+        folder: "files",
+        application: None,
+        is_switched: true,
+        more: || (1..SWITCHED).map(switched_http).collect(),
     },
     Derived {
         name: "http-kv",
         memory: 256,
         folder: "files",
         application: None,
+        is_switched: false,
         more: second_kv,
     },
     Derived {
@@ -90,6 +123,7 @@ const DERIVED: &[Derived] = &[
         memory: 768,
         folder: "files",
         application: None,
+        is_switched: false,
         more: || more_applications(APPLICATIONS),
     },
     Derived {
@@ -97,6 +131,7 @@ const DERIVED: &[Derived] = &[
         memory: 256,
         folder: "files",
         application: None,
+        is_switched: false,
         more: || more_applications(4),
     },
     Derived {
@@ -104,6 +139,7 @@ const DERIVED: &[Derived] = &[
         memory: 768,
         folder: "files",
         application: None,
+        is_switched: false,
         more: || more_applications(APPLICATIONS) + &rogue_application(),
     },
     Derived {
@@ -111,6 +147,7 @@ const DERIVED: &[Derived] = &[
         memory: 2048,
         folder: "files",
         application: None,
+        is_switched: false,
         more: || more_applications(MOST_APPLICATIONS),
     },
     Derived {
@@ -118,6 +155,7 @@ const DERIVED: &[Derived] = &[
         memory: 512,
         folder: "files",
         application: None,
+        is_switched: false,
         more: visitors,
     },
     Derived {
@@ -125,6 +163,7 @@ const DERIVED: &[Derived] = &[
         memory: 512,
         folder: "files",
         application: None,
+        is_switched: false,
         more: more_addresses,
     },
     Derived {
@@ -132,6 +171,7 @@ const DERIVED: &[Derived] = &[
         memory: 256,
         folder: "files",
         application: None,
+        is_switched: false,
         more: dhcp_client,
     },
     Derived {
@@ -139,6 +179,7 @@ const DERIVED: &[Derived] = &[
         memory: 256,
         folder: "files",
         application: None,
+        is_switched: false,
         more: binder,
     },
 ];
@@ -197,6 +238,67 @@ fn second_kv() -> String {
         frame_channel("kv", "0x200000", 256, Place::Shared),
         timer_channel("kv", 5)
     )
+}
+
+/// What sends and counts numbered datagrams, at an address of its own, beside `http`. It has as much
+/// of the processor as `http`, if both have work.
+fn metronome() -> String {
+    let domain = r#"
+    <protection_domain name="metronome" priority="100" stack_size="0x10000">
+        <program_image path="segue-metronome"/>
+        <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
+    </protection_domain>"#;
+    let place = Place::Own(crate::metronome::ADDRESS.octets()[3]);
+    format!(
+        "{domain}{}{}{}",
+        frame_channel("metronome", "0x40000", 64, place),
+        direct_mode("metronome"),
+        timer_channel("metronome", 5)
+    )
+}
+
+/// What lets an application be switched.
+pub fn direct_mode(name: &str) -> String {
+    format!(
+        r#"
+    <direct_mode application="{name}"/>"#
+    )
+}
+
+/// The key-value server at an address of its own, [`KV_ADDRESS`].
+fn kv_of_its_own() -> String {
+    let domain = r#"
+    <protection_domain name="kv" priority="100" stack_size="0x10000">
+        <program_image path="segue-kv"/>
+        <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
+    </protection_domain>"#;
+    let place = Place::Own(KV_ADDRESS.octets()[3]);
+    format!(
+        "{domain}{}{}{}",
+        frame_channel("kv", "0x200000", 256, place),
+        direct_mode("kv"),
+        timer_channel("kv", 6)
+    )
+}
+
+/// Where the key-value server of the system `switching` is.
+pub const KV_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 20);
+
+/// Applications of the system `seven` that can be switched: with the network server's, all virtual
+/// functions are in use then.
+pub const SWITCHED: u16 = 6;
+
+/// Where application `number` of the system `seven` is, at port 80: `http`, `http-1`, and so on.
+pub fn address_of(number: u16) -> Ipv4Addr {
+    let last = if number == 0 { 15 } else { 50 + number as u8 };
+    Ipv4Addr::new(10, 0, 2, last)
+}
+
+/// One of its applications but the first.
+fn switched_http(number: u16) -> String {
+    let name = format!("http-{number}");
+    let place = Place::Own(address_of(number).octets()[3]);
+    http(&name, number, 80, place) + &direct_mode(&name)
 }
 
 /// A second application behind the address of the first.
@@ -314,7 +416,7 @@ pub fn frame_channel(name: &str, pool_size: &str, entries: u16, place: Place) ->
     )
 }
 
-/// An application's way to timeouts; `id` is free in `timer`: 5 to 59.
+/// An application's way to timeouts; `id` is free in `timer`: 5 to 58.
 pub fn timer_channel(name: &str, id: u16) -> String {
     format!(
         r#"
@@ -328,6 +430,11 @@ pub fn timer_channel(name: &str, id: u16) -> String {
 const STATIC: &str = r#"ipv4="10.0.2.15/24" gateway="10.0.2.2""#;
 const BY_CLIENT: &str = r#"ipv4="dhcp" dhcp_client="true""#;
 const BY_OTHERS: &str = r#"ipv4="dhcp""#;
+/// The first application's own MAC address, and the one that others can share.
+const OWN_MAC: &str = r#"mac="52:54:00:5e:61:15""#;
+const SHARED_MAC: &str = r#"mac="nic.vf0""#;
+/// What lets it be switched, which needs a MAC address of its own.
+const DIRECT_MODE: &str = r#"<direct_mode application="http"/>"#;
 const MEMORY: &str = "<machine memory=\"256M\"/>";
 const FOLDER: &str = "apps/http/files";
 const END: &str = "</system>";
@@ -351,6 +458,11 @@ pub fn write_all(root: &Path) -> Result<(), String> {
         let memory = format!("<machine memory=\"{}M\"/>", system.memory);
         let files = format!("../test-files/{}", system.folder);
         let text = replace(&replace(&text, MEMORY, &memory)?, FOLDER, &files)?;
+        let text = match system.is_switched {
+            true => text,
+            // All share the address of the network server's function.
+            false => replace(&replace(&text, OWN_MAC, SHARED_MAC)?, DIRECT_MODE, "")?,
+        };
         let text = if BY_DHCP.contains(&system.name) {
             replace(&text, STATIC, BY_OTHERS)?
         } else {
@@ -432,6 +544,7 @@ mod tests {
     #[test]
     fn shared_addresses_are_those_of_the_default_system() {
         let text = fs::read_to_string(crate::paths::description("system")).unwrap();
+        let text = replace(&text, OWN_MAC, SHARED_MAC).unwrap();
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words(&text).contains(&Place::Shared.attributes()));
     }

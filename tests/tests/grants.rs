@@ -1,7 +1,7 @@
 //! Virtual functions that are granted to the hostile and to the slow, and taken back from them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -462,7 +462,9 @@ fn the_function_of_who_crashes_goes_to_its_next_life() {
     let (done, downloads) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         scope.spawn(|| {
-            let stream = peer.connect_to(OTHER, 80).expect("a connection");
+            let stream = peer
+                .connect_to(SocketAddrV4::new(OTHER, 80))
+                .expect("a connection");
             let mut client = Client::new(stream);
             while !done.load(Ordering::Relaxed) {
                 download(&mut client);

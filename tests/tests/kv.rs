@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
+use segue_system_tests::background::{Rate, rates};
 use segue_system_tests::scenarios::may_make_tap_devices;
 use segue_system_tests::{Cable, TestMachine};
 
@@ -71,7 +72,7 @@ fn information(machine: &TestMachine, field: &str) -> u64 {
 }
 
 /// `redis-benchmark` with 50 clients; its requests per second for each command.
-fn benchmark(machine: &TestMachine, requests: u32, pipeline: &str) -> Vec<(String, f64)> {
+fn benchmark(machine: &TestMachine, requests: u32, pipeline: &str) -> Vec<Rate> {
     let count = requests.to_string();
     let text = run(
         machine,
@@ -90,13 +91,7 @@ fn benchmark(machine: &TestMachine, requests: u32, pipeline: &str) -> Vec<(Strin
             "--csv",
         ],
     );
-    let figures: Vec<(String, f64)> = text
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(',').map(|field| field.trim_matches('"'));
-            Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
-        })
-        .collect();
+    let figures = rates(&text);
     println!("-P {pipeline}: {figures:?}");
     figures
 }
@@ -143,7 +138,10 @@ fn redis_benchmark_without_pipelining() {
     let Some(machine) = boot("kv") else { return };
     let figures = benchmark(&machine, 20_000, "1");
     assert_eq!(figures.len(), 3, "{figures:?}");
-    assert!(figures.iter().all(|(_, rate)| *rate > 0.0), "{figures:?}");
+    assert!(
+        figures.iter().all(|figure| figure.per_second > 0.0),
+        "{figures:?}"
+    );
     assert!(information(&machine, "total_commands_processed") >= 60_000);
     // A counter of each key of 1000, so all together are the requests.
     let keys = cli(&machine, &["keys", "counter:*"]);

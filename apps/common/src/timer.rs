@@ -31,6 +31,17 @@ impl Timeout {
         }
     }
 
+    /// Has it come at once: who still has work is signalled, and so hears on which other channels it
+    /// was signalled, without giving the processor away.
+    pub fn set_at_once(&mut self) {
+        set_mr(0, 0);
+        if self.channel.pp_call(MessageInfo::new(SET, 1)).is_refused() {
+            log::error!("the timer refuses a timeout");
+            return;
+        }
+        self.armed = Some(0);
+    }
+
     /// Makes sure that it comes by `next` (microseconds). One that comes too
     /// early does no harm, so most calls need no call of the timer.
     pub fn set(&mut self, next: Option<u64>, clock: &Clock) {

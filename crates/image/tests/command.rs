@@ -89,19 +89,21 @@ fn the_report_says_what_the_application_has_and_who_reaches_it() {
         // Shared memory, calls, notifications, DMA.
         "netserver.http.client http netserver",
         "netserver.http.server netserver http",
-        "port_table portmap netserver",
-        "system_status init portmap, console, http",
+        "port_table portmap director, netserver",
+        "system_status init portmap, director, console, http",
         "http 1 timer 1",
         "http 59 portmap 60",
         "netserver 60 http 60",
         "nic.vf0 (00:13.0) 1 0x000010000000-0x0000101fffff rw netserver_dma netserver",
+        // Grants.
+        "http pcie nic.vf1 (00:13.2), nic.vf2 (00:13.4), nic.vf3 (00:13.6), nic.vf4 (00:14.0), nic.vf5 (00:14.2), nic.vf6 (00:14.4) http.direct 0x00200028c000-0x00200058bfff",
         // The application.
         "priority 100, program segue-http, stack 64 KiB",
         "60 netserver 60 notify, be notified",
         "59 portmap 60 call, be notified",
-        "http shared 52:54:00:5e:60:00 10.0.2.15/24 10.0.2.2 fd00:5e60::15/64 fd00:5e60::2",
+        "http its own 52:54:00:5e:61:15 10.0.2.15/24 10.0.2.2 fd00:5e60::15/64 fd00:5e60::2",
         "61 console 61 notify",
-        "log_ring 0x2000289000",
+        "log_ring 0x2000592000",
     ] {
         assert!(
             squeezed.iter().any(|found| found == line),

@@ -4,6 +4,7 @@ mod support;
 
 use std::path::Path;
 
+use segue_director_core::config::{DirectConfig, DirectorTable, GrantTable, RouteTable};
 use segue_frame_channel::config::{
     ADDRESS_LEASED, ADDRESS_OWN, ClientConfig, DHCP_CLIENT, ServerTable,
 };
@@ -74,7 +75,7 @@ fn both_ends_of_the_frame_channel_are_told_the_same() {
         panic!("{} applications", server.count);
     };
     assert_eq!((application.name(), client.server()), ("http", "netserver"));
-    assert_eq!(application.addresses.mac, [0x52, 0x54, 0, 0x5e, 0x60, 0]);
+    assert_eq!(application.addresses.mac, [0x52, 0x54, 0, 0x5e, 0x61, 0x15]);
     assert_eq!(
         (application.addresses.mac, application.addresses.ipv4),
         (client.addresses.mac, client.addresses.ipv4)
@@ -91,8 +92,9 @@ fn both_ends_of_the_frame_channel_are_told_the_same() {
     assert_eq!(client.addresses.ipv6_gateway, ipv6("fd00:5e60::2"));
     assert_eq!(client.addresses.ipv6_prefix_length, 64);
     assert_eq!(application.addresses, client.addresses);
-    // Shared, though nobody else is there.
-    assert_eq!((application.flags, client.flags), (0, 0));
+    // Its own, so that it can take it along.
+    let own = (ADDRESS_OWN, ADDRESS_OWN);
+    assert_eq!((application.flags, client.flags), own);
     assert_eq!((application.owner, client.owner), (1, 1));
     assert_eq!((application.channel, client.channel), (60, 60));
 
@@ -165,7 +167,7 @@ fn the_manager_and_the_owner_of_the_nic_know_where_everything_is() {
 /// pool, and with the shared address by DHCP.
 #[test]
 fn all_sorts_of_addresses_reach_the_tables() {
-    let fixed = "mac=\"nic.vf0\" ipv4=\"10.0.2.15/24\" gateway=\"10.0.2.2\"";
+    let fixed = "mac=\"52:54:00:5e:61:15\" ipv4=\"10.0.2.15/24\" gateway=\"10.0.2.2\"";
     assert_eq!(support::DEFAULT_SYSTEM.matches(fixed).count(), 1);
     let application = |name: &str, addresses: &str| {
         format!(
@@ -186,6 +188,7 @@ fn all_sorts_of_addresses_reach_the_tables() {
     ];
     let text = support::DEFAULT_SYSTEM
         .replace(fixed, "mac=\"nic.vf0\" ipv4=\"dhcp\"")
+        .replace("<direct_mode application=\"http\"/>", "")
         .replace("</system>", &more.concat());
     let parsed = segue_image::parse(&text, &support::default_programs()).unwrap();
     let system = parsed.system;
@@ -266,10 +269,95 @@ fn the_nic_lets_neighbour_discovery_through() {
         filters,
         [
             ([0x33, 0x33, 0, 0, 0, 1], 0, 0),
-            solicited(0x5e, 0x60, 0),
+            ([0x52, 0x54, 0, 0x5e, 0x61, 0x15], 0, 0),
+            solicited(0x5e, 0x61, 0x15),
             solicited(0, 0, 0x15),
         ]
     );
+}
+
+/// Who takes part in mode switches is told what fits together.
+#[test]
+fn the_tables_of_direct_mode_go_together() {
+    let system = default_system();
+    let director = patch(&system, "director", "director_table");
+    let director = DirectorTable::read_from_bytes(director).unwrap();
+    assert_eq!(
+        patch(&system, "director", "director_table"),
+        patch(&system, "console", "switchable")
+    );
+    let [http] = director.applications() else {
+        panic!("{} applications", director.count);
+    };
+    let index = |name: &str| {
+        let mut domains = system.protection_domains.iter();
+        domains.position(|domain| domain.name == name).unwrap() as u32
+    };
+    assert_eq!((http.name(), http.domain), ("http", index("http")));
+    assert_eq!(http.mac, [0x52, 0x54, 0, 0x5e, 0x61, 0x15]);
+    assert_eq!((http.owner, http.functions), (1, 0x7e));
+    assert_eq!(director.server_function, 0);
+    assert_eq!(director.server_domain, index("netserver"));
+
+    let direct = DirectConfig::read_from_bytes(patch(&system, "http", "direct_mode")).unwrap();
+    let grants = GrantTable::read_from_bytes(patch(&system, "pcie", "grants")).unwrap();
+    let routes = RouteTable::read_from_bytes(patch(&system, "igb-pf", "routes")).unwrap();
+    assert_eq!(grants.windows[0], direct.window);
+    assert_eq!((grants.functions, routes.functions), (0x7e, 0x7e));
+    assert_eq!(direct.inside(), [http.mac]);
+    assert_eq!((direct.memory_size, direct.io_tables), (0x30_0000, 4));
+    for (name, board) in [
+        ("pcie", grants.board),
+        ("igb-pf", routes.board),
+        ("http", direct.board),
+    ] {
+        assert_eq!(map(&system, name, "director.board"), (board, false));
+    }
+    for (name, address) in [
+        ("pcie", director.answers[0]),
+        ("igb-pf", director.answers[1]),
+        ("http", http.answers),
+    ] {
+        let region = format!("{name}.answers");
+        assert_eq!(map(&system, name, &region), (address, true));
+        assert_eq!(map(&system, "director", &region), (address, false));
+    }
+    assert_eq!(map(&system, "http", "http.direct"), (direct.memory, true));
+    // Nobody has a function's registers before it is granted.
+    let made = system.grants.as_ref().unwrap();
+    assert_eq!(made.functions.len(), 6);
+    for function in &made.functions {
+        let maps = system.protection_domains.iter().flat_map(|pd| &pd.maps);
+        assert!(maps.into_iter().all(|map| map.region != function.region));
+    }
+}
+
+/// An application on a function of its own, without network server, port map and director.
+#[test]
+fn an_application_that_is_always_direct_needs_no_server() {
+    let text = support::always_direct();
+    let parsed = segue_image::parse(&text, &support::default_programs()).unwrap();
+    let system = parsed.system;
+    assert!(system.frame_channels.is_empty() && system.grants.is_none());
+    let direct = DirectConfig::read_from_bytes(patch(&system, "http", "direct_mode")).unwrap();
+    let config = ClientConfig::read_from_bytes(patch(&system, "http", "frame_channel")).unwrap();
+    assert_eq!((direct.channel, config.channel), (u32::MAX, u32::MAX));
+    assert_eq!(config.addresses.ipv4, [10, 0, 2, 15]);
+    assert_eq!(
+        map(&system, "http", "http.registers"),
+        (direct.window, true)
+    );
+    let [space] = &system.io_address_spaces[..] else {
+        panic!("{} spaces", system.io_address_spaces.len());
+    };
+    assert_eq!(space.maps[0].address, direct.memory);
+    assert_eq!(space.function.to_string(), "00:13.2");
+    let user = patch(&system, "igb-pf", "vf1_user");
+    let channel = system.channels.iter().find(|channel| {
+        let [owner, http] = &channel.ends;
+        user == u64::from(owner.id).to_le_bytes() && u32::from(http.id) == direct.owner_channel
+    });
+    assert!(channel.is_some());
 }
 
 #[test]

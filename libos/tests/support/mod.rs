@@ -3,7 +3,9 @@
 #![allow(dead_code)]
 
 pub mod forged;
+pub mod machine;
 pub mod ports;
+pub mod switches;
 
 use segue_libos::*;
 use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
@@ -77,6 +79,10 @@ pub struct Network {
     pub now: i64,
     order: u64,
     pub delay: i64,
+    /// Frames of one direction come so far apart at least, in microseconds.
+    pub gap: i64,
+    /// When the last one comes, to the client and to the server.
+    last: [i64; 2],
     pub faults: Faults,
     numbers: Numbers,
     to_server: BTreeMap<(i64, u64), Vec<u8>>,
@@ -86,13 +92,61 @@ pub struct Network {
     pub server_room: usize,
     pub largest_to_nic: usize,
     pub sniff: Option<Vec<Vec<u8>>>,
+    /// Looks whether segments with data come in order, both ways.
+    pub streams: Option<Order>,
     /// The way to the client takes packets up to this size over IPv6, and says so.
     pub narrow: Option<usize>,
+}
+
+/// Where each TCP stream is, by direction and ports.
+#[derive(Default)]
+pub struct Order {
+    ends: HashMap<(bool, [u8; 4]), u32>,
+    /// Segments with data that the one before already held, or reached into.
+    pub early: u64,
+    /// Segments with data before which some is missing.
+    pub late: u64,
+}
+
+impl Order {
+    fn look(&mut self, server: bool, frame: &[u8]) {
+        let tcp = tcp_at(frame);
+        let (protocol, end) = match (&frame[12..14], tcp) {
+            ([8, 0], 34) => (
+                frame[23],
+                14 + usize::from(u16::from_be_bytes([frame[16], frame[17]])),
+            ),
+            ([0x86, 0xdd], 54) => (
+                frame[20],
+                54 + usize::from(u16::from_be_bytes([frame[18], frame[19]])),
+            ),
+            _ => return,
+        };
+        if protocol != 6 {
+            return;
+        }
+        let payload = end - tcp - usize::from(frame[tcp + 12] >> 4) * 4;
+        let ports = frame[tcp..tcp + 4].try_into().unwrap();
+        let sequence = u32::from_be_bytes(frame[tcp + 4..tcp + 8].try_into().unwrap());
+        let next = sequence.wrapping_add(payload as u32);
+        if payload == 0 {
+            return;
+        }
+        let before = self.ends.insert((server, ports), next);
+        match before.map_or(0, |before| sequence.wrapping_sub(before) as i32) {
+            0 => {}
+            1.. => self.late += 1,
+            _ => self.early += 1,
+        }
+    }
 }
 
 impl Network {
     fn put(&mut self, server: bool, frame: Vec<u8>) {
         self.frames += 1;
+        if let Some(order) = &mut self.streams {
+            order.look(server, &frame);
+        }
         if let Some(sniff) = self.sniff.as_mut().filter(|_| !server) {
             sniff.push(frame.clone());
         }
@@ -108,7 +162,9 @@ impl Network {
         if self.numbers.chance(faults.drop) {
             return;
         }
-        let mut at = self.now + self.delay;
+        let last = &mut self.last[usize::from(server)];
+        let mut at = (self.now + self.delay).max(*last + self.gap);
+        *last = at;
         if self.numbers.chance(faults.reorder) {
             at += (self.numbers.next() % 2000) as i64;
         }
@@ -291,26 +347,33 @@ impl Backend for Nic {
         assert!(
             offload.checksum && length <= self.capabilities.segmentation.expect("no segmentation")
         );
-        assert_eq!(frame[14] >> 4, 4, "nothing over IPv6 is cut");
-        let headers = 34 + usize::from(frame[46] >> 4) * 4;
-        let (headers, payload) = frame.split_at(headers);
-        let chunks: Vec<_> = payload.chunks(usize::from(size.get())).collect();
-        for (index, chunk) in chunks.iter().enumerate() {
-            let mut segment = headers.to_vec();
-            segment.extend_from_slice(chunk);
-            let total = (segment.len() - 14) as u16;
-            segment[16..18].copy_from_slice(&total.to_be_bytes());
-            let sequence = u32::from_be_bytes(segment[38..42].try_into().unwrap())
-                .wrapping_add((index * usize::from(size.get())) as u32);
-            segment[38..42].copy_from_slice(&sequence.to_be_bytes());
-            segment[47] &= !9; // as QEMU's 82576 does: no FIN, no PSH
-
-            fill_checksums(&mut segment);
+        for segment in segments(&frame, size.get().into()) {
             network.put(false, segment);
         }
         true
     }
     fn commit(&mut self) {}
+}
+
+/// Cuts a frame as a card does.
+pub fn segments(frame: &[u8], size: usize) -> Vec<Vec<u8>> {
+    assert_eq!(frame[14] >> 4, 4, "nothing over IPv6 is cut");
+    let headers = 34 + usize::from(frame[46] >> 4) * 4;
+    let (headers, payload) = frame.split_at(headers);
+    let cut = |(index, chunk): (usize, &[u8])| {
+        let mut segment = headers.to_vec();
+        segment.extend_from_slice(chunk);
+        let total = (segment.len() - 14) as u16;
+        segment[16..18].copy_from_slice(&total.to_be_bytes());
+        let sequence = u32::from_be_bytes(segment[38..42].try_into().unwrap())
+            .wrapping_add((index * size) as u32);
+        segment[38..42].copy_from_slice(&sequence.to_be_bytes());
+        segment[47] &= !9; // as QEMU's 82576 does: no FIN, no PSH
+
+        fill_checksums(&mut segment);
+        segment
+    };
+    payload.chunks(size).enumerate().map(cut).collect()
 }
 
 struct ClientEnd(Rc<RefCell<Network>>);
@@ -530,6 +593,8 @@ impl Application {
 
 pub struct World {
     pub network: Rc<RefCell<Network>>,
+    /// What else moves frames, if the stack has more than a cable.
+    pub machine: Option<Rc<RefCell<machine::Machine>>>,
     pub stack: Stack,
     pub application: Application,
     client: Interface,
@@ -575,10 +640,29 @@ impl Default for Settings {
 
 impl World {
     pub fn new(settings: Settings) -> Self {
+        let capabilities = Capabilities {
+            maximum_frame: 1514,
+            segmentation: settings.offloads.then_some(65_535 + 14),
+            checksum: settings.offloads,
+        };
+        let verified = settings.verified;
+        Self::over(settings, |network| {
+            Vif::new(Box::new(Nic {
+                network: network.clone(),
+                capabilities,
+                verified,
+            }))
+        })
+    }
+
+    /// A world in which the stack has this Vif.
+    pub fn over(settings: Settings, vif: impl FnOnce(&Rc<RefCell<Network>>) -> Vif) -> Self {
         let network = Rc::new(RefCell::new(Network {
             now: 1_000_000,
             order: 0,
             delay: 50,
+            gap: 0,
+            last: [0; 2],
             faults: settings.faults,
             numbers: Numbers(settings.seed),
             to_server: BTreeMap::new(),
@@ -587,6 +671,7 @@ impl World {
             server_room: usize::MAX,
             largest_to_nic: 0,
             sniff: None,
+            streams: None,
             narrow: None,
         }));
         let now = Instant::from_micros(1_000_000);
@@ -594,16 +679,6 @@ impl World {
             IpAddress::Ipv6(SERVER6)
         } else {
             IpAddress::Ipv4(SERVER)
-        };
-        let capabilities = Capabilities {
-            maximum_frame: 1514,
-            segmentation: settings.offloads.then_some(65_535 + 14),
-            checksum: settings.offloads,
-        };
-        let nic = Nic {
-            network: network.clone(),
-            capabilities,
-            verified: settings.verified,
         };
         let config = Config {
             hardware_address: SERVER_MAC,
@@ -613,7 +688,7 @@ impl World {
             buffer_memory: settings.buffer_memory,
             maximum_time_wait: 64,
         };
-        let mut stack = Stack::new(config, Vif::new(Box::new(nic)), settings.authority, now);
+        let mut stack = Stack::new(config, vif(&network), settings.authority, now);
         let options = ListenOptions {
             buffers: settings.buffers,
             ..settings.listen
@@ -640,6 +715,7 @@ impl World {
         };
         Self {
             network,
+            machine: None,
             stack,
             application,
             client,
@@ -716,13 +792,21 @@ impl World {
 
     /// One round of the server, as an application's main loop runs it.
     pub fn serve(&mut self) -> usize {
+        self.pump();
         let now = self.now();
         let frames = self.stack.poll(now);
         while let Some(event) = self.stack.next_event() {
             self.application.event(&mut self.stack, event);
         }
         self.stack.flush(now);
+        self.pump();
         frames
+    }
+
+    fn pump(&mut self) {
+        if let Some(machine) = &self.machine {
+            machine.borrow_mut().pump();
+        }
     }
 
     /// Lets the client do what it has to do, and time pass.
@@ -755,7 +839,12 @@ impl World {
             .map(|at| at.total_micros());
         let server = self.stack.next_deadline().map(|at| at.total_micros());
         let arrival = self.network.borrow().next_arrival();
-        let next = [client, server, arrival].into_iter().flatten().min();
+        let busy = self
+            .machine
+            .as_ref()
+            .is_some_and(|machine| machine.borrow().is_busy());
+        let soon = busy.then(|| now.total_micros() + 50);
+        let next = [client, server, arrival, soon].into_iter().flatten().min();
         let mut network = self.network.borrow_mut();
         network.now = next.map_or(end, |next| next.max(network.now + 1).min(end));
     }

@@ -27,6 +27,8 @@ pub const MINIMUM_SEGMENT_SIZE: u16 = 64;
 
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
+/// Where an IPv4 header has the number of what follows it.
+const IPV4_PROTOCOL: usize = 9;
 const ARP: usize = 28;
 const TCP: usize = 20;
 const UDP: usize = 8;
@@ -215,8 +217,8 @@ fn verify_ipv4(
     // padding may follow it.
     let transport = &packet[IPV4..packet.len().min(total)];
     let transport_length = total - IPV4;
-    match ipv4.next_header() {
-        IpProtocol::Tcp => {
+    match Protocol::from_number(packet[IPV4_PROTOCOL]) {
+        Some(Protocol::Tcp) => {
             let length = verify_tcp(directory, identity, Family::V4, transport, transport_length)?;
             if offload.segment_size != 0 {
                 verify_segmentation(total, frame_length, length, offload.segment_size)?;
@@ -229,7 +231,7 @@ fn verify_ipv4(
                 length,
             ))
         }
-        IpProtocol::Udp => {
+        Some(Protocol::Udp) => {
             verify_udp(
                 directory,
                 identity,
@@ -248,14 +250,14 @@ fn verify_ipv4(
                 approved
             })
         }
-        IpProtocol::Icmp => {
+        None if ipv4.next_header() == IpProtocol::Icmp => {
             verify_icmp(directory, identity, transport, transport_length)?;
             if offload.transport_checksum || offload.segment_size != 0 {
                 return Err(EgressDrop::Offload);
             }
             Ok(approved(frame_length, offload, Family::V4, None, 0))
         }
-        _ => Err(EgressDrop::Protocol),
+        None => Err(EgressDrop::Protocol),
     }
 }
 

@@ -23,6 +23,8 @@ pub const LONG_HEADER: usize = 150;
 
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
+/// Where an IPv4 header has the number of what follows it.
+const IPV4_PROTOCOL: usize = 9;
 const ARP: usize = 28;
 const ICMP: usize = 8;
 const DHCP_CLIENT_PORT: u16 = 68;
@@ -236,11 +238,13 @@ fn ipv4(
     if ipv4.more_frags() || ipv4.frag_offset() != 0 {
         return fragment(directory, identity, &ipv4, payload, payload_length);
     }
-    let (protocol, answer) = match ipv4.next_header() {
-        IpProtocol::Tcp => (Protocol::Tcp, Answer::Reset),
-        IpProtocol::Udp => (Protocol::Udp, Answer::Unreachable),
-        IpProtocol::Icmp => return icmp(directory, up, identity, payload, payload_length),
-        _ => return Err(IngressDrop::Protocol.into()),
+    let (protocol, answer) = match Protocol::from_number(packet[IPV4_PROTOCOL]) {
+        Some(Protocol::Tcp) => (Protocol::Tcp, Answer::Reset),
+        Some(Protocol::Udp) => (Protocol::Udp, Answer::Unreachable),
+        None if ipv4.next_header() == IpProtocol::Icmp => {
+            return icmp(directory, up, identity, payload, payload_length);
+        }
+        None => return Err(IngressDrop::Protocol.into()),
     };
     let port = port(payload, 2, payload_length)?;
     match directory.application_with_port(Family::V4, protocol, port, identity.sharers) {

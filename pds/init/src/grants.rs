@@ -90,17 +90,15 @@ fn guard(bits: u8) -> CapData {
 
 impl Builder<'_> {
     fn to_authority(&self, slot: u64, source: u64, data: CapData) -> Result<(), Failure> {
-        CNode(self.slots.authority)
-            .mint(
-                slot,
-                grant::AUTHORITY_BITS,
-                root::CNODE,
-                source,
-                root::DEPTH,
-                CapRights::ALL,
-                data,
-            )
-            .doing("a capability could not be given", "grants")
+        let (cnode, bits) = (CNode(self.slots.authority), grant::AUTHORITY_BITS);
+        let (root, depth, all) = (root::CNODE, root::DEPTH, CapRights::ALL);
+        // Minting without data would make something else of some capabilities.
+        if data == CapData::NONE {
+            cnode.copy(slot, bits, root, source, depth, all)
+        } else {
+            cnode.mint(slot, bits, root, source, depth, all, data)
+        }
+        .doing("a capability could not be given", "grants")
     }
 
     /// Fills the CNodes with what does not change while the system runs.
@@ -173,14 +171,13 @@ impl Builder<'_> {
         let frames = u64::from(self.slots.regions[grantee.memory as usize]);
         for page in 0..pages(grantee.memory) {
             memory
-                .mint(
+                .copy(
                     tables + page,
                     grant::MEMORY_BITS,
                     root::CNODE,
                     frames + page,
                     root::DEPTH,
                     CapRights::READ_WRITE,
-                    CapData::NONE,
                 )
                 .doing("a frame could not be copied", domain_name)?;
         }
@@ -231,14 +228,13 @@ impl Builder<'_> {
         hang(grant::GRANT_ROOT_SLOT, its.cnode, grant::GRANT_BITS)?;
         hang(grant::MEMORY_ROOT_SLOT, its.memory, grant::MEMORY_BITS)?;
         CNode(slots.cnode)
-            .mint(
+            .copy(
                 grant::GRANT_CNODE,
                 layout::CNODE_BITS as u8,
                 root::CNODE,
                 its.cnode,
                 root::DEPTH,
                 CapRights::ALL,
-                CapData::NONE,
             )
             .doing("a capability could not be given", domain_name)?;
         // That of a predecessor went with its address space.

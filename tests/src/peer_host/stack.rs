@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddrV4;
 use std::time::Instant;
 
 use segue_qemu::FrameSender;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::socket::tcp;
+use smoltcp::socket::{tcp, udp};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address};
 
 use super::device::Queues;
@@ -19,6 +20,9 @@ pub(crate) const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
 pub(crate) const ADDRESS: Ipv4Address = Ipv4Address::new(10, 0, 2, 2);
 const RECEIVE_BUFFER: usize = 256 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
+/// Datagrams that a socket holds each way, and their bytes.
+const DATAGRAMS: usize = 4096;
+const DATAGRAM_BUFFER: usize = 1 << 20;
 const FIRST_PORT: u16 = 49152;
 
 pub(super) struct Stack {
@@ -104,12 +108,7 @@ impl Stack {
         port
     }
 
-    pub(super) fn connect(
-        &mut self,
-        local: u16,
-        address: Ipv4Address,
-        port: u16,
-    ) -> io::Result<SocketHandle> {
+    pub(super) fn connect(&mut self, local: u16, to: SocketAddrV4) -> io::Result<SocketHandle> {
         let buffer = |size| tcp::SocketBuffer::new(vec![0; size]);
         let mut socket = tcp::Socket::new(buffer(RECEIVE_BUFFER), buffer(SEND_BUFFER));
         socket.set_nagle_enabled(false);
@@ -123,7 +122,7 @@ impl Stack {
         // What is left of an earlier connection from the same port must not answer for this one.
         self.forget(local)?;
         socket
-            .connect(self.interface.context(), (address, port), local)
+            .connect(self.interface.context(), (*to.ip(), to.port()), local)
             .map_err(io::Error::other)?;
         let handle = self.sockets.add(socket);
         self.poll();
@@ -151,6 +150,22 @@ impl Stack {
     }
 
     pub(super) fn socket(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
+        self.sockets.get_mut(handle)
+    }
+
+    /// Makes a socket for datagrams on a port not used before.
+    pub(super) fn bind_datagrams(&mut self) -> io::Result<SocketHandle> {
+        let buffer = || {
+            let slots = vec![udp::PacketMetadata::EMPTY; DATAGRAMS];
+            udp::PacketBuffer::new(slots, vec![0; DATAGRAM_BUFFER])
+        };
+        let mut socket = udp::Socket::new(buffer(), buffer());
+        let port = self.next_port();
+        socket.bind(port).map_err(io::Error::other)?;
+        Ok(self.sockets.add(socket))
+    }
+
+    pub(super) fn datagrams(&mut self, handle: SocketHandle) -> &mut udp::Socket<'static> {
         self.sockets.get_mut(handle)
     }
 

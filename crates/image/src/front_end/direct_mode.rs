@@ -420,7 +420,7 @@ impl Draft<'_, '_> {
         let (director, at) = (role.director, role.at);
         let wishes =
             self.region_of_one("director.wishes", ANSWERS_SIZE, console, &[director], at)?;
-        let (its, ours) = self.channel_between(console, director, at)?;
+        let (its, _) = self.channel_between(console, director, at)?;
         let address = |address: u64| address.to_le_bytes();
         self.patch_table(
             director,
@@ -428,13 +428,6 @@ impl Draft<'_, '_> {
             "wishes",
             &address(wishes.address),
             "wishes: u64 = 0",
-        );
-        self.patch_table(
-            director,
-            at,
-            "console_channel",
-            &address(ours.into()),
-            "console_channel: u64 = 0",
         );
         self.patch_table(
             console,

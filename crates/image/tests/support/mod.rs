@@ -172,10 +172,7 @@ pub fn default_programs() -> TestFiles {
             vec![devices, filters, routes, ("vf1_user", 8)],
         ),
         ("segue-portmap", vec![owners, pools]),
-        (
-            "segue-director",
-            vec![switched, ("board", 8), wishes, ("console_channel", 8)],
-        ),
+        ("segue-director", vec![switched, ("board", 8), wishes]),
         (
             "segue-console",
             vec![rings, switchable, board, wishes, ("director_channel", 8)],

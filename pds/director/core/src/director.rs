@@ -289,14 +289,15 @@ impl<const N: usize> Director<N> {
                 start.attempts = START_ATTEMPTS;
                 start.next = now;
             }
-            if self.machine.mode(index) == Mode::Direct {
+            let mode = self.machine.mode(index);
+            if mode == Mode::Direct && self.machine.life(index) == life.restarts {
                 start.attempts = 0;
             }
             if start.attempts == 0 || now < start.next {
                 continue;
             }
             start.next = now.saturating_add(START_LOOK_INTERVAL);
-            if self.machine.mode(index) == Mode::Server && surroundings.mac(index).is_some() {
+            if mode == Mode::Server && surroundings.mac(index).is_some() {
                 start.attempts -= 1;
                 start.next = now.saturating_add(START_INTERVAL);
                 // A wish for direct mode is in nobody's way; if this one is, the next is not.

@@ -139,7 +139,7 @@ pub(crate) struct Application {
     pub(crate) mac: [u8; 6],
     /// The life that the grant was made for.
     pub(crate) life: u32,
-    /// Since when its function's frames may go there: until a route back is confirmed.
+    /// Its frames may go to the function: from the order on until the way back is confirmed.
     pub(crate) routed: bool,
     /// It was told to take the function.
     pub(crate) prepared: bool,
@@ -153,16 +153,17 @@ pub(crate) struct Application {
     pub(crate) forced: bool,
     /// In this step a server has not done what it had to; it is asked again at the deadline.
     pub(crate) stuck: bool,
-    /// It has refused: its answer does not count any more.
+    /// That server has refused: its answer does not count any more.
     pub(crate) refused: bool,
-    /// It was so in some step.
+    /// A server was stuck in some step of this way back: nobody counts on the function.
     pub(crate) quarantined: bool,
     /// Something of this switch has failed.
     pub(crate) failed: bool,
     /// It was in direct mode when the way back began.
     pub(crate) was_direct: bool,
-    /// When this switch was decided.
+    /// When this switch was decided, in microseconds.
     pub(crate) decided: u64,
+    /// Until when the present step is waited for, in microseconds.
     pub(crate) deadline: u64,
     /// The last order to `pcie`.
     pub(crate) grant: Slot,
@@ -314,6 +315,11 @@ impl<const N: usize> Machine<N> {
     /// The function it holds, or is about to hold, or has not got rid of.
     pub fn function(&self, index: usize) -> Option<u8> {
         self.applications[index].function()
+    }
+
+    /// Which life of an application the function is for.
+    pub fn life(&self, index: usize) -> u32 {
+        self.applications[index].life
     }
 
     /// Functions that it may have, one bit each.

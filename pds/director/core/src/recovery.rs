@@ -17,13 +17,17 @@ fn is_done<O>(order: &Order<O>, answer: Option<Answer>) -> bool {
 
 impl Found {
     /// The function that is shown, if no order speaks of another one.
-    fn function(&self, server_function: u8) -> Option<u8> {
+    fn function(&self, server_function: u8, view: &View) -> Option<u8> {
         let shown = self.shown.function?;
         let granted = match self.grant.map(|order| order.operation) {
             Some(GrantOperation::Grant { function }) => function,
             _ => shown,
         };
-        let routed = match self.route.map(|order| order.operation) {
+        // What was scrubbed may be of the last switch.
+        let route = self.route.filter(|order| {
+            !matches!(order.operation, RouteOperation::Scrub { .. }) || !is_done(order, view.route)
+        });
+        let routed = match route.map(|order| order.operation) {
             Some(RouteOperation::Route { function }) if function == server_function => shown,
             Some(
                 RouteOperation::Enable { function }
@@ -153,7 +157,7 @@ impl<const N: usize> Machine<N> {
         if found.is_server(view) {
             return true;
         }
-        let function = found.function(server_function);
+        let function = found.function(server_function, view);
         let function =
             function.filter(|function| *function < 8 && application.allowed >> function & 1 != 0);
         application.claimed = function.map_or(0, |function| 1 << function);

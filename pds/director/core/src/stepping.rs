@@ -95,6 +95,7 @@ impl<E: Effects, const N: usize> Stepping<'_, E, N> {
             && (!life.is_running || life.restarts != application.life)
     }
 
+    /// The life that holds the function has ended: what it has is taken back.
     fn end(&mut self) {
         let function = self.function();
         let application = self.application();

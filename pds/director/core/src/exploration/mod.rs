@@ -3,15 +3,20 @@
 
 extern crate std;
 
+mod nonsense;
+mod others;
 mod world;
 
+use crate::board::{Mode, Shown};
+use proptest::prelude::*;
 use std::collections::{HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::string::String;
 use std::vec::Vec;
 use std::{format, println, vec};
 
-use Surroundings::{Calm, Hostile, Mortal};
+use Surroundings::{Calm, Hostile, Mortal, Slow};
+use nonsense::{Nonsense, nonsense};
 use world::{Broken, Event, Mistake, N, Surroundings, World};
 
 /// A hash of 128 bits: among some millions of states, two with the same are not to be
@@ -103,7 +108,14 @@ fn a_function_between_mortals() {
 
 #[test]
 fn two_functions() {
+    all_is_well(2, [Slow, Calm]);
+}
+
+#[test]
+#[ignore = "takes some minutes"]
+fn two_functions_and_two_that_die() {
     all_is_well(2, [Mortal, Calm]);
+    all_is_well(1, [Hostile, Mortal]);
 }
 
 #[test]
@@ -117,5 +129,82 @@ fn planted_mistakes_are_found() {
     ] {
         let found = explore(1, [Hostile, Calm], mistake).unwrap_err();
         assert!(found.contains(rule), "{mistake:?}: {found}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5000))]
+
+    /// Long ways through the states in which anything happens to both.
+    #[test]
+    fn anything_may_happen_to_both(
+        functions in 1..3usize,
+        choices in prop::collection::vec(any::<prop::sample::Index>(), 0..200),
+    ) {
+        let mut world = World::new(functions);
+        let mut happened = Vec::new();
+        for choice in choices {
+            let events = world.events([Hostile, Hostile]);
+            let event = events[choice.index(events.len())];
+            match world.happen(event, functions, Mistake::None) {
+                Ok(true) => happened.push(event),
+                Ok(false) => {}
+                Err(broken) => prop_assert!(false, "{} by {:?} after {:?}", broken, event, happened),
+            }
+        }
+        prop_assert_eq!(world.settle(functions, Mistake::None, |_| false), Ok(()));
+    }
+
+    /// A word of the board is lost or damaged, and a new director starts: the other words
+    /// are enough to bring everybody to a clean mode.
+    #[test]
+    fn a_damaged_word_is_survived(
+        functions in 1..3usize,
+        choices in prop::collection::vec(any::<prop::sample::Index>(), 0..100),
+        index in 0..N,
+        nonsense in nonsense(),
+    ) {
+        let mut world = World::new(functions);
+        for choice in choices {
+            let events = world.events([Slow, Mortal]);
+            let event = events[choice.index(events.len())];
+            world.happen(event, functions, Mistake::None).unwrap();
+        }
+        let nonsense = match nonsense {
+            // That something is under way, with which function, and for which MAC address:
+            // in some states one word alone has it.
+            Nonsense::Shown(shown) => Nonsense::Shown(Shown {
+                function: None,
+                mode: Mode::ToServer,
+                ..shown
+            }),
+            Nonsense::NoMac => Nonsense::Direct(0),
+            other => other,
+        };
+        world.truth.confused = true;
+        world.write(index, &nonsense);
+        world.succeed(functions, Mistake::None);
+        prop_assert_eq!(world.settle(functions, Mistake::None, |_| false), Ok(()));
+    }
+
+    /// A board full of nonsense: nothing is granted that is not free, the network server's
+    /// function is left alone, and there is an end.
+    #[test]
+    fn nonsense_is_cleared_away(
+        words in prop::collection::vec((0..N, nonsense()), 0..24),
+        choices in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
+    ) {
+        let mut world = World::new(2);
+        world.truth.confused = true;
+        for (index, nonsense) in &words {
+            world.write(*index, nonsense);
+        }
+        world.succeed(2, Mistake::None);
+        for choice in choices {
+            let events = world.events([Mortal, Mortal]);
+            let event = events[choice.index(events.len())];
+            prop_assert!(world.happen(event, 2, Mistake::None).is_ok());
+        }
+        prop_assert_eq!(world.settle(2, Mistake::None, |_| false), Ok(()));
     }
 }

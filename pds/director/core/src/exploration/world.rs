@@ -7,7 +7,7 @@ use core::fmt;
 use std::string::String;
 use std::vec::Vec;
 
-use crate::board::{Answer, GrantOperation, Order, Refused, RouteOperation, Shown, StageOperation};
+use crate::board::{Answer, GrantOperation, Order, RouteOperation, Shown, StageOperation};
 use crate::config::{DirectorEntry, DirectorTable};
 use crate::machine::{Effects, Found, Life, Machine, NEVER, Target, View};
 use crate::report::{Report, Step};
@@ -16,7 +16,8 @@ use crate::report::{Report, Step};
 pub const N: usize = 2;
 /// Most functions, from 1; function 0 is the network server's.
 pub const FUNCTIONS: usize = 3;
-const SERVER: u8 = 0;
+/// The network server's function.
+pub(super) const SERVER: u8 = 0;
 /// What sequence numbers are brought to.
 const SEQUENCE: u32 = 10;
 
@@ -85,6 +86,8 @@ pub struct Truth {
     /// The application has died or lied since it was granted its function: what happens
     /// to its frames is its own affair.
     pub excused: [bool; N],
+    /// Somebody has written nonsense on the board: only the end matters.
+    pub confused: bool,
 }
 
 /// What may happen.
@@ -117,6 +120,8 @@ pub enum Event {
 pub enum Surroundings {
     /// Nothing.
     Calm,
+    /// There may be no answer.
+    Slow,
     /// It may die and be restarted, and there may be no answer.
     Mortal,
     /// Anything.
@@ -212,7 +217,7 @@ fn table(functions: usize) -> DirectorTable {
     table
 }
 
-fn mac(index: usize) -> [u8; 6] {
+pub(super) fn mac(index: usize) -> [u8; 6] {
     [2, 0, 0, 0, 0, index as u8]
 }
 
@@ -242,6 +247,7 @@ impl World {
                 routes: [SERVER; N],
                 doing: [Doing::Away; N],
                 excused: [true; N],
+                confused: false,
             },
         }
     }
@@ -330,6 +336,9 @@ impl World {
             if is_waiting {
                 events.push(Event::Deadline(index));
             }
+            if surroundings == Surroundings::Slow {
+                continue;
+            }
             events.push(match self.truth.lives[index].is_running {
                 true => Event::Die(index),
                 false => Event::Restart(index),
@@ -381,8 +390,10 @@ impl World {
                 true
             }
             Event::Wish(index, target) => self.machine.wish(index, target, true).is_ok(),
-            Event::Pcie(index, conduct) => self.pcie(index, conduct)?,
-            Event::PhysicalFunction(index, conduct) => self.physical_function(index, conduct)?,
+            Event::Pcie(index, conduct) => self.pcie(index, conduct, functions)?,
+            Event::PhysicalFunction(index, conduct) => {
+                self.physical_function(index, conduct, functions)?
+            }
             Event::Application(index, conduct) => self.application(index, conduct),
             Event::Die(index) => {
                 let life = &mut self.truth.lives[index];
@@ -405,128 +416,6 @@ impl World {
             self.check()?;
         }
         Ok(could)
-    }
-
-    fn pcie(&mut self, index: usize, conduct: Conduct) -> Result<bool, Broken> {
-        let Some(order) = self.board.grant[index] else {
-            return Ok(false);
-        };
-        if is_answered(order.sequence, self.board.granted[index]) {
-            return Ok(false);
-        }
-        if conduct != Conduct::Refuse {
-            match order.operation {
-                GrantOperation::Grant { function } => self.granted(index, function)?,
-                GrantOperation::Revoke => self.revoked(index),
-            }
-        }
-        say(&mut self.board.granted[index], order.sequence, conduct);
-        Ok(true)
-    }
-
-    fn granted(&mut self, index: usize, function: u8) -> Result<(), Broken> {
-        let place = usize::from(function);
-        let holder = &mut self.truth.holders[place];
-        match *holder {
-            Some(other) if usize::from(other) != index => {
-                return Err(broken("a function is granted that another holds", function));
-            }
-            Some(_) => {}
-            None if self.truth.dirty[place] => {
-                return Err(broken("a function is granted unscrubbed", function));
-            }
-            None => {
-                *holder = Some(index as u8);
-                self.truth.dirty[place] = true;
-                self.truth.excused[index] = false;
-            }
-        }
-        Ok(())
-    }
-
-    fn revoked(&mut self, index: usize) {
-        for holder in &mut self.truth.holders {
-            if *holder == Some(index as u8) {
-                *holder = None;
-                self.truth.doing[index] = Doing::Away;
-            }
-        }
-    }
-
-    fn physical_function(&mut self, index: usize, conduct: Conduct) -> Result<bool, Broken> {
-        let Some(order) = self.board.route[index] else {
-            return Ok(false);
-        };
-        if is_answered(order.sequence, self.board.routed[index]) {
-            return Ok(false);
-        }
-        if conduct != Conduct::Refuse {
-            match order.operation {
-                RouteOperation::Enable { .. } => {}
-                RouteOperation::Route { function } => {
-                    if self.board.mac[index] != mac(index) {
-                        return Err(broken("a route is about no MAC address", function));
-                    }
-                    self.truth.routes[index] = function;
-                }
-                RouteOperation::Scrub { function } => {
-                    if function == SERVER {
-                        return Err(broken("the server's function is scrubbed", function));
-                    }
-                    if self.truth.holders[usize::from(function)].is_some() {
-                        return Err(broken("a held function is scrubbed", function));
-                    }
-                    if self.truth.routes.contains(&function) {
-                        return Err(broken("a function with a route is scrubbed", function));
-                    }
-                    self.truth.dirty[usize::from(function)] = false;
-                }
-            }
-        }
-        say(&mut self.board.routed[index], order.sequence, conduct);
-        Ok(true)
-    }
-
-    fn application(&mut self, index: usize, conduct: Conduct) -> bool {
-        let Some(order) = self.board.stage[index].filter(|_| self.truth.lives[index].is_running)
-        else {
-            return false;
-        };
-        let may_repeat = matches!(conduct, Conduct::Lie | Conduct::Refuse);
-        if is_answered(order.sequence, self.board.staged[index]) && !may_repeat {
-            return false;
-        }
-        let mut conduct = conduct;
-        match conduct {
-            Conduct::Lie => self.truth.excused[index] = true,
-            Conduct::Refuse => {}
-            Conduct::Obey | Conduct::Silent => {
-                let doing = self.truth.doing[index];
-                let holds = self.truth.holders.contains(&Some(index as u8));
-                let next = match order.operation {
-                    StageOperation::Server => Some(Doing::Away),
-                    StageOperation::Prepare { .. } => holds.then_some(Doing::Prepared),
-                    StageOperation::Attach => match doing {
-                        Doing::Prepared | Doing::Attached => Some(Doing::Attached),
-                        Doing::Away | Doing::Direct => None,
-                    },
-                    StageOperation::Direct => match doing {
-                        Doing::Attached | Doing::Direct => Some(Doing::Direct),
-                        Doing::Away | Doing::Prepared => None,
-                    },
-                    StageOperation::Drain => match doing {
-                        Doing::Attached | Doing::Direct => Some(Doing::Attached),
-                        Doing::Away | Doing::Prepared => None,
-                    },
-                };
-                match next {
-                    Some(next) => self.truth.doing[index] = next,
-                    None => conduct = Conduct::Refuse,
-                }
-            }
-        }
-        say(&mut self.board.staged[index], order.sequence, conduct);
-        true
     }
 
     /// Makes worlds equal that differ only in numbers without meaning.
@@ -574,6 +463,9 @@ impl World {
     /// What must always be so.
     fn check(&self) -> Result<(), Broken> {
         let truth = &self.truth;
+        if truth.confused {
+            return Ok(());
+        }
         for index in 0..N {
             let route = truth.routes[index];
             if self.board.direct >> index & 1 != 0 && route == SERVER {
@@ -675,33 +567,21 @@ impl World {
     }
 }
 
-fn broken(rule: &str, about: impl fmt::Display) -> Broken {
+pub(super) fn broken(rule: &str, about: impl fmt::Display) -> Broken {
     std::format!("{rule}: {about}")
 }
 
-/// Who has answered an order does not carry it out again.
-fn is_answered(sequence: u32, answer: Option<Answer>) -> bool {
-    answer.is_some_and(|answer| answer.sequence == sequence)
-}
-
-fn say(answer: &mut Option<Answer>, sequence: u32, conduct: Conduct) {
-    let result = match conduct {
-        Conduct::Silent => return,
-        Conduct::Obey | Conduct::Lie => Ok(()),
-        Conduct::Refuse => Err(Refused::Device),
-    };
-    *answer = Some(Answer { sequence, result });
-}
-
 fn normalise<O>(order: &mut Option<Order<O>>, answer: &mut Option<Answer>, sequence: &mut u32) {
-    let current = order.as_ref().map_or(0, |order| order.sequence);
-    assert_eq!(*sequence, current, "the number of the last order is known");
-    *answer = answer.filter(|answer| answer.sequence == current);
+    // A number may be known from an answer alone, if the order was lost.
+    let Some(order) = order else { return };
+    assert_eq!(
+        *sequence, order.sequence,
+        "the number of the last order is known"
+    );
+    *answer = answer.filter(|answer| answer.sequence == order.sequence);
     if let Some(answer) = answer {
         answer.sequence = SEQUENCE;
     }
-    if let Some(order) = order {
-        order.sequence = SEQUENCE;
-        *sequence = SEQUENCE;
-    }
+    order.sequence = SEQUENCE;
+    *sequence = SEQUENCE;
 }
