@@ -353,6 +353,8 @@ impl<M: Mmio> PhysicalFunction<M> {
                 + RECEIVE_CONTROL::ACCEPT_BROADCAST::SET
                 + RECEIVE_CONTROL::STRIP_FRAME_CHECK::SET,
         );
+        // A holder that offers no descriptors would otherwise hold up the frames of all.
+        QUEUE_DROP.write(registers, ALL_QUEUES);
         FUNCTIONS_RESET.write(registers, u32::from(u8::MAX));
         self.set_working_functions();
         CONTROL_EXTENDED_REGISTER.modify(

@@ -152,6 +152,9 @@ pub(crate) const OTHER_VECTORS_REGISTER: Register<OTHER_VECTORS::Register> = Reg
 // 8.10: receive; 8.12: transmit.
 pub(crate) const RECEIVE_CONTROL_REGISTER: Register<RECEIVE_CONTROL::Register> =
     Register::at(0x0100);
+/// Receive queues, one bit each, that drop a frame when they have no descriptor, whatever their
+/// format register says.
+pub(crate) const QUEUE_DROP: Plain = Plain(0x2408);
 pub(crate) const TRANSMIT_CONTROL_REGISTER: Register<TRANSMIT_CONTROL::Register> =
     Register::at(0x0400);
 pub(crate) const QUEUE_SPREAD_REGISTER: Register<QUEUE_SPREAD::Register> = Register::at(0x5818);
@@ -160,6 +163,9 @@ pub(crate) const QUEUE_SPREAD_REGISTER: Register<QUEUE_SPREAD::Register> = Regis
 pub(crate) const fn queues(function: usize) -> [usize; 2] {
     [function, function + 8]
 }
+
+/// All queues of the device, one bit each.
+pub(crate) const ALL_QUEUES: u32 = 0xffff;
 
 /// Descriptor control of receive queue `queue`.
 pub(crate) const fn receive_queue_control(queue: usize) -> Register<QUEUE_CONTROL::Register> {

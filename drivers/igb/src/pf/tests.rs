@@ -98,6 +98,14 @@ fn pools_get_their_addresses_and_nothing_else() {
     assert_eq!(device.get(0x0100), 1 << 1 | 1 << 15 | 1 << 26);
 }
 
+#[test]
+fn a_queue_without_descriptors_holds_nobody_up() {
+    let device = device();
+    let _function = running(&device);
+    // 8.10: queue drop enable, one bit for each of 16 queues.
+    assert_eq!(device.get(0x2408), 0xffff);
+}
+
 fn filter(mac: [u8; 6], function: u8) -> Filter {
     Filter {
         mac,
