@@ -17,6 +17,10 @@ use segue_system_tests::{PeerHost, PeerStream, TestMachine, files};
 
 /// MAC address of an application at [`Place::Own`]`(20)`.
 const GRANTEE: [u8; 6] = [0x52, 0x54, 0, 0x5e, 0x61, 0x20];
+/// MAC address of the other end of the cable.
+const PEER: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
+/// A protocol for experiments (IEEE 802), which nobody answers.
+const EXPERIMENTAL: [u8; 2] = [0x88, 0xb5];
 /// MAC address of the default application.
 const HTTP: [u8; 6] = [0x52, 0x54, 0, 0x5e, 0x61, 0x15];
 /// The application besides the default one.
@@ -42,6 +46,15 @@ impl Drop for Done<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// Frames for a grantee that takes none, and others' go on.
+fn flood(machine: &TestMachine) {
+    let frame = [&GRANTEE[..], &PEER, &EXPERIMENTAL, &[0; 46]].concat();
+    for _ in 0..2_000 {
+        peer(machine).inject(&frame).expect("the machine runs");
+    }
+    serves(&peer(machine));
 }
 
 /// Nothing has stopped but who is named.
@@ -163,6 +176,8 @@ fn who_does_not_let_go_loses_the_function_by_force() {
     switch(&mut machine, "stubborn", Mode::Direct);
     let frame = peer.recorded(LIMIT, is_of_grantee);
     assert!(frame.is_some(), "it sends");
+    // Its receive queue runs, without a buffer.
+    flood(&machine);
 
     let position = order(&mut machine, "stubborn", Mode::Server);
     expect_after(
@@ -273,12 +288,7 @@ fn a_thief_reaches_nothing() {
     thread::scope(|scope| {
         let _done = Done(&done);
         scope.spawn(|| {
-            let frame = [
-                &GRANTEE[..],
-                &[0x52, 0x54, 0, 0, 0, 2, 0x88, 0xb5],
-                &[0; 46],
-            ]
-            .concat();
+            let frame = [&GRANTEE[..], &PEER, &EXPERIMENTAL, &[0; 46]].concat();
             while !done.load(Ordering::Relaxed) && peer.inject(&frame).is_ok() {
                 thread::sleep(Duration::from_millis(2));
             }
@@ -297,7 +307,7 @@ fn steal(machine: &mut TestMachine, peer: &PeerHost) {
     );
     // What QEMU's function could not read it sends as zeroes, since it does not look at the source.
     let is_foreign = |frame: &[u8]| {
-        let broadcast = [&[0xff; 6], &GRANTEE[..], &[0x88, 0xb5]].concat();
+        let broadcast = [&[0xff; 6], &GRANTEE[..], &EXPERIMENTAL].concat();
         let is_of_http = frame.get(6..12) == Some(&HTTP);
         !is_of_http && !frame.starts_with(&broadcast) && frame.iter().any(|byte| *byte != 0)
     };
@@ -389,7 +399,8 @@ fn a_hoarder_keeps_nothing() {
         }
     }
     expect_after(&machine, 0, "hoarder: 0 other CNodes took a capability");
-    serves(&peer(&machine));
+    // Frames for it find no queue.
+    flood(&machine);
 
     switch(&mut machine, "hoarder", Mode::Server);
     expect_after(&machine, 0, "hoarder: nothing is left");
