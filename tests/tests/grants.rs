@@ -515,7 +515,7 @@ fn the_function_of_who_crashes_goes_to_its_next_life() {
 #[test]
 fn a_revocation_takes_few_instructions_and_system_calls() {
     let image = grantees::image("cost", "1", "", |text| text);
-    let (machine, mut counter) = Counter::add(image.machine());
+    let (machine, mut counter) = Counter::add(image.machine().instruction_clock(0));
     let mut machine = grantees::start(machine);
     let pcie = Program::read("segue-pcie");
     let mut count = || {
