@@ -185,11 +185,14 @@ impl Vif {
                 let FunctionLeg {
                     backend, checksum, ..
                 } = &mut **leg;
-                let repeated = &mut self.counters.repeated;
+                let counters = &mut self.counters;
                 all_repeated = server.take_lost(&mut |frame, offload| {
+                    if !backend.can_transmit(frame.len()) {
+                        return false;
+                    }
                     let taken = transmit_copy(&mut **backend, !*checksum, frame, offload);
-                    *repeated += u64::from(taken);
-                    taken
+                    counters.count_repetition(taken);
+                    true
                 });
             }
         }
@@ -314,11 +317,7 @@ impl Vif {
             let taken = server
                 .as_mut()
                 .is_some_and(|server| transmit_copy(&mut **server, software, frame, offload));
-            if taken {
-                counters.repeated += 1;
-            } else {
-                counters.refused += 1;
-            }
+            counters.count_repetition(taken);
         });
         if let Err(error) = stopped {
             log::warn!("{error}");
@@ -387,17 +386,22 @@ impl Stack {
         Some(function)
     }
 
-    /// Starts the function of a stack that is always direct, when it has been enabled.
-    /// Does nothing if it runs.
+    /// Starts the function of a stack that is always direct, when it has been enabled, and
+    /// announces it. A round must follow. Does nothing if it runs.
     ///
     /// # Errors
     ///
     /// If the function does not answer, or a queue does not start.
     pub fn start_function(&mut self) -> Result<(), Error> {
-        match &mut self.vif.function {
-            Some(leg) => leg.backend.start(),
-            None => Err(Error::NotPresent),
+        let Some(leg) = &mut self.vif.function else {
+            return Err(Error::NotPresent);
+        };
+        let ran = leg.backend.is_up();
+        leg.backend.start()?;
+        if !ran && self.is_direct() {
+            self.announce();
         }
+        Ok(())
     }
 
     /// Whether frames go through the function.

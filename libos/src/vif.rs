@@ -156,6 +156,17 @@ pub struct Counters {
     pub repeated: u64,
 }
 
+impl Counters {
+    /// Counts a frame that was to be transmitted again.
+    pub(crate) fn count_repetition(&mut self, taken: bool) {
+        if taken {
+            self.repeated += 1;
+        } else {
+            self.refused += 1;
+        }
+    }
+}
+
 /// Largest IPv4 packet.
 const LARGEST_PACKET: usize = 65_535;
 

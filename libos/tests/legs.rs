@@ -373,7 +373,18 @@ fn a_stack_may_have_nothing_but_a_function() {
         assert_eq!(world.stack.statistics().vif.frames_out, 0);
         assert!(world.stack.statistics().vif.refused > 0);
         assert!(world.stack.is_direct() && !world.stack.function_failed());
+        world.network.borrow_mut().sniff = Some(vec![]);
         world.stack.start_function().unwrap();
+        world.stack.start_function().unwrap();
+        world.serve();
+        let announced = world.network.borrow_mut().sniff.take().unwrap();
+        assert_eq!(
+            announced
+                .iter()
+                .filter(|frame| frame[12..14] == [8, 6])
+                .count(),
+            2
+        );
         world.stack.drain();
         assert!(world.stack.is_direct());
         assert_eq!(download(&mut world, 8 << 20, 60, |_| ()), 8 << 20);

@@ -5,6 +5,7 @@ mod support;
 
 use proptest::prelude::*;
 use support::machine::*;
+use support::order::Order;
 use support::switches::*;
 use support::*;
 

@@ -3,8 +3,10 @@
 //! Each boots a machine of its own and panics with a sentence if something is wrong.
 
 mod hostile;
+mod switches;
 
 pub use hostile::forgeries;
+pub use switches::{Interruptions, interruptions, switches_under_load};
 
 use crate::http::{Client, request};
 use crate::load::Load;
