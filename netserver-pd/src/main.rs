@@ -169,6 +169,11 @@ impl NetworkServer {
         if self.server.take_cut_off() {
             self.portmap.notify();
         }
+        // Only in the test program that is built from this source (tests/pds/fragile-netserver).
+        #[cfg(segue_fragile)]
+        if self.status.dropped(network::IngressDrop::EtherType) > 0 {
+            panic!("asked to fault");
+        }
         self.status
             .set(ServerCounter::DeviceDropped, self.card.dropped());
         if self.card.outstanding() > 0 && self.watch_at.is_none() {

@@ -62,9 +62,15 @@ pub fn echo_request(sequence: u16, data: &[u8]) -> Vec<u8> {
 
 /// The sequence number and data of an echo reply to the peer, if `frame` is one and is right.
 pub fn echo_reply(frame: &[u8]) -> Option<(u16, Vec<u8>)> {
+    echo_reply_of(frame, APPLICATION_MAC.0)
+}
+
+/// The same of an application with this MAC address.
+pub fn echo_reply_of(frame: &[u8], mac: [u8; 6]) -> Option<(u16, Vec<u8>)> {
     let ethernet = EthernetFrame::new_checked(frame).ok()?;
     let from_to = (ethernet.src_addr(), ethernet.dst_addr());
-    if from_to != (APPLICATION_MAC, PEER_MAC) || ethernet.ethertype() != EthernetProtocol::Ipv4 {
+    if from_to != (EthernetAddress(mac), PEER_MAC) || ethernet.ethertype() != EthernetProtocol::Ipv4
+    {
         return None;
     }
     let checksums = ChecksumCapabilities::default();

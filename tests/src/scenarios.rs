@@ -37,7 +37,11 @@ fn load_cable() -> Cable {
 
 /// Requests over 64 kept connections, every body compared; not one may fail.
 pub fn load(requests: u64) {
-    let machine = TestMachine::boot("files", load_cable());
+    load_on(&TestMachine::boot("files", load_cable()), requests);
+}
+
+/// The same on this machine, which serves the test files.
+pub fn load_on(machine: &TestMachine, requests: u64) {
     let load = Load {
         connections: 64,
         requests,
@@ -88,7 +92,11 @@ pub fn lossy_cable(seed: u64) {
 /// Connections one after the other from the same ten ports. The machine closes half of them first
 /// and so remembers them (TIME-WAIT), the client the other half.
 pub fn connections_from_the_same_ports(count: u64, seed: u64) {
-    let machine = TestMachine::boot("files", Cable::Peer(seed));
+    from_the_same_ports_to(&TestMachine::boot("files", Cable::Peer(seed)), count);
+}
+
+/// The same on this machine, which serves the test files and whose cable leads to a peer.
+pub fn from_the_same_ports_to(machine: &TestMachine, count: u64) {
     let peer = machine.host().peer().expect("the cable leads to a peer");
     let expected = files::contents("1k.bin");
     for number in 0..count {

@@ -1,11 +1,14 @@
 //! Switching an application between its modes, at the machine's console.
 
+mod modes;
+
 use std::io;
 use std::time::Duration;
 
 use segue_qemu::{Error, Running};
 
 use crate::TestMachine;
+pub use modes::{Modes, Row};
 
 /// How long a switch may take. It takes far less; this long only if it never ends.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -112,19 +115,32 @@ impl<'a, T: Terminal> Switcher<'a, T> {
         self.switch(name, "server")
     }
 
+    /// Asks for a switch that is to be refused. Gives the director's line that says why.
+    ///
+    /// # Errors
+    /// As [`Self::to_direct`], if it is not refused.
+    pub fn refused(&mut self, name: &str, mode: &str) -> Result<String, Error> {
+        let stays = if mode == "direct" { "server" } else { "direct" };
+        let awaited = format!("director: {name} stays in {stays} mode: ");
+        self.ask(name, mode, &awaited)
+    }
+
     /// The machine whose console it is.
     pub fn machine(&mut self) -> &mut T {
         self.terminal
     }
 
     fn switch(&mut self, name: &str, mode: &str) -> Result<String, Error> {
+        self.ask(name, mode, &format!("director: {name} is in {mode} mode"))
+    }
+
+    fn ask(&mut self, name: &str, mode: &str, awaited: &str) -> Result<String, Error> {
         // Lines of earlier switches say the same.
         let position = self.terminal.position();
         self.terminal
             .type_in(format!("switch {name} {mode}\r").as_bytes())
             .map_err(|error| Error::Protocol(format!("the machine's keyboard: {error}")))?;
-        let awaited = format!("director: {name} is in {mode} mode");
-        self.terminal.wait_for_after(position, &awaited, self.limit)
+        self.terminal.wait_for_after(position, awaited, self.limit)
     }
 }
 

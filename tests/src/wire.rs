@@ -27,7 +27,23 @@ type Verdict = Result<(), &'static str>;
 impl Judge {
     /// A judge of the default system's address.
     pub fn new(tcp_ports: Vec<u16>, udp_ports: Vec<u16>) -> Self {
-        let mac = crate::frames::APPLICATION_MAC.0;
+        Self::at(
+            crate::frames::APPLICATION_MAC.0,
+            crate::host::APPLICATION,
+            Ipv6Addr::new(0xfd00, 0x5e60, 0, 0, 0, 0, 0, 0x15),
+            tcp_ports,
+            udp_ports,
+        )
+    }
+
+    /// A judge of these addresses, and of the link-local one.
+    pub fn at(
+        mac: [u8; 6],
+        ipv4: Ipv4Addr,
+        ipv6: Ipv6Addr,
+        tcp_ports: Vec<u16>,
+        udp_ports: Vec<u16>,
+    ) -> Self {
         let [a, b, c, d, e, f] = mac;
         let pair = |high, low| u16::from_be_bytes([high, low]);
         let link_local = Ipv6Addr::new(
@@ -42,11 +58,8 @@ impl Judge {
         );
         Self {
             mac,
-            ipv4: crate::host::APPLICATION,
-            ipv6: vec![
-                Ipv6Addr::new(0xfd00, 0x5e60, 0, 0, 0, 0, 0, 0x15),
-                link_local,
-            ],
+            ipv4,
+            ipv6: vec![ipv6, link_local],
             tcp_ports,
             udp_ports,
             first_fragments: HashSet::new(),

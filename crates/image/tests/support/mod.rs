@@ -195,47 +195,11 @@ pub fn default_programs() -> TestFiles {
 /// The project's own system description.
 pub const DEFAULT_SYSTEM: &str = include_str!("../../../../system.xml");
 
-/// The default system with its application always on a function of its own, and nobody
-/// between it and the network.
+/// A system whose application is always on a function of its own, with nobody between it and
+/// the network.
 pub fn always_direct() -> String {
-    let without = |text: &str, from: &str, to: &str| {
-        let (before, rest) = text.split_once(from).unwrap_or_else(|| panic!("{from}"));
-        let (_, after) = rest.split_once(to).unwrap_or_else(|| panic!("{to}"));
-        format!("{before}{after}")
-    };
-    let mut text = DEFAULT_SYSTEM.to_string();
-    for name in ["netserver", "portmap", "director"] {
-        let start = format!("<protection_domain name=\"{name}\"");
-        text = without(&text, &start, "</protection_domain>");
-        while let Some(at) = text.find(&format!("pd=\"{name}\"")) {
-            let start = text[..at].rfind('<').unwrap_or(0);
-            let start = match text[start..].starts_with("<director") {
-                true => start,
-                false => text[..at].rfind("<channel>").unwrap_or(0),
-            };
-            let end = start + text[start..].find('\n').unwrap_or(0);
-            text.replace_range(start..end, "");
-        }
-    }
-    for element in [
-        "<frame_channel",
-        "<direct_mode",
-        "<memory_region name=\"vf0_registers\"",
-        "<memory_region name=\"netserver_dma\"",
-        "<memory_region name=\"port_table\"",
-        "<memory_region name=\"port_holds\"",
-    ] {
-        text = without(&text, element, "/>");
-    }
-    text = without(&text, "<io_address_space", "</io_address_space>");
-    text.replace(
-        "<vf index=\"0\" mac=\"52:54:00:5e:60:00\"/>",
-        "<vf index=\"1\" mac=\"52:54:00:5e:61:15\"/>",
-    )
-    .replace(
-        "</system>",
-        "<always_direct application=\"http\" function=\"nic.vf1\" ipv4=\"10.0.2.15/24\" gateway=\"10.0.2.2\"/></system>",
-    )
+    let text = include_str!("../../../../tests/systems/always-direct.xml");
+    text.replace("../../build/test-files/files", "apps/http/files")
 }
 
 /// All variables that the default system sets in any program.
