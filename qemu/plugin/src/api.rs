@@ -75,6 +75,12 @@ unsafe extern "C" {
         entry: RawCounter,
         immediate: u64,
     );
+    fn qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(
+        instruction: *const RawInstruction,
+        operation: c_int,
+        entry: RawCounter,
+        immediate: u64,
+    );
     fn qemu_plugin_scoreboard_new(element_size: usize) -> Option<NonNull<Scoreboard>>;
     fn qemu_plugin_u64_sum(entry: RawCounter) -> u64;
     fn qemu_plugin_register_vcpu_init_cb(id: u64, callback: extern "C" fn(u64, c_uint));
@@ -169,6 +175,22 @@ impl Block {
                 counter.0,
                 amount,
             );
+        }
+    }
+
+    /// Adds 1 to `counter` whenever instruction `index` is executed, if there is one.
+    pub fn count_instruction(&self, index: usize, counter: &Counter) {
+        // SAFETY: as in `instruction` and `add_on_execution`.
+        unsafe {
+            let instruction = qemu_plugin_tb_get_insn(self.0.as_ptr(), index);
+            if !instruction.is_null() {
+                qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(
+                    instruction,
+                    INLINE_ADD,
+                    counter.0,
+                    1,
+                );
+            }
         }
     }
 }

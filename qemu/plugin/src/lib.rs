@@ -10,7 +10,8 @@
 //! is set; the firmware and the kernel's first steps at low addresses count as user.
 //!
 //! Counting is done per translation block, by inline code on a counter of each processor, so a
-//! block that an exception leaves early counts whole.
+//! block that an exception leaves early counts whole, and what follows an access to a device in its
+//! block counts twice, since QEMU leaves the block there and begins another. System calls count once.
 //!
 //! Everything from QEMU is in [`api`], after `qemu-plugin.h` of API version 4 (QEMU 9.2 and later).
 
@@ -130,7 +131,7 @@ impl Counters {
         // It ends a block.
         let last = block.instructions().saturating_sub(1) as usize;
         if block.instruction(last) == SYSTEM_CALL {
-            block.add_on_execution(&space.system_calls, 1);
+            block.count_instruction(last, &space.system_calls);
         }
     }
 
