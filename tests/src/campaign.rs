@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::{attack, connections, paths, random, scenarios};
+use crate::{attack, connections, figures, paths, random, scenarios};
 
 /// One step.
 struct Step {
@@ -69,6 +69,18 @@ const STEPS: &[Step] = &[
         about: "connections opened and closed across 16 applications, after 2,000 at once",
         count: 20_000,
         run: |count, _| connections::across_applications(count),
+    },
+    Step {
+        name: "switches",
+        about: "switches of three applications under load: downloads with SHA-256, redis-benchmark, a UDP echo; no client noticed",
+        count: 1000,
+        run: scenarios::switches_under_load,
+    },
+    Step {
+        name: "interruptions",
+        about: "switches of a stream, and of a server of downloads, measured in virtual time: no frame lost",
+        count: 1000,
+        run: interruptions,
     },
     Step {
         name: "floods",
@@ -139,6 +151,15 @@ pub fn run(wanted: &[String]) -> Result<(), String> {
     }
     println!("The campaign is complete; docs/campaign.md has the results.");
     Ok(())
+}
+
+/// Measures, and keeps the figures and their picture.
+fn interruptions(count: u64, seed: u64) {
+    let found = scenarios::interruptions(count, seed);
+    found.print();
+    found.judge();
+    let written = figures::write(&figures::switches::of(&found), true);
+    written.unwrap_or_else(|error| panic!("{error}"));
 }
 
 fn fuzz(seconds: u64) {

@@ -2,8 +2,10 @@
 
 mod applications;
 mod boot;
+mod direct;
 mod http;
 mod size;
+pub mod switches;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -41,6 +43,9 @@ impl Figure {
     }
 }
 
+/// Switches that are measured; a campaign measures more.
+const SWITCHES: u64 = 100;
+
 /// What measures all of them again.
 const COMMAND: &str = "make figures";
 
@@ -59,8 +64,22 @@ pub fn measure() -> Vec<Figure> {
         println!("== {name}");
         figures.extend(http::measure(name, file, requests));
     }
+    figures.extend(measure_direct());
+    figures.extend(measure_switches());
     figures.extend(measure_applications());
     figures
+}
+
+/// Measures only what direct mode costs against server mode.
+pub fn measure_direct() -> Vec<Figure> {
+    println!("== direct mode");
+    direct::measure()
+}
+
+/// Measures only what switches interrupt.
+pub fn measure_switches() -> Vec<Figure> {
+    println!("== switches");
+    switches::measure(SWITCHES)
 }
 
 /// Measures only what applications cost each other.

@@ -1,5 +1,5 @@
 //! Measures the figures of `docs/figures.json` and writes them. Needs root for the tap device.
-//! `segue-figures applications` measures those about applications only.
+//! `segue-figures applications`, `direct` or `switches` measures those about one thing only.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -11,16 +11,23 @@ fn main() -> ExitCode {
         eprintln!("segue-figures: the load has to come over a tap device. {why}");
         return ExitCode::FAILURE;
     }
-    let only_applications = std::env::args().nth(1).as_deref() == Some("applications");
-    let figures = if only_applications {
-        figures::measure_applications()
-    } else {
-        figures::measure()
+    let only = std::env::args().nth(1);
+    let figures = match only.as_deref() {
+        Some("applications") => figures::measure_applications(),
+        Some("direct") => figures::measure_direct(),
+        Some("switches") => figures::measure_switches(),
+        Some(other) => {
+            eprintln!(
+                "segue-figures: {other} is not known: write applications, direct or switches"
+            );
+            return ExitCode::FAILURE;
+        }
+        None => figures::measure(),
     };
     for figure in &figures {
         println!("{} = {} {}", figure.name, figure.value, figure.unit);
     }
-    match figures::write(&figures, only_applications) {
+    match figures::write(&figures, only.is_some()) {
         Ok(()) => {
             println!("docs/figures.json and docs/figures.md are written.");
             ExitCode::SUCCESS
