@@ -8,7 +8,7 @@ mod download;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use segue_metronome_core::{Numbered, REQUEST_PORT, Request, Tally};
+use segue_metronome_core::{Numbered, REQUEST_PORT, Report, Request, Tally};
 
 use crate::pcap::Frame;
 
@@ -59,10 +59,13 @@ pub struct Summary {
 }
 
 impl Stream {
-    /// Of the datagrams in a capture that `source` has sent.
+    /// Of the datagrams in a capture that `source` has sent, its reports left out.
     pub fn of(frames: &[Frame], source: SocketAddr) -> Self {
         let arrivals = frames.iter().filter_map(|frame| {
             let datagram = frame.datagram().filter(|found| found.source == source)?;
+            if is_report(datagram.payload) {
+                return None;
+            }
             let Numbered { number, .. } = Numbered::from_bytes(datagram.payload)?;
             Some(Arrival {
                 at: frame.at,
@@ -158,6 +161,10 @@ impl Stream {
     }
 }
 
+fn is_report(payload: &[u8]) -> bool {
+    std::str::from_utf8(payload).is_ok_and(|text| text.parse::<Report>().is_ok())
+}
+
 /// The marks in a capture (`mark 7`, see [`crate::metronome::Metronome::mark`]) and when they came
 /// to the machine.
 pub fn marks(frames: &[Frame]) -> Vec<(u64, u64)> {
@@ -218,6 +225,7 @@ mod tests {
             datagram(220, [9, 5000], b"mark 4"),
             datagram(450, [4000, 5000], &numbered(3)),
             datagram(460, [4000, 5000], b"neither"),
+            datagram(470, [4000, 5000], Report::default().to_string().as_bytes()),
         ];
         let found = Stream::of(&frames, "10.0.2.2:4000".parse().unwrap());
         assert_eq!(found.gaps(), [100, 250]);

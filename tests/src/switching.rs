@@ -121,7 +121,7 @@ impl<'a, T: Terminal> Switcher<'a, T> {
     /// As [`Self::to_direct`], if it is not refused.
     pub fn refused(&mut self, name: &str, mode: &str) -> Result<String, Error> {
         let stays = if mode == "direct" { "server" } else { "direct" };
-        let awaited = format!("director: {name} stays in {stays} mode: ");
+        let awaited = format!("{name} stays in {stays} mode: ");
         self.ask(name, mode, &awaited)
     }
 

@@ -202,11 +202,14 @@ fn applications_visit_each_other_without_leaving_the_machine() {
         frames.extend(peer.receive(SILENCE).expect("QEMU runs"));
     }
     let body = files::contents("128k.bin");
-    let sum: u64 = body.iter().map(|byte| u64::from(*byte)).sum();
+    let sum = files::checksum(&body);
     for visitor in ["visitor", "visitor-own"] {
         for Application { ipv4, ipv6, .. } in &APPLICATIONS {
             for host in [ipv4, ipv6] {
-                let line = format!("{visitor}: {host} gave {} bytes, sum {sum}", body.len());
+                let line = format!(
+                    "{visitor}: {host} gave {} bytes, checksum {sum:016x}",
+                    body.len()
+                );
                 let found = running.console().wait_for(&line, Duration::ZERO);
                 assert!(found.is_ok(), "{line}\n{}", running.console().tail());
             }

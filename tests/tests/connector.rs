@@ -34,13 +34,6 @@ fn connector(checksum: u64, length: usize) -> String {
     )
 }
 
-/// FNV-1a.
-fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, &byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
 /// Sends back what comes, until the other side closes.
 fn echo(mut stream: TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
@@ -74,7 +67,7 @@ fn an_application_connects_inside_and_outside() {
         return;
     }
     let body = files::contents("8k.bin");
-    let more = connector(checksum(&body), body.len());
+    let more = connector(files::checksum(&body), body.len());
     let image = build_system("files", |text| text.replace("</system>", &more));
     let image = OwnImage::new("connector", &image.bytes);
     let machine = TestMachine::start(image.machine(), Cable::Tap);

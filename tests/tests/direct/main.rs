@@ -1,11 +1,18 @@
 //! Direct mode: applications without servers, many of them, beside each other and beside failures.
 
 mod always;
+mod clients;
+mod conflict;
+mod independence;
+mod inside;
+mod middle;
+mod policy;
 mod seven;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use segue_system_tests::background::Downloaded;
 use segue_system_tests::frames;
 use segue_system_tests::http::Client;
 use segue_system_tests::{PeerHost, TestMachine};
@@ -35,6 +42,16 @@ fn get(peer: &PeerHost, from: SocketAddrV4, path: &str) -> Vec<u8> {
     answer.body
 }
 
+/// Asserts that there were downloads and all were right.
+fn assert_undisturbed(who: &str, downloaded: &Downloaded) {
+    println!(
+        "{who}: {} downloads, {} bytes",
+        downloaded.completed, downloaded.bytes
+    );
+    assert!(downloaded.completed > 0, "{who}: {downloaded:?}");
+    assert_eq!(downloaded.failures, [""; 0], "{who}");
+}
+
 /// Asserts that an application that has this MAC address answers echo requests to 10.0.2.15.
 fn assert_echoes(peer: &PeerHost, mac: [u8; 6]) {
     peer.record(true);
@@ -51,4 +68,10 @@ fn assert_echoes(peer: &PeerHost, mac: [u8; 6]) {
         assert_eq!(found, Some((sequence, data)), "{length} bytes");
     }
     peer.record(false);
+}
+
+/// How many lines of the console hold `text`.
+fn lines(machine: &TestMachine, text: &str) -> usize {
+    let lines = machine.console().lines();
+    lines.iter().filter(|line| line.text.contains(text)).count()
 }

@@ -1,5 +1,5 @@
 //! Test: gets a file from each application of the system `visitors`, one after the other, over
-//! IPv4 and IPv6, and says what came.
+//! IPv4 and IPv6, and says what came. It does so once, or as often as the description says.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -31,6 +31,8 @@ struct Visitor {
     timeout: Timeout,
     /// Who is still to be visited, the next one last.
     hosts: Vec<IpAddr>,
+    /// How often all are visited after that.
+    rounds: u64,
     /// The visit under way, and what has come.
     visit: Option<(IpAddr, ConnectionId)>,
     answer: Vec<u8>,
@@ -41,22 +43,35 @@ fn init() -> Visitor {
     let clock = Clock::new(region!(tsc_frequency));
     let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
     let (stack, network) = start_network(config, LIMITS, seed(&clock), &clock);
-    let ipv4 = HOSTS.map(|(last, _)| IpAddr::V4(Ipv4Addr::new(10, 0, 2, last)));
-    let ipv6 = HOSTS.map(|(_, last)| {
-        let address = Ipv6Addr::new(0xfd00, 0x5e60, 0, 0, 0, 0, 0, last);
-        IpAddr::V6(address)
-    });
     let mut visitor = Visitor {
         stack,
         network,
         clock,
         timeout: Timeout::new(channel!(timer_channel)),
-        hosts: ipv4.into_iter().chain(ipv6).rev().collect(),
+        hosts: hosts(),
+        rounds: var!(rounds: u64 = 1).saturating_sub(1),
         visit: None,
         answer: Vec::new(),
     };
     visitor.work();
     visitor
+}
+
+/// All that are visited, the first one last.
+fn hosts() -> Vec<IpAddr> {
+    let ipv4 = HOSTS.map(|(last, _)| IpAddr::V4(Ipv4Addr::new(10, 0, 2, last)));
+    let ipv6 = HOSTS.map(|(_, last)| {
+        let address = Ipv6Addr::new(0xfd00, 0x5e60, 0, 0, 0, 0, 0, last);
+        IpAddr::V6(address)
+    });
+    ipv4.into_iter().chain(ipv6).rev().collect()
+}
+
+/// FNV-1a: of other bytes, or the same in another order, it is another one.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, &byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 impl Visitor {
@@ -120,7 +135,7 @@ impl Visitor {
         }
     }
 
-    /// Says what has come: the length of the file and the sum of its bytes.
+    /// Says what has come: the length of the file and its checksum.
     fn end(&mut self, reason: &dyn core::fmt::Debug) {
         let Some((host, _)) = self.visit.take() else {
             return;
@@ -129,12 +144,15 @@ impl Visitor {
         let is_fine = self.answer.starts_with(b"HTTP/1.1 200 ");
         match head.and_then(|head| self.answer.get(head + 4..)) {
             Some(file) if is_fine => {
-                let sum: u64 = file.iter().map(|byte| u64::from(*byte)).sum();
-                log::info!("{host} gave {} bytes, sum {sum}", file.len());
+                let sum = checksum(file);
+                log::info!("{host} gave {} bytes, checksum {sum:016x}", file.len());
             }
             _ => log::error!("{host} gave no file: {reason:?}"),
         }
-        if self.hosts.is_empty() {
+        if self.hosts.is_empty() && self.rounds > 0 {
+            self.rounds -= 1;
+            self.hosts = hosts();
+        } else if self.hosts.is_empty() {
             log::info!("all are visited");
         }
     }
