@@ -9,11 +9,11 @@
 //! were, the application sees pages of its own that mean nothing from then on: who was
 //! only slow does not fault.
 
-use segue_director_core::board::{Answer, Answers, Board, GrantOperation, Order, Refused};
-use segue_director_core::config::{GrantTable, MAXIMUM_FUNCTIONS};
+use segue_director_core::board::Refused;
+use segue_director_core::config::GrantTable;
+use segue_director_core::grant_server::GrantDevice;
 use sel4::cap::{CNode, IrqHandler, Page};
 use sel4::{CapData, CapRights, VmAttributes};
-use sel4_microkit::Channel;
 use sel4_microkit_abi::grant;
 
 /// Bytes of a page.
@@ -29,114 +29,18 @@ pub(crate) trait Functions {
     fn set_bus_master(&self, number: u8, on: bool);
 }
 
-/// Grants in force, and the orders about them.
-pub(crate) struct Grants {
-    table: &'static GrantTable,
-    board: Board,
-    answers: Answers,
-    director: Channel,
-    /// The application that holds each function.
-    holders: [Option<usize>; MAXIMUM_FUNCTIONS],
+/// Authority over functions, and over the CNodes and windows of applications.
+pub(crate) struct Authority<'a, F> {
+    pub(crate) table: &'static GrantTable,
+    pub(crate) functions: &'a F,
 }
 
-impl Grants {
-    pub(crate) fn new(table: &'static GrantTable, board: Board, answers: Answers) -> Self {
-        Self {
-            table,
-            board,
-            answers,
-            director: Channel::new(table.channel as usize),
-            holders: [None; MAXIMUM_FUNCTIONS],
-        }
-    }
-
-    /// The channel over which the director says that there are orders.
-    pub(crate) fn director(&self) -> Channel {
-        self.director
-    }
-
-    /// The functions that can be granted.
-    pub(crate) fn functions(&self) -> impl Iterator<Item = u8> + use<> {
-        let functions = self.table.functions;
-        (0..MAXIMUM_FUNCTIONS as u8).filter(move |number| functions >> number & 1 != 0)
-    }
-
-    /// Carries out every order that has no answer yet.
-    pub(crate) fn serve(&mut self, functions: &impl Functions) {
-        let mut answered = false;
-        for application in 0..self.table.windows.len().min(self.table.count as usize) {
-            let Some(order) = self.board.grant(application) else {
-                continue;
-            };
-            let last = self.answers.answer(application);
-            if last.is_some_and(|answer| answer.sequence == order.sequence) {
-                continue;
-            }
-            let result = self.carry_out(application, &order, functions);
-            if let Err(refused) = result {
-                log::warn!(
-                    "an order about application {application} was refused: {}",
-                    refused.text()
-                );
-            }
-            self.answers.give(
-                application,
-                Answer {
-                    sequence: order.sequence,
-                    result,
-                },
-            );
-            answered = true;
-        }
-        if answered {
-            self.director.notify();
-        }
-    }
-
-    fn carry_out(
-        &mut self,
-        application: usize,
-        order: &Order<GrantOperation>,
-        functions: &impl Functions,
-    ) -> Result<(), Refused> {
-        let held = self
-            .holders
-            .iter()
-            .position(|held| *held == Some(application));
-        match order.operation {
-            GrantOperation::Revoke => match held {
-                Some(function) => self.revoke(application, function as u8, functions),
-                None => Ok(()),
-            },
-            GrantOperation::Grant { function } => {
-                let number = usize::from(function);
-                if held == Some(number) {
-                    return Ok(());
-                }
-                let allowed = self.table.allowed[application] & self.table.functions as u8;
-                let is_free = self.holders.get(number).is_some_and(Option::is_none);
-                if held.is_some() || !is_free || allowed >> number & 1 == 0 {
-                    return Err(Refused::Invalid);
-                }
-                self.holders[number] = Some(application);
-                let granted = self.grant(application, function, functions);
-                if granted.is_err() {
-                    self.revoke(application, function, functions)?;
-                }
-                granted
-            }
-        }
-    }
-
-    fn grant(
-        &self,
-        application: usize,
-        function: u8,
-        functions: &impl Functions,
-    ) -> Result<(), Refused> {
+impl<F: Functions> GrantDevice for Authority<'_, F> {
+    fn grant(&mut self, application: usize, function: u8) -> Result<(), Refused> {
         let domain = self.table.domains.get(usize::from(function));
         let domain = *domain.ok_or(Refused::Invalid)?;
-        let requester = functions.requester(function).ok_or(Refused::Invalid)?;
+        let requester = self.functions.requester(function);
+        let requester = requester.ok_or(Refused::Invalid)?;
         let (application, number) = (application as u64, u64::from(function));
         for page in 0..grant::FRAME_COUNT {
             // Fails where none is mapped.
@@ -178,18 +82,13 @@ impl Grants {
                 .set_notification(notification)
                 .map_err(kernel)?;
         }
-        functions.set_bus_master(function, true);
+        self.functions.set_bus_master(function, true);
         Ok(())
     }
 
-    /// Takes a function back. Each step is tried, whatever became of those before.
-    fn revoke(
-        &mut self,
-        application: usize,
-        function: u8,
-        functions: &impl Functions,
-    ) -> Result<(), Refused> {
-        functions.set_bus_master(function, false);
+    /// Each step is tried, whatever became of those before.
+    fn revoke(&mut self, application: usize, function: u8) -> Result<(), Refused> {
+        self.functions.set_bus_master(function, false);
         let number = u64::from(function);
         let mut result = Ok(());
         let mut note = |outcome: Result<(), sel4::Error>| {
@@ -206,7 +105,7 @@ impl Grants {
             note(revoke(slot));
         }
         note(revoke(grant::UNTYPED));
-        let window = self.table.windows[application];
+        let window = self.table.windows.get(application).copied().unwrap_or(0);
         let application = application as u64;
         let vspace = grant::authority(grant::application(application, grant::ITS_VSPACE));
         for page in 0..grant::FRAME_COUNT {
@@ -220,9 +119,6 @@ impl Grants {
                 CapRights::READ_WRITE,
                 VmAttributes::WRITE_BACK,
             );
-        }
-        if result.is_ok() {
-            self.holders[usize::from(function)] = None;
         }
         result
     }

@@ -13,15 +13,16 @@
 
 mod grants;
 
-use grants::{Functions, Grants};
+use grants::{Authority, Functions};
 use segue_director_core::board::{ANSWERS_SIZE, Answers, BOARD_SIZE, Board};
-use segue_director_core::config::GrantTable;
+use segue_director_core::config::{GrantTable, MAXIMUM_FUNCTIONS};
+use segue_director_core::grant_server::GrantServer;
 use segue_pci_driver::config::{Device, DeviceTable, Interrupt};
 use segue_pci_driver::ecam::Ecam;
 use segue_pci_driver::set_up::{Found, WindowRequest, interrupt_without_device, set_up};
 use segue_shared_memory::Region;
 use sel4_microkit::{
-    ChannelSet, Handler, Infallible, channel, protection_domain, region, region_at, var,
+    Channel, ChannelSet, Handler, Infallible, channel, protection_domain, region, region_at, var,
 };
 
 struct Pcie {
@@ -51,6 +52,13 @@ impl Functions for Devices {
     }
 }
 
+/// Orders about grants, and where they come from.
+struct Grants {
+    table: &'static GrantTable,
+    server: GrantServer,
+    director: Channel,
+}
+
 fn grants() -> Option<Grants> {
     let table = var!(grants: GrantTable = GrantTable::EMPTY);
     if table.count == 0 {
@@ -58,7 +66,11 @@ fn grants() -> Option<Grants> {
     }
     let board = Board::new(region_at!(table.board, BOARD_SIZE as u64))?;
     let answers = Answers::new(region_at!(table.answers, ANSWERS_SIZE as u64))?;
-    Some(Grants::new(table, board, answers))
+    Some(Grants {
+        table,
+        server: GrantServer::new(table, board, answers),
+        director: Channel::new(table.channel as usize),
+    })
 }
 
 #[protection_domain]
@@ -105,7 +117,8 @@ fn init() -> Pcie {
         device: devices.first(),
     };
     if let Some(grants) = &grants {
-        for number in grants.functions() {
+        let functions = grants.table.functions;
+        for number in (0..MAXIMUM_FUNCTIONS as u8).filter(|number| functions >> number & 1 != 0) {
             devices.set_bus_master(number, false);
         }
     }
@@ -195,9 +208,15 @@ impl Handler for Pcie {
 
     fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
         if let Some(grants) = &mut self.grants
-            && channels.contains(grants.director())
+            && channels.contains(grants.director)
         {
-            grants.serve(&self.devices);
+            let mut authority = Authority {
+                table: grants.table,
+                functions: &self.devices,
+            };
+            if grants.server.serve(&mut authority) {
+                grants.director.notify();
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! - [`policy`]: who is to be in which mode.
 //! - [`director`]: both over board and answers; what the protection domain wires.
 //! - [`report`]: what people are told.
+//! - [`grant_server`]: orders about grants, on the side of who manages configuration space.
 //! - [`route_server`]: orders about routes, on the side of the physical function's owner.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@ pub mod config;
 pub mod director;
 #[cfg(test)]
 mod exploration;
+pub mod grant_server;
 pub mod machine;
 pub mod policy;
 mod recovery;
