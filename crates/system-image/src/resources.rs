@@ -152,7 +152,7 @@ pub fn needs(payload: &Payload) -> Needs {
         .iter()
         .map(|grantee| 2 + u64::from(grantee.io_tables))
         .sum::<u64>();
-    slots += 1;
+    slots += u64::from(!payload.grantees.is_empty());
     slots += payload
         .maps
         .iter()

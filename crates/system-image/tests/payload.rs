@@ -163,7 +163,7 @@ fn region(name: &str, kind: u8, size: u64, memory: Span) -> Region {
 }
 
 /// A payload with a record of each kind.
-fn sample() -> Vec<u8> {
+fn sample_tables() -> Tables {
     let mut tables = Tables {
         console: 0,
         ..Tables::default()
@@ -222,7 +222,11 @@ fn sample() -> Vec<u8> {
     });
     domain(&mut tables, "server", true);
     domain(&mut tables, "client", false);
-    tables.finish()
+    tables
+}
+
+fn sample() -> Vec<u8> {
+    sample_tables().finish()
 }
 
 #[test]
@@ -527,4 +531,89 @@ fn init_alone_writes_what_it_keeps_in_view() {
     refused(with_status(0x2000, 12, 1, false), Table::Maps, written);
     let reached = "a region of init's that a device may reach";
     refused(with_status(0x2000, 12, 0, true), Table::IoMaps, reached);
+}
+
+/// The sample with a function that the first protection domain grants to the second, after a change.
+fn with_grants(change: impl FnOnce(&mut Function, &mut Grantee, &mut [Region])) -> Vec<u8> {
+    let mut tables = sample_tables();
+    let first = tables.regions.len() as u32;
+    let memory = tables.append_memory(0x8000);
+    let dummies = tables.append_memory(0x4000);
+    tables.regions.extend([
+        Region {
+            physical_address: 0xe010_4000,
+            ..region("vf1", region_kind::UNTYPED, 0x4000, Span::default())
+        },
+        region("memory", region_kind::MEMORY, 0x8000, memory),
+        region("dummies", region_kind::MEMORY, 0x4000, dummies),
+    ]);
+    let mut function = Function {
+        number: 1,
+        manager: 0,
+        region: first,
+        requester: 0x9a,
+        vectors: [40, 41],
+    };
+    let mut grantee = Grantee {
+        badges: [1 << 63 | 1, 1 << 63 | 2],
+        protection_domain: 1,
+        manager: 0,
+        index: 0,
+        memory: first + 1,
+        dummies: first + 2,
+        io_tables: 3,
+    };
+    change(&mut function, &mut grantee, &mut tables.regions);
+    tables.functions.push(function);
+    tables.grantees.push(grantee);
+    tables.finish()
+}
+
+#[test]
+fn grants_are_counted_and_what_makes_no_sense_is_refused() {
+    let plain = Aligned::new(&sample());
+    let plain = Payload::read(plain.bytes()).expect("a good payload");
+    let bytes = Aligned::new(&with_grants(|_, _, _| ()));
+    let payload = Payload::read(bytes.bytes()).expect("a good payload");
+    let slots = |payload: &Payload| resources::needs(payload).slots - payload.memory.len() as u64;
+    // Registers (and carving), two handlers; frames of memory and dummies; two CNodes, three IO page
+    // tables; the CNode of authority.
+    let expected = 1 + resources::CARVING_SLOTS + 2 + 8 + 4 + 2 + 3 + 1;
+    assert_eq!(slots(&payload) - slots(&plain), expected);
+
+    type Change = fn(&mut Function, &mut Grantee, &mut [Region]);
+    let mistakes: [(Change, Table, &str); 9] = [
+        (|f, _, _| f.manager = 9, Table::Functions, "manager"),
+        (|_, g, _| g.manager = 1, Table::Grantees, "manager"),
+        (|f, _, _| f.number = 8, Table::Functions, "number"),
+        (|f, _, _| f.region = 0, Table::Functions, "registers"),
+        (|f, _, _| f.vectors[1] = 107, Table::Functions, "vector"),
+        (
+            |_, g, _| g.protection_domain = 0,
+            Table::Grantees,
+            "protection domain",
+        ),
+        (
+            |_, g, _| g.io_tables = 2041,
+            Table::Grantees,
+            "more memory than a function can reach",
+        ),
+        (
+            |_, g, _| g.dummies = g.memory,
+            Table::Grantees,
+            "pages that stand in for registers",
+        ),
+        (
+            |f, _, regions| regions[f.region as usize].physical_address += 0x1000,
+            Table::Regions,
+            "size of an untyped",
+        ),
+    ];
+    for (change, table, what) in mistakes {
+        let bytes = Aligned::new(&with_grants(change));
+        match Payload::read(bytes.bytes()) {
+            Err(Error::Record(found, _, why)) => assert_eq!((found, why), (table, what)),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
 }
