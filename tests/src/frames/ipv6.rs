@@ -3,8 +3,8 @@
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpProtocol,
-    Ipv6Address, Ipv6Packet, Ipv6Repr, NdiscRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
-    UdpPacket, UdpRepr,
+    Ipv6Address, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr, TcpControl, TcpPacket,
+    TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
 };
 
 use super::{APPLICATION_MAC, PEER_MAC};
@@ -70,6 +70,20 @@ pub fn solicitation(target: Ipv6Address) -> Vec<u8> {
     });
     let mut frame = icmp(group, 255, &message);
     frame[..6].copy_from_slice(&[0x33, 0x33, 0xff, a, b, c]);
+    frame
+}
+
+/// The claim of a station with this MAC address to be `target`, to all nodes.
+pub fn advertisement(target: Ipv6Address, hardware: [u8; 6]) -> Vec<u8> {
+    let message = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
+        flags: NdiscNeighborFlags::OVERRIDE,
+        target_addr: target,
+        lladdr: Some(EthernetAddress(hardware).into()),
+    });
+    let all_nodes = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let mut frame = icmp(all_nodes, 255, &message);
+    frame[..6].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1]);
+    frame[6..12].copy_from_slice(&hardware);
     frame
 }
 

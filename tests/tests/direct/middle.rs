@@ -1,5 +1,6 @@
 //! What goes wrong in the middle of a switch, and wishes faster than switches.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::thread;
@@ -17,10 +18,12 @@ use crate::{HTTP, LIMIT, assert_undisturbed, lines, peer};
 
 /// Deaths around switches.
 const DEATHS: usize = 50;
-/// A switch takes some 10 ms: before, in the middle, or afterwards.
-const INSTANTS: usize = 40_000;
+/// Microseconds, within which a death comes: a switch takes some 10 ms to direct mode, 2 ms back.
+const INSTANTS: [usize; 2] = [25_000, 5_000];
 /// Wishes without waiting.
 const WISHES: usize = 100;
+/// Milliseconds between wishes that are in each other's way.
+const PAUSE: usize = 15;
 /// The other application, at an address of its own.
 const OTHER: &str = "http-1";
 const OTHER_ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 51), 80);
@@ -82,6 +85,22 @@ fn until_it_is_settled(machine: &mut TestMachine) -> Modes {
     }
 }
 
+/// What the director has said of `http`, without numbers and times, and how often.
+fn sentences(machine: &TestMachine) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for line in machine.console().lines() {
+        let Some((_, said)) = line.text.split_once("director: ") else {
+            continue;
+        };
+        if said.contains("http ") {
+            let said = said.split(", ").next().unwrap_or_default();
+            let said: String = said.chars().filter(|c| !c.is_ascii_digit()).collect();
+            *counts.entry(said).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
 fn type_in(machine: &mut TestMachine, command: &str) {
     let line = format!("{command}\r");
     machine
@@ -104,14 +123,16 @@ fn an_application_that_dies_around_a_switch_ends_up_in_a_mode() {
             line.unwrap_or_else(|error| panic!("{error}"));
         }
         let before = downloads.completed();
-        let modes = until_it_is_settled(&mut machine);
-        let wish = match modes.applications["http"].mode.as_str() {
-            "direct" => "server",
-            _ => "direct",
-        };
+        // It is in server mode. Half of the deaths are to come on the way back.
+        let back = random.below(2);
+        let wish = ["direct", "server"][back];
+        if back == 1 {
+            let line = Switcher::new(&mut machine).limit(LIMIT).to_direct("http");
+            line.unwrap_or_else(|error| panic!("{number}: {error}"));
+        }
         let stream = peer.connect_to(HTTP);
         let mut client = Client::new(stream.unwrap_or_else(|error| panic!("{number}: {error}")));
-        let instant = Duration::from_micros(random.below(INSTANTS) as u64);
+        let instant = Duration::from_micros(random.below(INSTANTS[back]) as u64);
         let fault = request("GET", ["/fault/panic", "/fault/stack"][random.below(2)], "");
         let is_first = random.below(4) == 0;
         if is_first {
@@ -129,28 +150,32 @@ fn an_application_that_dies_around_a_switch_ends_up_in_a_mode() {
         until_it_answers(&peer);
         let modes = until_it_is_settled(&mut machine);
         let http = &modes.applications["http"];
-        println!("{number}: to {wish}, death after {instant:?}: {http:?}");
         // The other one goes on, and what is not held is free.
         assert!(downloads.wait_for(before + 1), "{:?}", downloads.stop());
         let other = number >= DEATHS / 2;
         let held = usize::from(http.function.is_some()) + usize::from(other);
         let taken = modes.functions.values().filter(|holder| holder.is_some());
         assert_eq!(taken.count(), held, "{modes:?}");
+        if http.mode == "direct" {
+            // The wish came to its next life.
+            let line = Switcher::new(&mut machine).limit(LIMIT).to_server("http");
+            line.unwrap_or_else(|error| panic!("{number}: {error}"));
+        }
         // The next switch works.
         if number % 5 == 0 {
-            for _ in 0..2 {
-                let modes = until_it_is_settled(&mut machine);
-                let mut switcher = Switcher::new(&mut machine).limit(LIMIT);
-                let line = match modes.applications["http"].mode.as_str() {
-                    "direct" => switcher.to_server("http"),
-                    _ => switcher.to_direct("http"),
-                };
-                line.unwrap_or_else(|error| panic!("{number}: {error}"));
-                until_it_answers(&peer);
-            }
+            let mut switcher = Switcher::new(&mut machine).limit(LIMIT);
+            let line = switcher.to_direct("http");
+            line.unwrap_or_else(|error| panic!("{number}: {error}"));
+            until_it_answers(&peer);
+            let line = Switcher::new(&mut machine).limit(LIMIT).to_server("http");
+            line.unwrap_or_else(|error| panic!("{number}: {error}"));
+            until_it_answers(&peer);
         }
     }
     assert_undisturbed("the other application", &downloads.stop());
+    for (sentence, count) in sentences(&machine) {
+        println!("{count} times: {sentence}");
+    }
     assert_eq!(lines(&machine, " is for nobody: "), 0);
     assert_eq!(lines(&machine, &format!("{OTHER} was stopped")), 0);
 }
@@ -164,17 +189,17 @@ fn the_last_of_many_wishes_is_granted() {
     let mut random = Random::new(seed);
     let downloads = Downloads::start(machine.host(), HTTP, "128k.bin", 2);
     let downloads = downloads.expect("http answers");
-    for _ in 0..2 {
-        let wishes = WISHES / 2 + random.below(2);
-        let mode = |number: usize| {
-            if number.is_multiple_of(2) {
-                "direct"
-            } else {
-                "server"
-            }
-        };
+    // Faster than they can be granted, and so that each comes in the middle of the one before.
+    for (wishes, pause) in [
+        (WISHES, 1),
+        (WISHES - 1, 1),
+        (WISHES, PAUSE),
+        (WISHES - 1, PAUSE),
+    ] {
+        let mode = |number: usize| ["direct", "server"][number % 2];
         for number in 0..wishes {
             type_in(&mut machine, &format!("switch http {}", mode(number)));
+            thread::sleep(Duration::from_millis(random.below(pause) as u64));
         }
         let last = mode(wishes - 1);
         let deadline = Instant::now() + LIMIT;
@@ -182,12 +207,12 @@ fn the_last_of_many_wishes_is_granted() {
         while until_it_is_settled(&mut machine).applications["http"].mode != last {
             assert!(Instant::now() < deadline, "{last} mode was wished for last");
         }
-        println!("{wishes} wishes: {last} mode");
         let before = downloads.completed();
         assert!(downloads.wait_for(before + 2), "{:?}", downloads.stop());
         let modes = until_it_is_settled(&mut machine);
         assert_eq!(modes.applications["http"].mode, last);
-        println!("{:?}", modes.applications["http"]);
+        let http = &modes.applications["http"];
+        println!("{wishes} wishes, up to {pause} ms apart: {http:?}");
     }
     assert_undisturbed("http", &downloads.stop());
     until_it_answers(&peer);
