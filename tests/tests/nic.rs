@@ -12,7 +12,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// that the system was not merely slow.
 const SILENCE: Duration = Duration::from_millis(500);
 
-const MACHINE: [u8; 6] = [0x52, 0x54, 0, 0x5e, 0x60, 0];
+const MACHINE: [u8; 6] = [0x52, 0x54, 0, 0x5e, 0x61, 0x15];
 const PEER: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
 const MACHINE_IP: [u8; 4] = [10, 0, 2, 15];
 const PEER_IP: [u8; 4] = [10, 0, 2, 2];
