@@ -1,6 +1,7 @@
 //! Failures of one part leave the others alone: the network server dies beside applications in direct
 //! mode, an application in direct mode dies beside those behind the server.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::thread;
@@ -15,12 +16,14 @@ use segue_system_tests::pcap::{self, Frame};
 use segue_system_tests::random::seed;
 use segue_system_tests::switching::{Modes, Switcher};
 use segue_system_tests::systems::KV_ADDRESS;
-use segue_system_tests::{Cable, TestMachine, frames, system_memory};
+use segue_system_tests::{Cable, PeerStream, TestMachine, frames, system_memory};
 
 use crate::{HTTP, LIMIT, assert_undisturbed, peer};
 
 /// Datagrams of a stream: almost a second of the machine.
 const COUNT: u64 = 8_000;
+/// Added to the number of the mark at a stream's beginning: the mark at what happens meanwhile.
+const FAILURE: u64 = 100;
 /// The key-value server's MAC address.
 const KV_MAC: [u8; 6] = [0x52, 0x54, 0, 0x5e, 0x61, 0x20];
 const KV: SocketAddrV4 = SocketAddrV4::new(KV_ADDRESS, 6379);
@@ -49,17 +52,22 @@ fn switch_to_direct(machine: &mut TestMachine, name: &str) {
 }
 
 /// A stream while `meanwhile` happens somewhere in its first half, between these marks.
-fn stream(machine: &TestMachine, [first, last]: [u64; 2], meanwhile: impl FnOnce(&Metronome)) {
+fn stream(machine: &TestMachine, [first, last]: [u64; 2], meanwhile: impl FnOnce()) {
     let metronome = Metronome::new(machine.host()).expect("a socket");
     let asker = Metronome::new(machine.host()).expect("a socket");
     asker.mark(first).expect("the machine runs");
     asker.report().expect("the metronome answers");
     thread::scope(|scope| {
         let stream = scope.spawn(|| metronome.stream(COUNT));
-        while !stream.is_finished()
-            && asker.report().expect("the metronome answers").sent < COUNT / 8
-        {}
-        meanwhile(&asker);
+        // Until it has begun, the report is about the one before.
+        while !stream.is_finished() {
+            let sent = asker.report().expect("the metronome answers").sent;
+            if (COUNT / 8..COUNT).contains(&sent) {
+                break;
+            }
+        }
+        asker.mark(first + FAILURE).expect("the machine runs");
+        meanwhile();
         let tally = stream.join().expect("no panic").expect("datagrams come");
         println!("{} of {COUNT} datagrams came", tally.distinct());
     });
@@ -67,10 +75,19 @@ fn stream(machine: &TestMachine, [first, last]: [u64; 2], meanwhile: impl FnOnce
     asker.report().expect("the metronome answers");
 }
 
-/// The stream between two marks: all of it was on the wire.
+/// The stream between two marks: all of it was on the wire, and the failure was amid it.
 fn judge(what: &str, frames: &[Frame], [first, last]: [u64; 2]) -> Summary {
-    let part = gaps::between(frames, first, last).expect("both marks are in the capture");
-    let summary = Stream::of(part, SocketAddr::V4(REQUESTS)).summary(COUNT);
+    let part = |first, last| {
+        let part = gaps::between(frames, first, last).expect("both marks are in the capture");
+        Stream::of(part, SocketAddr::V4(REQUESTS)).summary(COUNT)
+    };
+    let [before, after] =
+        [[first, first + FAILURE], [first + FAILURE, last]].map(|[first, last]| part(first, last));
+    assert!(
+        before.datagrams > 0 && after.datagrams > 0,
+        "{what}: not amid it"
+    );
+    let summary = part(first, last);
     println!("{what}: {summary:?}");
     let counts = (summary.datagrams, summary.missing);
     assert_eq!(counts, (COUNT, 0), "{what}: {summary:?}");
@@ -79,8 +96,7 @@ fn judge(what: &str, frames: &[Frame], [first, last]: [u64; 2]) -> Summary {
 }
 
 /// Sends a command of the key-value server's; whether the answer comes in time.
-fn ping(machine: &TestMachine, client: &mut segue_system_tests::PeerStream) -> bool {
-    use std::io::{Read, Write};
+fn ping(machine: &TestMachine, client: &mut PeerStream) -> bool {
     let mut answer = [0; 7];
     let sent = client.write_all(b"*1\r\n$4\r\nPING\r\n");
     let read = sent.and_then(|()| client.read_exact(&mut answer));
@@ -102,12 +118,11 @@ fn applications_in_direct_mode_do_not_need_the_network_server() {
     let downloads = Downloads::start(machine.host(), HTTP, "128k.bin", 2).expect("http answers");
     assert!(downloads.wait_for(2), "{:?}", downloads.stop());
 
-    stream(&machine, [0, 1], |_| ());
+    stream(&machine, [0, 1], || ());
     // A broadcast of an unknown type is what it stumbles over.
     let (_, mut fatal) = frames::wrong().swap_remove(0);
     fatal[..6].fill(0xff);
-    stream(&machine, [2, 3], |asker| {
-        asker.mark(9).expect("the machine runs");
+    stream(&machine, [2, 3], || {
         peer.inject(&fatal).expect("the machine runs");
         let line = machine.expect_line("netserver was stopped: ");
         println!("{line}");
@@ -163,9 +178,9 @@ fn applications_behind_the_server_do_not_notice_one_in_direct_mode_die() {
     let peer = peer(&machine);
     let mut to_kv = peer.connect_to(KV).expect("kv answers");
     switch_to_direct(&mut machine, "http");
-    stream(&machine, [0, 1], |_| ());
+    stream(&machine, [0, 1], || ());
     let mut client = Client::new(peer.connect_to(HTTP).expect("http answers"));
-    stream(&machine, [2, 3], |_| {
+    stream(&machine, [2, 3], || {
         let fault = request("GET", "/fault/panic", "");
         client.send(fault.as_bytes()).expect("it can be sent");
         println!("{}", machine.expect_line("http was stopped: "));
