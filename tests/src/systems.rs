@@ -363,6 +363,8 @@ fn more_addresses() -> String {
         http("http-1", 1, 81, Place::Shared),
         http("http-own", 2, 80, Place::Own(20)),
         http("http-guest", 3, 80, Place::Pool),
+        direct_mode("http-own"),
+        direct_mode("http-guest"),
     ]
     .concat()
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use segue_qemu::Network;
 use segue_system_tests::scenarios::may_make_tap_devices;
+use segue_system_tests::switching::Switcher;
 use segue_system_tests::{Cable, TestMachine, files};
 
 /// An application, its addresses, and the MAC address of both.
@@ -231,4 +232,32 @@ fn applications_visit_each_other_without_leaving_the_machine() {
         };
         assert!(!is_tcp, "a frame of a connection left: {frame:02x?}");
     }
+}
+
+/// The director learns a pool member's MAC address from the port map's table, so it can be moved, too.
+#[test]
+fn an_address_out_of_a_pool_goes_along_to_direct_mode() {
+    let Some(mut machine) = boot() else { return };
+    let expected = files::contents("8k.bin");
+    for name in ["http-guest", "http-own"] {
+        Switcher::new(&mut machine)
+            .to_direct(name)
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+    let check = |machine: &TestMachine| {
+        for application in &APPLICATIONS {
+            for host in [
+                application.ipv4.to_owned(),
+                format!("[{}]", application.ipv6),
+            ] {
+                let url = format!("http://{host}:{}/8k.bin", application.port);
+                assert_eq!(curl(machine, &url, ANSWER).as_ref(), Ok(&expected), "{url}");
+            }
+        }
+    };
+    check(&machine);
+    Switcher::new(&mut machine)
+        .to_server("http-guest")
+        .unwrap_or_else(|error| panic!("{error}"));
+    check(&machine);
 }
