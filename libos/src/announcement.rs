@@ -35,8 +35,9 @@ impl Stack {
         });
     }
 
-    /// Notices that another hardware address claims an address of ours. It is not answered:
-    /// two who both insist would never come to an end.
+    /// Notices that another hardware address claims an address of ours. It is not answered by
+    /// an announcement: two who both insist would never come to an end. (A claim that is an ARP
+    /// request gets the reply that any request for our address gets, to its sender alone.)
     pub(crate) fn look_for_conflict(&mut self, frame: &[u8]) {
         let Some((address, hardware)) = neighbours::claim(frame) else {
             return;
