@@ -14,7 +14,7 @@ use segue_portmap_core::protocol::Message;
 use segue_portmap_core::{HOLDS_SIZE, Life, REGION_SIZE, Returned, Service};
 use segue_status::network::{self, ChannelState, NetworkStatus, name_text};
 use segue_status::system::{self, SystemStatus};
-use segue_timer_core::protocol;
+use segue_timer_client::Timeout;
 use sel4_microkit::{
     Channel, ChannelSet, Clock, Handler, Infallible, MessageInfo, channel, get_mr,
     protection_domain, region, set_mr, var,
@@ -28,11 +28,9 @@ struct PortMap {
     network: Option<NetworkStatus>,
     system: Option<SystemStatus>,
     clock: Clock,
-    timer: Channel,
+    timeout: Timeout,
     /// Hears of changes of the address table.
     server: Channel,
-    /// When the timer was asked to call, in microseconds.
-    armed: Option<u64>,
 }
 
 /// Shortest time that the timer is asked for.
@@ -74,9 +72,8 @@ fn init() -> PortMap {
         network: NetworkStatus::new(region!(network_status, network::REGION_SIZE)),
         system,
         clock: Clock::new(region!(tsc_frequency)),
-        timer: channel!(timer_channel),
+        timeout: Timeout::not_before(channel!(timer_channel), SHORTEST_WAIT_MICROSECONDS),
         server: channel!(server_channel),
-        armed: None,
     };
     // What has happened while there was no port map.
     portmap.update();
@@ -150,20 +147,7 @@ impl PortMap {
                 }
             }
         }
-        let next = self.service.next_deadline();
-        let Some(next) = next.filter(|next| self.armed.is_none_or(|armed| *next < armed)) else {
-            return;
-        };
-        let wait = next.saturating_sub(self.clock.now_microseconds());
-        // Whatever else is wrong, those below must get to run.
-        let wait = wait.max(SHORTEST_WAIT_MICROSECONDS);
-        set_mr(0, wait.saturating_mul(1000));
-        let answer = self.timer.pp_call(MessageInfo::new(protocol::SET, 1));
-        if answer.is_refused() {
-            log::error!("the timer refuses a timeout: held ports become free late");
-        } else {
-            self.armed = Some(next);
-        }
+        self.timeout.set(self.service.next_deadline(), &self.clock);
     }
 }
 
@@ -172,9 +156,7 @@ impl Handler for PortMap {
 
     /// The network server has cut somebody off, a fault was reported, or time has passed.
     fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
-        if channels.contains(self.timer) {
-            self.armed = None;
-        }
+        self.timeout.notified(channels);
         self.update();
         Ok(())
     }

@@ -7,11 +7,10 @@ extern crate alloc;
 mod direct;
 mod network;
 mod ports;
-mod timer;
 
 pub use network::Network;
 pub use ports::Portmap;
-pub use timer::Timeout;
+pub use segue_timer_client::Timeout;
 
 use alloc::boxed::Box;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

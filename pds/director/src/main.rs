@@ -18,7 +18,7 @@ use segue_portmap_core::{AddressReader, REGION_SIZE};
 use segue_shared_memory::Region;
 use segue_status::network::{self, Counter, NetworkStatus};
 use segue_status::system::{self, SystemStatus};
-use segue_timer_core::protocol;
+use segue_timer_client::Timeout;
 use sel4_microkit::{
     Channel, ChannelSet, Clock, Handler, Infallible, MessageInfo, abi, channel, protection_domain,
     region, region_at, set_mr, var,
@@ -35,9 +35,7 @@ struct Program {
     outside: Outside,
     wishes: Region,
     clock: Clock,
-    timer: Channel,
-    /// When the timer was asked to call, in microseconds.
-    armed: Option<u64>,
+    timeout: Timeout,
 }
 
 /// What the director sees and reaches of the system.
@@ -110,8 +108,7 @@ fn init() -> Program {
         outside,
         wishes: region!(wishes, WISHES_SIZE),
         clock,
-        timer: channel!(timer_channel),
-        armed: None,
+        timeout: Timeout::not_before(channel!(timer_channel), SHORTEST_WAIT),
     };
     // What its predecessor has not come to, and who is to start in direct mode.
     program.update();
@@ -198,20 +195,7 @@ impl Program {
         }
         let now = self.clock.now_microseconds();
         self.director.poll(now, &mut self.outside);
-        let next = self.director.next_deadline();
-        let Some(next) = next.filter(|next| self.armed.is_none_or(|armed| *next < armed)) else {
-            return;
-        };
-        let wait = next.saturating_sub(self.clock.now_microseconds());
-        // Whatever else is wrong, those below must get to run.
-        let wait = wait.max(SHORTEST_WAIT);
-        set_mr(0, wait.saturating_mul(1000));
-        let answer = self.timer.pp_call(MessageInfo::new(protocol::SET, 1));
-        if answer.is_refused() {
-            log::error!("the timer refuses a timeout: who does not answer is waited for");
-        } else {
-            self.armed = Some(next);
-        }
+        self.timeout.set(self.director.next_deadline(), &self.clock);
     }
 }
 
@@ -220,9 +204,7 @@ impl Handler for Program {
 
     /// There is an answer, a wish, a fault, or time has passed.
     fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
-        if channels.contains(self.timer) {
-            self.armed = None;
-        }
+        self.timeout.notified(channels);
         self.update();
         Ok(())
     }

@@ -1,16 +1,19 @@
 //! Timeouts from the timer's protection domain.
 
+#![no_std]
+#![forbid(unsafe_code)]
+
+use segue_timer_core::protocol::SET;
 use sel4_microkit::{Channel, ChannelSet, Clock, MessageInfo, set_mr};
 
-/// Label of the protected call that sets this channel's one timeout; the argument
-/// is the time from now in nanoseconds.
-const SET: u64 = 1;
 /// Shortest time worth asking for, in microseconds.
 const SHORTEST: u64 = 100;
 
 /// The one timeout of this protection domain.
 pub struct Timeout {
     channel: Channel,
+    /// Shortest time that is asked for, in microseconds.
+    shortest: u64,
     /// When it comes, in microseconds.
     armed: Option<u64>,
 }
@@ -18,8 +21,15 @@ pub struct Timeout {
 impl Timeout {
     /// No timeout yet.
     pub fn new(channel: Channel) -> Self {
+        Self::not_before(channel, SHORTEST)
+    }
+
+    /// No timeout yet, and never one sooner than `shortest` microseconds from when it is set: whatever
+    /// else is wrong, those of lower priority get to run.
+    pub fn not_before(channel: Channel, shortest: u64) -> Self {
         Self {
             channel,
+            shortest,
             armed: None,
         }
     }
@@ -49,8 +59,10 @@ impl Timeout {
         if self.armed.is_some_and(|armed| armed <= next) {
             return;
         }
-        let wait = next.saturating_sub(clock.now_microseconds()).max(SHORTEST);
-        set_mr(0, wait * 1000);
+        let wait = next
+            .saturating_sub(clock.now_microseconds())
+            .max(self.shortest);
+        set_mr(0, wait.saturating_mul(1000));
         if self.channel.pp_call(MessageInfo::new(SET, 1)).is_refused() {
             log::error!("the timer refuses a timeout of {wait} microseconds");
             return;
