@@ -16,6 +16,11 @@ const SILENCE: Duration = Duration::from_secs(3);
 /// How long the second datagram waits for the first to come back: with it, the way is known. What
 /// waits for an answer to an ARP request would go out in a burst, and be lost for that alone.
 const FIRST: Duration = Duration::from_secs(3);
+/// Most that are under way at once. A busy host can stop the machine for half a second or more: what
+/// is sent to it meanwhile fills its queues, and would be lost for that alone.
+const WINDOW: u64 = 32;
+/// Silence after which one more is sent nevertheless: some may be lost.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// How long to rest when there is nothing to do.
 const REST: Duration = Duration::from_micros(200);
 
@@ -87,7 +92,8 @@ fn stream(
         let now = began.elapsed();
         let is_over = ended.load(Ordering::Relaxed) || sent == MAXIMUM_NUMBERS;
         let is_way_known = sent == 0 || tally.distinct() > 0 || now >= FIRST;
-        if !is_over && now >= due && is_way_known {
+        let has_room = sent - tally.distinct() < WINDOW || now >= heard + PATIENCE;
+        if !is_over && now >= due && is_way_known && has_room {
             let datagram = Numbered {
                 number: sent,
                 sent_at: microseconds(),
@@ -114,7 +120,7 @@ fn stream(
         if is_over && (tally.distinct() >= sent || began.elapsed() >= heard + SILENCE) {
             break;
         }
-        if is_quiet && (is_over || !is_way_known || began.elapsed() < due) {
+        if is_quiet && (is_over || !is_way_known || !has_room || began.elapsed() < due) {
             thread::sleep(REST);
         }
     }
