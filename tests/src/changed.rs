@@ -42,6 +42,27 @@ impl Drop for OwnImage {
     }
 }
 
+/// A description in which a protection domain has this restart policy (attributes) instead of what
+/// it had.
+///
+/// # Panics
+/// If there is no such protection domain.
+pub fn with_policy(text: &str, name: &str, policy: &str) -> String {
+    let start = format!(r#"<protection_domain name="{name}" "#);
+    let (before, rest) = text
+        .split_once(&start)
+        .unwrap_or_else(|| panic!("there is no {name}: adapt this test"));
+    let (attributes, after) = rest.split_once('>').expect("a tag ends");
+    let kept: Vec<&str> = attributes
+        .split(' ')
+        .filter(|attribute| {
+            let (name, _) = attribute.split_once('=').unwrap_or((attribute, ""));
+            !name.starts_with("restart") && name != "heartbeat_ms"
+        })
+        .collect();
+    format!("{before}{start}{} {policy}>{after}", kept.join(" "))
+}
+
 /// The image of a system after a change of its description.
 ///
 /// # Panics

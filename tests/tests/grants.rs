@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use segue_system_tests::changed::with_policy;
 use segue_system_tests::grantees::{
     self, Behaviour, LIMIT, Mode, boot, expect_after, expect_mode, grantee, lines_after, order,
     peer, replace, switch,
@@ -462,9 +463,8 @@ fn the_function_of_who_crashes_goes_to_its_next_life() {
     let other = systems::http("other", 1, 80, Place::Own(30));
     let more = other + &grantees::direct_mode("other", "2");
     let image = grantees::image("crash", "1", &more, |text| {
-        let domain = r#"<protection_domain name="http" "#;
-        let policy = format!(r#"{domain}restart="on_fault" restart_backoff_ms="0" "#);
-        replace(&fragile(&text), domain, &policy)
+        let policy = r#"restart="on_fault" restart_backoff_ms="0""#;
+        with_policy(&fragile(&text), "http", policy)
     });
     let mut machine = boot(&image);
     let peer = peer(&machine);

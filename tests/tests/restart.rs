@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use segue_qemu::Machine;
-use segue_system_tests::changed::{OwnImage, build_system};
+use segue_system_tests::changed::{OwnImage, build_system, with_policy};
 use segue_system_tests::http::{Client, Response, request};
 use segue_system_tests::scenarios::may_make_tap_devices;
 use segue_system_tests::{Cable, PeerHost, TestMachine, files, paths, systems};
@@ -26,14 +26,10 @@ const CLIENTS: usize = 4;
 /// does not.
 fn image(name: &str, policy: &str) -> OwnImage {
     let change = |text: String| {
-        let domain = r#"<protection_domain name="http" "#;
         let program = r#"<program_image path="segue-http"/>"#;
-        assert!(
-            text.contains(domain) && text.contains(program),
-            "adapt this test"
-        );
+        assert!(text.contains(program), "adapt this test");
         let other = format!("{}</system>", systems::more_applications(2));
-        text.replace(domain, &format!("{domain}{policy} "))
+        with_policy(&text, "http", policy)
             .replace(program, r#"<program_image path="segue-fragile"/>"#)
             .replace("</system>", &other)
     };
@@ -257,18 +253,66 @@ fn who_faults_too_often_in_a_row_is_given_up() {
     assert_eq!(stopped, HashSet::from(["http".to_owned()]));
 }
 
+/// A server that dies in each way there is: whoever is inside a call to it is answered, before it
+/// is there again and after it is given up.
+#[test]
+fn who_calls_a_server_that_dies_is_answered() {
+    let image = paths::image("lives");
+    let machine = Machine::new(paths::kernel("release"), image).memory_mib(128);
+    let machine = machine.start().unwrap_or_else(|error| panic!("{error}"));
+    let end = "mourner was stopped: it has ended by itself.";
+    let line = machine.console().wait_for(end, LIMIT);
+    line.unwrap_or_else(|error| panic!("{error}\n{}", machine.console().tail()));
+    let lines = machine.console().lines();
+    let said = |start: &str| -> Vec<String> {
+        let lines = lines
+            .iter()
+            .filter_map(|line| line.text.strip_prefix(start));
+        lines.map(|rest| rest.trim_end().to_owned()).collect()
+    };
+    let gone_at_last = ["a panic: gone"; 5];
+    let expected = [
+        "an answer: answer 0",
+        "a panic: gone",
+        "an answer: answer 0",
+        "an endless loop: gone",
+        "an answer: answer 0",
+        "its end: gone",
+        "an answer: answer 0",
+        "long work: answer 1",
+        "an answer: answer 2",
+    ];
+    let expected = expected.iter().chain(&gone_at_last);
+    let expected: Vec<&str> = expected
+        .chain(&["an answer at the end: gone"])
+        .copied()
+        .collect();
+    assert_eq!(said("mourner: asked for "), expected);
+    let panic = "it gave up (a panic) or ran an invalid instruction.";
+    let causes = [
+        panic,
+        "it made no progress for 40 ms.",
+        "it has ended by itself.",
+    ];
+    let causes: Vec<&str> = causes.iter().chain(&[panic; 4]).copied().collect();
+    assert_eq!(said("mortal was stopped: "), causes);
+    assert_eq!(said("mortal was restarted, ").len(), 6);
+    assert_eq!(said("mortal is given up: ").len(), 1);
+    // What it was doing: it was asked for an endless loop.
+    assert!(
+        lines.iter().any(|line| line.text.ends_with(" asked 0x2")),
+        "{}",
+        machine.console().tail()
+    );
+}
+
 /// Nothing is allocated for a restart, so there may be as many as one likes; here without console or
 /// network, and each life calls, shares memory and is notified.
 #[test]
 fn a_thousand_restarts_use_nothing_up() {
     const RESTARTS: u64 = 1000;
-    let domain = r#"<protection_domain name="hello" "#;
-    let policy =
-        format!(r#"restart="on_fault" restart_limit="{RESTARTS}" restart_backoff_ms="0" "#);
-    let image = build_system("hello", |text| {
-        assert!(text.contains(domain), "adapt this test");
-        text.replace(domain, &format!("{domain}{policy}"))
-    });
+    let policy = format!(r#"restart="on_fault" restart_limit="{RESTARTS}" restart_backoff_ms="0""#);
+    let image = build_system("hello", |text| with_policy(&text, "hello", &policy));
     let image = OwnImage::new("thousand", &image.bytes);
     let machine = Machine::new(paths::kernel("debug"), image.path()).memory_mib(128);
     let machine = machine.start().unwrap_or_else(|error| panic!("{error}"));
@@ -280,7 +324,7 @@ fn a_thousand_restarts_use_nothing_up() {
     line.unwrap_or_else(|error| panic!("{error}\n{}", machine.console().tail()));
     let lines = machine.console().lines();
     let count = |text: &str| lines.iter().filter(|line| line.text.contains(text)).count() as u64;
-    assert_eq!(count("hello was restarted "), RESTARTS);
+    assert_eq!(count("hello was restarted, "), RESTARTS);
     assert_eq!(count("hello: echo answered 8 1001"), RESTARTS + 1);
     assert_eq!(count("hello: shared memory holds 42"), RESTARTS + 1);
     assert_eq!(
@@ -304,11 +348,7 @@ fn an_application_that_is_restarted_keeps_its_addresses() {
     let image = build_system("addresses", |text| {
         names.iter().fold(
             text.replace("segue-http\"", "segue-fragile\""),
-            |text, name| {
-                let domain = format!(r#"<protection_domain name="{name}" "#);
-                assert!(text.contains(&domain), "adapt this test");
-                text.replace(&domain, &format!(r#"{domain} restart="on_fault" "#))
-            },
+            |text, name| with_policy(&text, name, r#"restart="on_fault""#),
         )
     });
     let image = OwnImage::new("addresses-again", &image.bytes);

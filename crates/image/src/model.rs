@@ -230,6 +230,8 @@ pub struct ProtectionDomain {
     pub stack_size: u64,
     /// Whether it is started again after a fault.
     pub restart: Option<Restart>,
+    /// Milliseconds without progress after which it counts as hanging; 0 if that is not watched.
+    pub heartbeat: u32,
     /// The ELF file.
     pub program: PathBuf,
     /// Memory it sees.
@@ -252,6 +254,8 @@ pub struct Restart {
     pub limit: u32,
     /// Milliseconds until the first restart; they double with each in a row.
     pub backoff: u32,
+    /// Also when it has ended by itself.
+    pub always: bool,
 }
 
 /// A memory region mapped into a protection domain.

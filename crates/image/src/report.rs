@@ -396,9 +396,20 @@ impl Report<'_> {
             show_size(domain.stack_size)
         ));
         if let Some(restart) = domain.restart {
+            let when = if restart.always {
+                "a fault or its end"
+            } else {
+                "a fault"
+            };
             self.line(&format!(
-                "started again after a fault, at most {} times in a row, first after {} ms",
+                "started again after {when}, at most {} times in a row, first after {} ms",
                 restart.limit, restart.backoff
+            ));
+        }
+        if domain.heartbeat > 0 {
+            self.line(&format!(
+                "hangs if it has work and makes no progress for {} ms",
+                domain.heartbeat
             ));
         }
         if let Some(summary) = summary {

@@ -55,6 +55,7 @@ fn domain(name: &str, priority: u8, program: PathBuf) -> ProtectionDomain {
         priority,
         stack_size: 0x2000,
         restart: None,
+        heartbeat: 0,
         program,
         maps: vec![],
         irqs: vec![],

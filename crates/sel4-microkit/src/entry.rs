@@ -4,7 +4,7 @@ use crate::handler::{Handler, dispatch};
 use crate::symbols::microkit_irqs;
 use core::alloc::{GlobalAlloc, Layout};
 
-use crate::{Channel, abi, logging, pd_is_passive};
+use crate::{Channel, MessageInfo, abi, logging, pd_is_passive, watch};
 
 /// Initialises the runtime, then the protection domain, then reacts for ever.
 ///
@@ -13,6 +13,10 @@ pub fn run<H: Handler>(initialise: impl FnOnce() -> H) -> ! {
     // SAFETY: whoever creates a protection domain maps its IPC buffer there
     // (abi), and this thread is its only one.
     unsafe { sel4::set_ipc_buffer(abi::IPC_BUFFER_ADDRESS as *mut sel4::Word) };
+    // Whoever was inside a call to a predecessor; else nothing.
+    sel4::syscall::reply(MessageInfo::GONE.inner());
+    watch::begin();
+    watch::trace("start", 0);
     logging::install();
     assert!(
         !pd_is_passive(),
@@ -37,13 +41,16 @@ pub fn run<H: Handler>(initialise: impl FnOnce() -> H) -> ! {
         {
             panic!("{error}");
         }
+        watch::end();
         let (message, badge) = match answer.take() {
             None => sel4::syscall::recv(abi::slot::INPUT),
             Some(answer) => {
-                let answer: crate::MessageInfo = answer;
+                let answer: MessageInfo = answer;
                 sel4::syscall::reply_recv(abi::slot::INPUT, answer.inner())
             }
         };
+        watch::begin();
+        watch::received(badge, message.label());
         answer = dispatch(&mut handler, badge, message);
     }
 }
@@ -58,14 +65,20 @@ macro_rules! _entry {
                 $crate::_private::run(super::$initialise)
             }
 
-            // The kernel starts the thread with the stack pointer at the top of
-            // the stack, aligned to 16 bytes, and all else 0. A zero frame
-            // pointer ends the chain of frames.
+            // The thread starts with the stack pointer at the top of the stack,
+            // aligned to 16 bytes, and all else 0. A zero frame pointer ends the
+            // chain of frames. The floating point unit is as a predecessor left
+            // it; the ABI wants it as after a reset (no exceptions).
             ::core::arch::global_asm!(
                 ".globl _start",
                 ".type _start, @function",
                 "_start:",
                 "xor ebp, ebp",
+                "cld",
+                "fninit",
+                "push 0x1f80",
+                "ldmxcsr [rsp]",
+                "pop rax",
                 "call {start}",
                 "ud2",
                 ".size _start, . - _start",

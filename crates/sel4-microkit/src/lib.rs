@@ -62,6 +62,11 @@
 //! which the console prints. A panic is logged there too and ends in an invalid
 //! instruction, so that `init` sees a fault and reports it.
 //!
+//! A program that dies, or makes no progress for too long, may be started again from its image, with
+//! the regions and devices that it had. Whoever was inside a call to it gets the answer
+//! [`MessageInfo::GONE`]; signals that waited are dropped, so `init` looks at everything once.
+//! [`trace`] notes what the program is doing, for the report of its death.
+//!
 //! What Microkit has and this runtime does not: children (`Child`,
 //! `Handler::fault`), virtual machines, passive protection domains, and a stack
 //! inside the image.
@@ -78,6 +83,7 @@ mod message;
 mod patched;
 mod random;
 mod symbols;
+mod watch;
 
 pub use channel::{Channel, ChannelSet, IrqAckError};
 pub use clock::Clock;
@@ -93,6 +99,7 @@ pub use random::hardware_random;
 pub use sel4_microkit_abi as abi;
 pub use sel4_microkit_macros::{private_region, protection_domain, region};
 pub use symbols::{pd_is_passive, pd_name};
+pub use watch::{exit, progress, trace};
 
 #[doc(hidden)]
 pub mod _private {

@@ -49,9 +49,19 @@ impl MessageInfo {
         sel4::MessageInfo::LABEL_BITS as usize
     }
 
-    /// Whether this is the answer to a call that is not served.
+    /// The answer to a call whose server is gone: label [`abi::GONE_LABEL`], no words.
+    pub const GONE: Self = Self::new(abi::GONE_LABEL, 0);
+
+    /// Whether this is the answer to a call that was not served, since the one called does not
+    /// serve it or is [gone](Self::is_gone).
     pub const fn is_refused(self) -> bool {
-        self.label() == abi::REFUSED_LABEL
+        self.label() == abi::REFUSED_LABEL || self.is_gone()
+    }
+
+    /// Whether the one called has died before it could answer, or is given up. What the call was
+    /// to do may be done or not. A successor, if there is one, serves the next call.
+    pub const fn is_gone(self) -> bool {
+        self.label() == abi::GONE_LABEL
     }
 
     pub(crate) const fn inner(self) -> sel4::MessageInfo {
@@ -114,7 +124,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_recognised() {
-        assert!(MessageInfo::REFUSED.is_refused());
+        assert!(MessageInfo::REFUSED.is_refused() && !MessageInfo::REFUSED.is_gone());
+        assert!(MessageInfo::GONE.is_refused() && MessageInfo::GONE.is_gone());
         assert!(!MessageInfo::new(0, 0).is_refused());
     }
 }

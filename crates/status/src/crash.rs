@@ -11,6 +11,8 @@ use core::sync::atomic::fence;
 use segue_shared_memory::Region;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
+use sel4_microkit_abi::{EXIT_SYSTEM_CALL, watch};
+
 use crate::symbols::Symbols;
 use crate::{Source, name};
 
@@ -24,6 +26,8 @@ pub const RECORD_SIZE: usize = size_of::<Report>();
 pub const SLOTS: usize = (REGION_SIZE - HEADER_SIZE) / RECORD_SIZE;
 /// Bytes of the region.
 pub const REGION_SIZE: usize = 0x10000;
+/// Most events in what [`Report::write`] writes.
+pub const EVENTS_SHOWN: usize = 12;
 /// Most callers in a backtrace.
 pub const BACKTRACE_LENGTH: usize = 32;
 
@@ -52,6 +56,30 @@ pub mod label {
     pub const EXCEPTION: u32 = 3;
     /// An access to memory that is not mapped so.
     pub const MEMORY: u32 = 5;
+    /// No fault, but no progress either while there was work: the first word is for
+    /// how many milliseconds.
+    pub const NO_PROGRESS: u32 = 0x100;
+}
+
+/// Something that a protection domain has noted of its work. It wrote that itself: any bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The time stamp counter.
+    pub time: u64,
+    /// Up to eight characters, NUL-padded.
+    pub name: [u8; 8],
+    /// What number goes with it.
+    pub argument: u64,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.name.into_iter().take_while(|byte| *byte != 0) {
+            let shown = if byte.is_ascii_graphic() { byte } else { b'?' };
+            write!(f, "{}", char::from(shown))?;
+        }
+        write!(f, " {:#x}", self.argument)
+    }
 }
 
 /// A crash report.
@@ -80,8 +108,14 @@ pub struct Report {
     pub stack_length: u32,
     /// Address of the first byte in `stack`.
     pub stack_address: u64,
+    /// How often it had been restarted before.
+    pub restarts: u32,
+    /// Rate of the time stamp counter, in MHz.
+    pub tsc_megahertz: u32,
     /// Zero.
-    pub reserved: [u8; 208],
+    pub reserved: [u8; 200],
+    /// What it has shown of its work (`sel4_microkit_abi::watch`).
+    pub watch: [u8; watch::LENGTH],
     /// The stack from the stack pointer upward.
     pub stack: [u8; STACK_LENGTH],
 }
@@ -100,6 +134,30 @@ impl Report {
     /// Why it was stopped, as the end of a sentence that starts with its name.
     pub fn reason(&self) -> Reason<'_> {
         Reason(self)
+    }
+
+    /// Whether it has ended by itself.
+    pub fn is_exit(&self) -> bool {
+        self.label == label::UNKNOWN_SYSTEM_CALL && self.registers[RDX] as i64 == EXIT_SYSTEM_CALL
+    }
+
+    /// The last events that it has traced, oldest first.
+    pub fn events(&self) -> impl Iterator<Item = Event> {
+        let word = |offset: usize| {
+            let bytes = self.watch.get(offset..offset.checked_add(8)?)?;
+            Some(u64::from_le_bytes(bytes.try_into().ok()?))
+        };
+        let room = watch::EVENT_ROOM as u64;
+        let count = word(watch::EVENT_COUNT - watch::START).unwrap_or(0);
+        (count.saturating_sub(room)..count).filter_map(move |number| {
+            let index = (number % room) as usize;
+            let place = watch::EVENTS - watch::START + index * watch::EVENT_SIZE;
+            Some(Event {
+                time: word(place)?,
+                name: word(place + 8)?.to_le_bytes(),
+                argument: word(place + 16)?,
+            })
+        })
     }
 
     /// The instruction pointer and the return addresses of its callers, as far
@@ -138,6 +196,10 @@ impl Report {
         out: &mut impl fmt::Write,
     ) -> fmt::Result {
         writeln!(out, "{} was stopped: {}.", self.name(), self.reason())?;
+        // Then there is nothing to look for.
+        if self.is_exit() {
+            return Ok(());
+        }
         for (index, (register, value)) in REGISTERS.iter().zip(self.registers).enumerate() {
             let last = index + 1 == REGISTERS.len();
             let separator = if last || index % 4 == 3 { "\n" } else { "" };
@@ -167,6 +229,23 @@ impl Report {
                 }
                 None => writeln!(out, "    {address:#x}")?,
             }
+        }
+        self.write_events(out)
+    }
+
+    fn write_events(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        let count = self.events().count();
+        if count == 0 {
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "  last events, with microseconds before it was stopped:"
+        )?;
+        let megahertz = u64::from(self.tsc_megahertz.max(1));
+        for event in self.events().skip(count.saturating_sub(EVENTS_SHOWN)) {
+            let before = self.time.saturating_sub(event.time / megahertz);
+            writeln!(out, "    {before:>8} {event}")?;
         }
         Ok(())
     }
@@ -208,6 +287,7 @@ impl fmt::Display for Reason<'_> {
                     _ => write!(f, "it caused processor exception {vector}, code {code:#x}"),
                 }
             }
+            label::UNKNOWN_SYSTEM_CALL if self.0.is_exit() => write!(f, "it has ended by itself"),
             // The kernel takes the number from rdx.
             label::UNKNOWN_SYSTEM_CALL => write!(
                 f,
@@ -221,6 +301,7 @@ impl fmt::Display for Reason<'_> {
                     words[1]
                 )
             }
+            label::NO_PROGRESS => write!(f, "it made no progress for {} ms", words[0]),
             label => write!(f, "it sent init a message that is no fault (label {label})"),
         }
     }
@@ -279,4 +360,4 @@ impl CrashReports {
     }
 }
 
-const _: () = assert!(RECORD_SIZE == 4608);
+const _: () = assert!(RECORD_SIZE == 4608 + watch::LENGTH);

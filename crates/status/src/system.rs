@@ -32,6 +32,8 @@ const STARTED: usize = 80;
 const MEMORY: usize = 88;
 const CAPABILITIES: usize = 96;
 const OUTAGE: usize = 104;
+const IDLE: usize = 112;
+const REBUILD: usize = 120;
 
 /// One life of a protection domain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub enum State {
     Restarting,
     /// Stopped after a fault, for good: it has faulted too often in a row.
     GivenUp,
+    /// It has ended by itself, and its policy is not to start it again then.
+    Ended,
 }
 
 impl State {
@@ -68,6 +72,7 @@ impl State {
             State::Stopped => 2,
             State::Restarting => 3,
             State::GivenUp => 4,
+            State::Ended => 5,
         }
     }
 
@@ -77,6 +82,7 @@ impl State {
             2 => State::Stopped,
             3 => State::Restarting,
             4 => State::GivenUp,
+            5 => State::Ended,
             _ => State::Absent,
         }
     }
@@ -89,6 +95,7 @@ impl State {
             State::Stopped => "stopped",
             State::Restarting => "restarting",
             State::GivenUp => "given up",
+            State::Ended => "ended",
         }
     }
 }
@@ -108,6 +115,11 @@ pub struct Domain {
     pub restarts: u32,
     /// Microseconds from its last fault to its last restart.
     pub outage: u64,
+    /// Microseconds from its last progress to the moment when it was last stopped, if it was
+    /// stopped because it made none, as far as that was seen; else 0.
+    pub idle: u64,
+    /// Microseconds that its last restart took `init`, part of the outage.
+    pub rebuild: u64,
     /// When it was last started, in microseconds of the time stamp counter.
     pub started: u64,
     /// Bytes of memory that are its own.
@@ -121,6 +133,19 @@ impl Domain {
     pub fn name(&self) -> &str {
         name(&self.name)
     }
+}
+
+/// A restart of a protection domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// Counts its restarts from 1.
+    pub count: u32,
+    /// When it is started, in microseconds of the time stamp counter.
+    pub started: u64,
+    /// Microseconds from the moment when it was stopped.
+    pub outage: u64,
+    /// Microseconds of it that `init` worked.
+    pub rebuild: u64,
 }
 
 /// The region.
@@ -170,6 +195,8 @@ impl SystemStatus {
             faults: record.load32(FAULTS, Relaxed),
             restarts: record.load32(RESTARTS, Relaxed),
             outage: record.load64(OUTAGE, Relaxed),
+            idle: record.load64(IDLE, Relaxed),
+            rebuild: record.load64(REBUILD, Relaxed),
             started: record.load64(STARTED, Relaxed),
             memory: record.load64(MEMORY, Relaxed),
             capabilities: record.load32(CAPABILITIES, Relaxed),
@@ -191,6 +218,8 @@ impl SystemStatus {
         record.store32(FAULTS, domain.faults, Relaxed);
         record.store32(RESTARTS, domain.restarts, Relaxed);
         record.store64(OUTAGE, domain.outage, Relaxed);
+        record.store64(IDLE, domain.idle, Relaxed);
+        record.store64(REBUILD, domain.rebuild, Relaxed);
         record.store64(STARTED, domain.started, Relaxed);
         record.store64(MEMORY, domain.memory, Relaxed);
         record.store32(CAPABILITIES, domain.capabilities, Relaxed);
@@ -230,25 +259,26 @@ impl SystemStatus {
         })
     }
 
-    /// Notes that a protection domain has been stopped by a fault, and whether it
-    /// will be started again (`state`).
-    pub fn set_stopped(&self, index: usize, state: State, faults: u32) {
+    /// Notes that a protection domain has been stopped, and whether it will be started
+    /// again (`state`). It had made no progress for `idle` microseconds, if that is why.
+    pub fn set_stopped(&self, index: usize, state: State, faults: u32, idle: u64) {
         let Some(record) = self.record(index) else {
             return;
         };
+        record.store64(IDLE, idle, Relaxed);
         record.store32(FAULTS, faults, Relaxed);
         record.store32(STATE, state.word(), Release);
     }
 
-    /// Notes that a protection domain is started again, `outage` microseconds
-    /// after its fault. To be called before it runs.
-    pub fn set_restarted(&self, index: usize, restarts: u32, started: u64, outage: u64) {
+    /// Notes that a protection domain is started again. To be called before it runs.
+    pub fn set_restarted(&self, index: usize, restart: Restart) {
         let Some(record) = self.record(index) else {
             return;
         };
-        record.store64(STARTED, started, Relaxed);
-        record.store64(OUTAGE, outage, Relaxed);
-        record.store32(RESTARTS, restarts, Release);
+        record.store64(STARTED, restart.started, Relaxed);
+        record.store64(OUTAGE, restart.outage, Relaxed);
+        record.store64(REBUILD, restart.rebuild, Relaxed);
+        record.store32(RESTARTS, restart.count, Release);
         record.store32(STATE, State::Running.word(), Release);
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use segue_shared_memory::Region;
 use segue_status::crash::{self, CrashReports, REGISTERS, Report, SLOTS, STACK_LENGTH, label};
 use segue_status::symbols::{self, Symbols};
-use segue_status::system::{self, Domain, Incarnation, State, SystemStatus};
+use segue_status::system::{self, Domain, Incarnation, Restart, State, SystemStatus};
 
 /// Memory that lasts as long as the tests.
 fn memory(length: usize) -> Region {
@@ -229,6 +229,8 @@ fn states_are_read_as_written() {
         faults: 0,
         restarts: 0,
         outage: 0,
+        idle: 0,
+        rebuild: 0,
         started: 5_000,
         memory: 1 << 20,
         capabilities: 7,
@@ -244,10 +246,11 @@ fn states_are_read_as_written() {
     status.publish(63, 1 << 27);
     assert_eq!(status.domains().count(), 63);
     assert_eq!(status.free_memory(), 1 << 27);
-    status.set_stopped(62, State::Stopped, 3);
+    status.set_stopped(62, State::Stopped, 3, 21_000);
     let stopped = Domain {
         state: State::Stopped,
         faults: 3,
+        idle: 21_000,
         ..domain(62)
     };
     assert_eq!(status.domain(62), Some(stopped));
@@ -266,12 +269,19 @@ fn states_are_read_as_written() {
         })
     };
     assert_eq!(status.incarnation(62), incarnation(0, false));
-    status.set_restarted(62, 1, 9_000, 40);
+    let restart = Restart {
+        count: 1,
+        started: 9_000,
+        outage: 40,
+        rebuild: 30,
+    };
+    status.set_restarted(62, restart);
     assert_eq!(status.incarnation(62), incarnation(1, true));
-    status.set_stopped(62, State::GivenUp, 4);
+    status.set_stopped(62, State::GivenUp, 4, 0);
     assert_eq!(status.incarnation(62), incarnation(1, false));
     assert_eq!(status.incarnation(63), None);
     let domain = status.domain(62).expect("it is there");
     assert_eq!((domain.started, domain.outage), (9_000, 40));
+    assert_eq!((domain.rebuild, domain.idle), (30, 0));
     assert_eq!(domain.state, State::GivenUp);
 }

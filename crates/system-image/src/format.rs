@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// First bytes of a payload.
 pub const MAGIC: [u8; 8] = *b"SEGUEIMG";
 /// Version of the format; a reader takes only its own.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Bytes of a small page, to which all data is aligned.
 pub const PAGE_SIZE: u64 = 0x1000;
 /// "No protection domain" where an index is expected.
@@ -178,6 +178,9 @@ impl Table {
     pub const COUNT: usize = Table::Grantees as usize + 1;
 }
 
+/// Longest time without progress that can be asked for, in milliseconds.
+pub const LONGEST_HEARTBEAT: u32 = 60_000;
+
 /// A protection domain.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -211,6 +214,16 @@ pub struct ProtectionDomain {
     /// Milliseconds between its first fault and its restart; they double with
     /// each further fault in a row.
     pub restart_backoff: u32,
+    /// 1 if it is also started again when it has ended by itself.
+    pub restart_always: u32,
+    /// Milliseconds without progress, while it has work, after which it counts as
+    /// hanging, at most [`LONGEST_HEARTBEAT`]; 0 if that is not watched.
+    pub heartbeat: u32,
+    /// 1 if a restart is done beside the others' work, below the priority of those on
+    /// whom others depend; else it is done at once.
+    pub paced: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// What a [`Run`] is made of.

@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::format::{
-    self, Capability, Function, Grantee, Header, IoMap, IoSpace, IoTable, Irq, Location, MAGIC,
-    Map, NONE, PAGE_SIZE, Paging, Ports, ProtectionDomain, Region, Run, Span, Table, Untyped,
-    VERSION, capability_kind, clock, irq_kind, layout, limits, paging_level, region_contents,
-    region_kind, run_kind, run_role,
+    self, Capability, Function, Grantee, Header, IoMap, IoSpace, IoTable, Irq, LONGEST_HEARTBEAT,
+    Location, MAGIC, Map, NONE, PAGE_SIZE, Paging, Ports, ProtectionDomain, Region, Run, Span,
+    Table, Untyped, VERSION, capability_kind, clock, irq_kind, layout, limits, paging_level,
+    region_contents, region_kind, run_kind, run_role,
 };
 use crate::resources;
 
@@ -439,6 +439,13 @@ impl<'a> Payload<'a> {
                 .is_some(),
             "program outside the image",
         )?;
+        require(
+            domain.restart_always <= 1
+                && domain.paced <= 1
+                && domain.reserved == 0
+                && domain.heartbeat <= LONGEST_HEARTBEAT,
+            "restart policy",
+        )?;
         let runs = self.runs.get(domain.runs.range()).ok_or("runs")?;
         let buffers = runs.iter().filter(|run| run.role == run_role::IPC_BUFFER);
         require(buffers.count() == 1, "IPC buffer")?;
@@ -457,37 +464,9 @@ impl<'a> Payload<'a> {
             .capabilities
             .get(domain.capabilities.range())
             .ok_or("capabilities")?;
-        if domain.restart_limit > 0 {
-            self.check_restart(domain, capabilities)?;
-        }
         capabilities
             .iter()
             .try_for_each(|capability| self.check_capability(capability))
-    }
-
-    /// What a restart takes back is memory and capabilities: no device, and nobody
-    /// who waits for an answer.
-    fn check_restart(
-        &self,
-        domain: &ProtectionDomain,
-        capabilities: &[Capability],
-    ) -> Result<(), &'static str> {
-        require(domain.has_endpoint == 0, "a server that is restarted")?;
-        let maps = Self::slice(self.maps, domain.maps);
-        let has_device = maps.iter().any(|map| {
-            let region = self.regions.get(map.region as usize);
-            region.is_none_or(|region| region.kind == region_kind::DEVICE)
-        });
-        let has_interrupt = capabilities.iter().any(|capability| {
-            matches!(
-                capability.kind,
-                capability_kind::IRQ_HANDLER | capability_kind::IO_PORTS
-            )
-        });
-        require(
-            !has_device && !has_interrupt,
-            "the owner of a device that is restarted",
-        )
     }
 
     /// Whoever grants is one protection domain, in all records.

@@ -63,7 +63,7 @@ pub fn domain_bytes(runs: &[Run], paging: usize) -> u64 {
 }
 
 /// Bytes of what outlives a restart: the windows' paging structures, IO page
-/// tables, notifications (one is `init`'s own) and endpoints, and what grants of
+/// tables, notifications (two are `init`'s own) and endpoints, and what grants of
 /// functions are made with.
 pub fn lasting_bytes(domains: &[ProtectionDomain], io_tables: usize, grantees: &[Grantee]) -> u64 {
     let count = domains.len() as u64;
@@ -72,8 +72,10 @@ pub fn lasting_bytes(domains: &[ProtectionDomain], io_tables: usize, grantees: &
         .filter(|domain| domain.has_endpoint == 1)
         .count() as u64;
     ((WINDOW_TABLES + io_tables as u64) << object_bits::PAGE)
-        + ((count + 1) << object_bits::NOTIFICATION)
+        + ((count + 2) << object_bits::NOTIFICATION)
         + (endpoints << object_bits::ENDPOINT)
+        // The thread that says when nobody more important has work.
+        + (1 << object_bits::TCB)
         + grant_bytes(grantees)
 }
 
@@ -122,8 +124,9 @@ pub fn needs(payload: &Payload) -> Needs {
     slots += (payload.paging.len() + payload.io_tables.len()) as u64;
     // An interrupt has a handler and a notification.
     slots += (2 * payload.irqs.len() + payload.io_spaces.len()) as u64;
-    // VSpace, two CNodes, thread, notification, endpoint.
-    slots += 6 * payload.protection_domains.len() as u64;
+    // VSpace, two CNodes, thread, notification, endpoint; copies of the page that shows
+    // its work, and of the one that answers in its place when it is gone.
+    slots += 8 * payload.protection_domains.len() as u64;
     slots += payload
         .runs
         .iter()

@@ -142,6 +142,10 @@ fn domain(tables: &mut Tables, name: &str, has_endpoint: bool) {
         priority: 100,
         has_endpoint: u32::from(has_endpoint),
         restart_limit: 0,
+        restart_always: 0,
+        heartbeat: 0,
+        paced: 0,
+        reserved: 0,
         restart_backoff: 0,
     };
     tables.protection_domains.push(record);
@@ -275,21 +279,23 @@ fn a_changed_program_is_noticed() {
 }
 
 #[test]
-fn who_owns_a_device_or_serves_calls_is_not_restarted() {
-    for (place, why) in [
-        (0, "a server that is restarted"),
-        (1, "the owner of a device that is restarted"),
-    ] {
+fn a_policy_that_means_nothing_is_refused() {
+    let fields = [
+        core::mem::offset_of!(ProtectionDomain, restart_always),
+        core::mem::offset_of!(ProtectionDomain, heartbeat) + 3,
+        core::mem::offset_of!(ProtectionDomain, paced),
+        core::mem::offset_of!(ProtectionDomain, reserved),
+    ];
+    for field in fields {
         let mut bytes = sample();
         let (header, _) = Header::read_from_prefix(&bytes).expect("a header");
         let tables = header.tables_length as usize;
         let records = header.tables[Table::ProtectionDomains as usize].offset as usize;
-        let record = records + place * size_of::<ProtectionDomain>();
-        bytes[record + core::mem::offset_of!(ProtectionDomain, restart_limit)] = 1;
+        bytes[records + size_of::<ProtectionDomain>() + field] = 2;
         seal(&mut bytes[..tables]);
         assert_eq!(
             Payload::read(Aligned::new(&bytes).bytes()).unwrap_err(),
-            Error::Record(Table::ProtectionDomains, place, why)
+            Error::Record(Table::ProtectionDomains, 1, "restart policy")
         );
     }
 }

@@ -20,8 +20,8 @@ use segue_status::network::{self, Counter, NetworkStatus};
 use segue_status::system::{self, SystemStatus};
 use segue_timer_client::Timeout;
 use sel4_microkit::{
-    Channel, ChannelSet, Clock, Handler, Infallible, MessageInfo, abi, channel, protection_domain,
-    region, region_at, set_mr, var,
+    Channel, ChannelSet, Clock, Handler, Infallible, abi, channel, protection_domain, region,
+    region_at, var,
 };
 
 /// Bytes of the region that the console writes wishes to.

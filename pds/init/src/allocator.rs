@@ -1,7 +1,5 @@
 //! Capability slots and untyped memory.
 
-use core::ops::Range;
-
 use segue_system_image::Payload;
 use segue_system_image::format::{Span, Untyped as UntypedRecord, limits};
 use segue_system_image::resources::{self, Bin};
@@ -116,29 +114,6 @@ impl Allocator {
         let first = self.next_slot;
         self.next_slot += count;
         Ok(first)
-    }
-
-    /// Takes slots from these from now on; returns those that were left.
-    pub(crate) fn use_slots(&mut self, slots: Range<u64>) -> Range<u64> {
-        let left = self.next_slot..self.end_slot;
-        self.next_slot = slots.start;
-        self.end_slot = slots.end;
-        left
-    }
-
-    /// The slot that comes next.
-    pub(crate) fn next_slot(&self) -> u64 {
-        self.next_slot
-    }
-
-    /// Takes back everything that was made of the untypeds in `span`.
-    pub(crate) fn revoke(&self, span: Span) -> Result<(), Failure> {
-        let slots = self.record_slots.get(span.range()).unwrap_or(&[]);
-        slots.iter().try_for_each(|slot| {
-            root::CNODE
-                .revoke(u64::from(*slot), root::DEPTH)
-                .doing("memory could not be taken back", "untyped memory")
-        })
     }
 
     /// Takes all untypeds that the boot image lists from the machine's.

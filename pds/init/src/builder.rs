@@ -47,6 +47,9 @@ pub(crate) struct Slots {
     pub(crate) io_tables: u64,
     /// A notification of `init`'s own.
     pub(crate) notification: u64,
+    /// The pacer's thread, and the notification that it waits for.
+    pub(crate) pacer: u64,
+    pub(crate) pacer_notification: u64,
 }
 
 /// The kernel objects of a protection domain.
@@ -59,9 +62,6 @@ pub(crate) struct DomainSlots {
     pub(crate) vspace: u64,
     pub(crate) cnode: u64,
     pub(crate) root_cnode: u64,
-    /// First of the slots that hold what belongs to it alone, maps included, and
-    /// one past the last.
-    pub(crate) own: [u64; 2],
 }
 
 impl Slots {
@@ -80,6 +80,8 @@ impl Slots {
         fault_endpoint: 0,
         io_tables: 0,
         notification: 0,
+        pacer: 0,
+        pacer_notification: 0,
     };
 }
 
@@ -90,7 +92,6 @@ const NO_DOMAIN: DomainSlots = DomainSlots {
     vspace: 0,
     cnode: 0,
     root_cnode: 0,
-    own: [0; 2],
 };
 
 /// What the fault loop needs of a system that runs.
@@ -109,6 +110,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) allocator: &'a mut Allocator,
     pub(crate) window: Window,
     pub(crate) slots: &'a mut Slots,
+    /// Slot of the frame at the start of the boot image.
+    pub(crate) image_frames: u64,
     /// Slot of the frame at the start of the payload.
     payload_frames: u64,
     tsc_megahertz: u32,
@@ -175,6 +178,7 @@ impl<'a> Builder<'a> {
             allocator,
             window,
             slots,
+            image_frames: boot_info.image_frames().start,
             payload_frames: boot_info.image_frames().start + pages,
             tsc_megahertz: clock::measure().unwrap_or(boot_info.tsc_megahertz()),
             status: None,
@@ -269,6 +273,8 @@ impl<'a> Builder<'a> {
                         faults: 0,
                         restarts: 0,
                         outage: 0,
+                        idle: 0,
+                        rebuild: 0,
                         started: start::microseconds(self.tsc_megahertz),
                         memory: resources::domain_bytes(runs, domain.paging.count as usize),
                         capabilities: domain.capabilities.count,
@@ -352,9 +358,11 @@ fn make_lasting(
     let io_tables = payload.io_tables.len() as u64;
     slots.io_tables = chunks.make(allocator, ObjectType::IoPageTable, 0, io_tables)?;
     grants::make_tables(payload.grantees, &mut chunks, allocator, slots)?;
+    slots.pacer = chunks.make(allocator, ObjectType::Tcb, 0, 1)?;
     grants::make_small(payload.grantees, &mut chunks, allocator, slots)?;
-    let notifications = chunks.make(allocator, ObjectType::Notification, 0, count + 1)?;
+    let notifications = chunks.make(allocator, ObjectType::Notification, 0, count + 2)?;
     slots.notification = notifications + count;
+    slots.pacer_notification = notifications + count + 1;
     slots.fault_endpoint = chunks.make(allocator, ObjectType::Endpoint, 0, 1)?;
     for (index, domain) in domains.iter().enumerate() {
         let record = &mut slots.domains[index];

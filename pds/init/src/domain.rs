@@ -32,7 +32,6 @@ impl Builder<'_> {
     pub(crate) fn make_domain(&mut self, index: usize) -> Result<(), Failure> {
         let domain = &self.payload.protection_domains[index];
         let mut chunks = Chunks::new(domain.memory);
-        let first_slot = self.allocator.next_slot();
 
         self.make_frames(domain, &mut chunks, 21)?;
         let cnode = chunks.make(self.allocator, ObjectType::CNode, layout::CNODE_BITS, 1)?;
@@ -61,62 +60,7 @@ impl Builder<'_> {
         for map in domain.maps.range() {
             self.map_region(domain, map, vspace)?;
         }
-        self.slots.domains[index].own = [first_slot, self.allocator.next_slot()];
         self.configure_thread(index, domain)
-    }
-
-    /// Takes back everything that [`Self::make_domain`] and
-    /// [`Self::give_capabilities`] made. The slots are empty afterwards; what
-    /// lasts (notification, regions) is as it was, but for signals that wait.
-    fn unmake_domain(&mut self, index: usize) -> Result<(), Failure> {
-        let domain = &self.payload.protection_domains[index];
-        let slots = self.slots.domains[index];
-        Tcb(slots.thread)
-            .suspend()
-            .doing("a thread could not be stopped", name(&domain.name))?;
-        // Frames that others see too: this protection domain's capabilities of them.
-        for index in domain.maps.range() {
-            let region = &self.payload.regions[self.payload.maps[index].region as usize];
-            let pages = region.size >> region.page_bits;
-            self.delete(self.slots.maps[index], pages, domain)?;
-        }
-        for index in domain.runs.range() {
-            let run = &self.payload.runs[index];
-            if run.kind == run_kind::IN_PLACE {
-                self.delete(self.slots.runs[index], u64::from(run.pages), domain)?;
-            }
-        }
-        // Its own memory, and with it thread, address space and CSpace.
-        self.allocator.revoke(domain.memory)?;
-        sel4::syscall::nb_recv(slots.notification);
-        Ok(())
-    }
-
-    fn delete(
-        &self,
-        first: u32,
-        count: u64,
-        domain: &'static ProtectionDomain,
-    ) -> Result<(), Failure> {
-        (u64::from(first)..u64::from(first) + count).try_for_each(|slot| {
-            root::CNODE
-                .delete(slot, root::DEPTH)
-                .doing("a capability could not be taken back", name(&domain.name))
-        })
-    }
-
-    /// Makes a protection domain anew, as the boot image has it, in the slots of
-    /// its predecessor. It does not run yet.
-    pub(crate) fn remake_domain(&mut self, index: usize) -> Result<(), Failure> {
-        self.unmake_domain(index)?;
-        let [first, end] = self.slots.domains[index].own;
-        // What is made is the same, in the same order, so each object gets the
-        // slot it had.
-        let rest = self.allocator.use_slots(first..end);
-        let made = self.make_domain(index);
-        self.allocator.use_slots(rest);
-        made?;
-        self.give_capabilities(index)
     }
 
     fn make_frames(

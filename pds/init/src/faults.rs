@@ -3,7 +3,7 @@
 
 use core::convert::Infallible;
 
-use segue_status::crash::{REGISTERS, Report};
+use segue_status::crash::{REGISTERS, Report, label};
 use segue_status::system::State;
 use segue_system_image::Payload;
 use segue_system_image::format::{ProtectionDomain, Run, run_kind};
@@ -11,53 +11,128 @@ use sel4::CapRights;
 use sel4::cap::{Tcb, UserContext};
 
 use crate::builder::{Builder, Started};
-use crate::clock::ALARM_BADGE;
+use crate::clock::{ALARM_BADGE, Alarm};
 use crate::failure::Failure;
-use crate::restart::Restarts;
+use crate::heartbeat::Heartbeats;
+use crate::pacer::PACER_BADGE;
+use crate::restart::{Cause, Restarts};
 use crate::{serial_line, start};
 
-/// Waits for faults, for ever.
+/// Waits for faults, and for those who hang, for ever.
 pub(crate) fn serve(
     payload: &Payload<'static>,
     mut builder: Builder<'_>,
     started: Started,
 ) -> Result<Infallible, Failure> {
-    let mut restarts = Restarts::new(&mut builder)?;
-    let mut report = Report::empty();
-    // Who makes reports readable; init says one line itself if nobody does.
-    let mut console = started.console;
+    let mut watcher = Watcher {
+        restarts: Restarts::new(&mut builder)?,
+        heartbeats: Heartbeats::new(&mut builder)?,
+        report: Report::empty(),
+        console: started.console,
+        console_index: payload.header.console,
+        started,
+    };
+    // Nobody is restarted or looked at without it.
+    let is_needed = |domain: &ProtectionDomain| domain.restart_limit > 0 || domain.heartbeat > 0;
+    let alarm = match payload.protection_domains.iter().any(is_needed) {
+        true => Some(Alarm::new(builder.allocator, builder.slots.notification)?),
+        false => None,
+    };
     loop {
+        watcher.set(alarm.as_ref());
         let (information, badge) = sel4::syscall::recv(builder.slots.fault_endpoint);
-        if badge & ALARM_BADGE != 0 {
-            restarts.ring();
-            restarts.serve(&mut builder, &started, console);
+        if badge & (ALARM_BADGE | PACER_BADGE) != 0 {
+            if badge & ALARM_BADGE != 0
+                && let Some(alarm) = &alarm
+            {
+                alarm.acknowledge();
+            }
+            watcher.look(&mut builder, badge & PACER_BADGE != 0);
             continue;
         }
         // The badge is the index of the sender, counted from one.
         let Some(index) = (badge as usize).checked_sub(1) else {
             continue;
         };
-        let Some(domain) = payload.protection_domains.get(index) else {
+        if index >= payload.protection_domains.len() {
             continue;
-        };
-        report.words = core::array::from_fn(|word| {
+        }
+        watcher.report.words = core::array::from_fn(|word| {
             if word < information.length() {
                 sel4::message_register(word)
             } else {
                 0
             }
         });
-        report.label = information.label() as u32;
-        stop(&builder, domain, index, &mut report);
-        report.time = start::microseconds(started.tsc_megahertz);
-        let state = restarts.fault(index, report.time, &started);
-        if let Some(crashes) = started.crashes {
-            crashes.add(&mut report);
+        watcher.report.label = information.label() as u32;
+        watcher.stop(&mut builder, index, Cause::Fault);
+    }
+}
+
+/// What `init` does while the system runs.
+struct Watcher {
+    restarts: Restarts,
+    heartbeats: Heartbeats,
+    report: Report,
+    /// Who makes reports readable; `init` says one line itself if nobody does.
+    console: Option<u64>,
+    console_index: u32,
+    started: Started,
+}
+
+impl Watcher {
+    /// Has the alarm ring when there is something to do.
+    fn set(&self, alarm: Option<&Alarm>) {
+        let next = [self.restarts.due(), self.heartbeats.due()];
+        if let Some(alarm) = alarm
+            && let Some(due) = next.into_iter().flatten().min()
+        {
+            let now = start::microseconds(self.started.tsc_megahertz);
+            alarm.set(due.saturating_sub(now));
         }
-        if payload.header.console == index as u32 {
-            console = None;
+    }
+
+    /// Looks for those who hang, and goes on with restarts.
+    fn look(&mut self, builder: &mut Builder<'_>, pacer: bool) {
+        let (started, console) = (&self.started, self.console);
+        if pacer {
+            self.restarts
+                .go_on(builder, &mut self.heartbeats, started, console);
         }
-        match console {
+        let now = start::microseconds(started.tsc_megahertz);
+        if let Some((index, idle)) = self.heartbeats.look(now) {
+            let heartbeat = builder.payload.protection_domains[index].heartbeat;
+            self.report.label = label::NO_PROGRESS;
+            self.report.words = [u64::from(heartbeat), 0, 0, 0, 0];
+            self.stop(builder, index, Cause::Hang(idle));
+        } else {
+            self.restarts
+                .serve(builder, &mut self.heartbeats, started, console);
+        }
+    }
+
+    /// Stops a protection domain, reports it, and starts it again if that is its policy. Label
+    /// and words of the report say why.
+    fn stop(&mut self, builder: &mut Builder<'_>, index: usize, cause: Cause) {
+        let report = &mut self.report;
+        stop(builder, index, report);
+        self.heartbeats.copy(index, &mut report.watch);
+        // What it has written of its work is of a life that is over.
+        self.heartbeats.end(index);
+        report.time = start::microseconds(self.started.tsc_megahertz);
+        report.restarts = self.restarts.restarts(index);
+        report.tsc_megahertz = self.started.tsc_megahertz;
+        let cause = if report.is_exit() { Cause::End } else { cause };
+        let state = self
+            .restarts
+            .stop(index, cause, report.time, builder, &self.started);
+        if let Some(crashes) = self.started.crashes {
+            crashes.add(report);
+        }
+        if self.console_index == index as u32 && state != State::Restarting {
+            self.console = None;
+        }
+        match self.console {
             Some(console) => sel4::syscall::signal(console),
             None => {
                 serial_line!(
@@ -67,20 +142,24 @@ pub(crate) fn serve(
                     report.registers[0]
                 );
                 if state == State::GivenUp {
+                    let limit = builder.payload.protection_domains[index].restart_limit;
                     serial_line!(
                         "{} is given up: it has faulted {} times in a row.",
                         report.name(),
-                        domain.restart_limit.saturating_add(1)
+                        limit.saturating_add(1)
                     );
                 }
             }
         }
-        restarts.serve(&mut builder, &started, console);
+        let (started, console) = (&self.started, self.console);
+        self.restarts
+            .serve(builder, &mut self.heartbeats, started, console);
     }
 }
 
 /// Stops a protection domain and fills in what is known of it.
-fn stop(builder: &Builder<'_>, domain: &ProtectionDomain, index: usize, report: &mut Report) {
+fn stop(builder: &Builder<'_>, index: usize, report: &mut Report) {
+    let domain = &builder.payload.protection_domains[index];
     let thread = Tcb(builder.slots.domains[index].thread);
     report.name = domain.name;
     report.domain = index as u32;

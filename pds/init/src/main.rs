@@ -13,7 +13,8 @@
 //! - `devices`: device memory, IO address spaces, interrupts.
 //! - `grants`: what virtual functions are granted with at run time.
 //! - `clock`: how fast the time stamp counter runs; an alarm.
-//! - `faults`: what happens from then on; `restart`: who runs again.
+//! - `faults`: what happens from then on; `heartbeat`: who hangs; `restart`: who runs again,
+//!   `refill`: with which memory, `pacer`: and when; `gone`: what is left of those who do not.
 //! - `serial`, `failure`: sentences for people.
 #![no_std]
 #![no_main]
@@ -25,7 +26,11 @@ mod devices;
 mod domain;
 mod failure;
 mod faults;
+mod gone;
 mod grants;
+mod heartbeat;
+mod pacer;
+mod refill;
 mod restart;
 mod serial;
 mod start;

@@ -1,14 +1,15 @@
-//! Starting protection domains again after a fault, by the policy in the boot
-//! image.
+//! Starting protection domains again, by the policy in the boot image.
 
-use segue_status::system::State;
+use segue_status::system::{Restart, State};
 use segue_system_image::Payload;
 use segue_system_image::format::{ProtectionDomain, limits};
 
-use crate::builder::{Builder, Started, name};
-use crate::clock::Alarm;
-use crate::failure::{Doing, Failure};
-use crate::{root, serial_line, start};
+use crate::builder::{Builder, Started};
+use crate::failure::Failure;
+use crate::heartbeat::Heartbeats;
+use crate::pacer::Pacer;
+use crate::refill::Position;
+use crate::{serial_line, start};
 
 /// Who has run so long, in microseconds, has not faulted in a row with what was
 /// before.
@@ -17,8 +18,27 @@ const CALM: u64 = 10_000_000;
 /// first one takes longer already.
 const LONGEST_BACKOFF: u32 = 1000;
 
-/// The priority that the kernel gives `init`.
-const PRIORITY: u8 = 255;
+/// Why a protection domain was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A fault.
+    Fault,
+    /// It has made no progress for so many microseconds.
+    Hang(u64),
+    /// It has ended by itself.
+    End,
+}
+
+/// What a protection domain waits for.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// Nothing: it runs, or is stopped for good.
+    Nothing,
+    /// Its restart, at that time.
+    Until(u64),
+    /// Its pages; so far `init` has worked so many microseconds.
+    Pages(Position, u64),
+}
 
 /// What is known of a protection domain's lives. Times are microseconds of the
 /// time stamp counter.
@@ -30,10 +50,9 @@ struct Lives {
     row: u32,
     /// When it was last started.
     started: u64,
-    /// When it last faulted.
-    faulted: u64,
-    /// When it is to be started again.
-    due: Option<u64>,
+    /// When it was last stopped.
+    stopped: u64,
+    wait: Wait,
 }
 
 const FIRST_LIFE: Lives = Lives {
@@ -41,17 +60,22 @@ const FIRST_LIFE: Lives = Lives {
     restarts: 0,
     row: 0,
     started: 0,
-    faulted: 0,
-    due: None,
+    stopped: 0,
+    wait: Wait::Nothing,
 };
 
 impl Lives {
-    /// Counts a fault and decides what becomes of the protection domain.
-    fn fault(&mut self, now: u64, policy: &ProtectionDomain) -> State {
-        self.faults = self.faults.saturating_add(1);
-        self.faulted = now;
+    /// Decides what becomes of a protection domain that was stopped.
+    fn stop(&mut self, cause: Cause, now: u64, policy: &ProtectionDomain) -> State {
+        if cause != Cause::End {
+            self.faults = self.faults.saturating_add(1);
+        }
+        self.stopped = now;
         if now.saturating_sub(self.started) >= CALM {
             self.row = 0;
+        }
+        if cause == Cause::End && policy.restart_always == 0 {
+            return State::Ended;
         }
         if policy.restart_limit == 0 {
             return State::Stopped;
@@ -64,135 +88,200 @@ impl Lives {
         let factor = 1u32.checked_shl(self.row).unwrap_or(u32::MAX);
         let milliseconds = first.saturating_mul(factor).min(longest);
         self.row += 1;
-        self.due = Some(now + 1000 * u64::from(milliseconds));
+        self.wait = Wait::Until(now + 1000 * u64::from(milliseconds));
         State::Restarting
     }
 }
 
-/// Everybody's lives, and the alarm for those who wait for their next.
+/// Everybody's lives.
 pub(crate) struct Restarts {
     payload: Payload<'static>,
     lives: [Lives; limits::PROTECTION_DOMAINS],
-    /// `None` if nobody is ever restarted.
-    alarm: Option<Alarm>,
-    /// The priority at which protection domains are made anew: the highest of those
-    /// to whom it may happen. Not each one's own, or a low one's equal that spins
-    /// would keep `init` from the faults of others.
-    work_priority: u8,
+    /// `None` if nobody's restart has to wait for others.
+    pacer: Option<Pacer>,
 }
 
 impl Restarts {
-    /// Takes the clock, if anybody is to be restarted.
+    /// Nobody has been stopped yet.
     pub(crate) fn new(builder: &mut Builder<'_>) -> Result<Self, Failure> {
         let payload = builder.payload;
         let domains = payload.protection_domains.iter();
-        let restarted = domains.filter(|domain| domain.restart_limit > 0);
-        let highest = restarted.map(|domain| domain.priority as u8).max();
-        let alarm = match highest {
-            Some(_) => Some(Alarm::new(builder.allocator, builder.slots.notification)?),
+        let paced = domains.filter(|domain| domain.paced == 1 && domain.restart_limit > 0);
+        // The highest of those who are paced, not each one's own: an equal that spins would keep
+        // a low one from its next life.
+        let pacer = match paced.map(|domain| domain.priority as u8).max() {
+            Some(priority) => Some(Pacer::new(builder, priority)?),
             None => None,
         };
         Ok(Self {
             payload,
             lives: [FIRST_LIFE; limits::PROTECTION_DOMAINS],
-            alarm,
-            work_priority: highest.unwrap_or(PRIORITY),
+            pacer,
         })
     }
 
-    /// Counts a fault and shows what becomes of the protection domain.
-    pub(crate) fn fault(&mut self, index: usize, now: u64, started: &Started) -> State {
+    /// How often a protection domain has been started again.
+    pub(crate) fn restarts(&self, index: usize) -> u32 {
+        self.lives[index].restarts
+    }
+
+    /// Counts a stop and shows what becomes of the protection domain.
+    pub(crate) fn stop(
+        &mut self,
+        index: usize,
+        cause: Cause,
+        now: u64,
+        builder: &mut Builder<'_>,
+        started: &Started,
+    ) -> State {
         let lives = &mut self.lives[index];
-        let state = lives.fault(now, &self.payload.protection_domains[index]);
+        let state = lives.stop(cause, now, &self.payload.protection_domains[index]);
         if let Some(status) = started.status {
-            status.set_stopped(index, state, lives.faults);
+            let idle = match cause {
+                Cause::Hang(idle) => idle,
+                _ => 0,
+            };
+            status.set_stopped(index, state, lives.faults, idle);
+        }
+        if state != State::Restarting {
+            bury(index, builder);
         }
         state
     }
 
-    /// The alarm has rung.
-    pub(crate) fn ring(&self) {
-        if let Some(alarm) = &self.alarm {
-            alarm.acknowledge();
-        }
-    }
-
-    /// Starts again whose time has come, and sets the alarm for the next.
-    /// `console` is told.
-    pub(crate) fn serve(
+    /// The pacer says that nobody more important has work.
+    pub(crate) fn go_on(
         &mut self,
         builder: &mut Builder<'_>,
+        heartbeats: &mut Heartbeats,
         started: &Started,
         console: Option<u64>,
     ) {
-        let Some(alarm) = &self.alarm else {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.answered();
+        }
+        let count = self.payload.protection_domains.len();
+        let waiting = |index: &usize| {
+            let is_paced = self.payload.protection_domains[*index].paced == 1;
+            is_paced && matches!(self.lives[*index].wait, Wait::Pages(..))
+        };
+        if let Some(index) = (0..count).find(waiting) {
+            self.work(index, builder, heartbeats, started, console);
+        }
+    }
+
+    /// Begins and goes on with the restarts whose time has come.
+    pub(crate) fn serve(
+        &mut self,
+        builder: &mut Builder<'_>,
+        heartbeats: &mut Heartbeats,
+        started: &Started,
+        console: Option<u64>,
+    ) {
+        let mut waiting = false;
+        for index in 0..self.payload.protection_domains.len() {
+            let now = start::microseconds(started.tsc_megahertz);
+            if matches!(self.lives[index].wait, Wait::Until(due) if due <= now) {
+                self.lives[index].wait = Wait::Pages(Position::default(), 0);
+            }
+            if self.payload.protection_domains[index].paced == 0 {
+                while matches!(self.lives[index].wait, Wait::Pages(..)) {
+                    self.work(index, builder, heartbeats, started, console);
+                }
+            }
+            waiting |= matches!(self.lives[index].wait, Wait::Pages(..));
+        }
+        if let Some(pacer) = &mut self.pacer
+            && waiting
+        {
+            pacer.ask();
+        }
+    }
+
+    /// When the next restart begins, in microseconds.
+    pub(crate) fn due(&self) -> Option<u64> {
+        let times = self.lives.iter().filter_map(|lives| match lives.wait {
+            Wait::Until(due) => Some(due),
+            _ => None,
+        });
+        times.min()
+    }
+
+    /// Does a part of a restart.
+    fn work(
+        &mut self,
+        index: usize,
+        builder: &mut Builder<'_>,
+        heartbeats: &mut Heartbeats,
+        started: &Started,
+        console: Option<u64>,
+    ) {
+        let lives = &mut self.lives[index];
+        let Wait::Pages(mut position, worked) = lives.wait else {
             return;
         };
-        let count = self.payload.protection_domains.len();
-        for index in 0..count {
-            let lives = &mut self.lives[index];
-            let now = start::microseconds(started.tsc_megahertz);
-            if lives.due.is_some_and(|due| due <= now) {
-                lives.due = None;
-                restart(index, lives, self.work_priority, builder, started, console);
+        let before = start::microseconds(started.tsc_megahertz);
+        let filled = builder.refill(index, &mut position);
+        let now = start::microseconds(started.tsc_megahertz);
+        let worked = worked + now.saturating_sub(before);
+        let result = match filled {
+            Ok(false) => {
+                lives.wait = Wait::Pages(position, worked);
+                return;
             }
+            Ok(true) => {
+                lives.wait = Wait::Nothing;
+                lives.started = now;
+                lives.restarts = lives.restarts.saturating_add(1);
+                heartbeats.forget(index);
+                // Before it runs: who asks it or is asked by it must not take it for its
+                // predecessor.
+                if let Some(status) = started.status {
+                    let restart = Restart {
+                        count: lives.restarts,
+                        started: now,
+                        outage: now.saturating_sub(lives.stopped),
+                        rebuild: worked,
+                    };
+                    status.set_restarted(index, restart);
+                }
+                builder
+                    .drop_signals(index)
+                    .and_then(|()| builder.run(index))
+            }
+            Err(failure) => Err(failure),
+        };
+        let name = builder.name_of(index);
+        match (result, console) {
+            (Err(failure), _) => {
+                lives.wait = Wait::Nothing;
+                if let Some(status) = started.status {
+                    status.set_stopped(index, State::GivenUp, lives.faults, 0);
+                }
+                serial_line!("{name} cannot be started again: {failure}.");
+                bury(index, builder);
+            }
+            (Ok(()), None) => serial_line!(
+                "{name} was restarted, {} ms after its fault (restarts so far: {}).",
+                now.saturating_sub(lives.stopped) / 1000,
+                lives.restarts
+            ),
+            (Ok(()), Some(_)) => {}
         }
-        let next = self.lives[..count].iter().filter_map(|lives| lives.due);
-        if let Some(due) = next.min() {
-            let now = start::microseconds(started.tsc_megahertz);
-            alarm.set(due.saturating_sub(now));
+        if let Some(console) = console {
+            sel4::syscall::signal(console);
         }
     }
 }
 
-fn restart(
-    index: usize,
-    lives: &mut Lives,
-    work_priority: u8,
-    builder: &mut Builder<'_>,
-    started: &Started,
-    console: Option<u64>,
-) {
-    let name = name(&builder.payload.protection_domains[index].name);
-    // Taking back and making anew takes as long as the protection domain is large:
-    // who matters more is not held up, however often it faults.
-    let made = set_priority(work_priority)
-        .and_then(|()| builder.remake_domain(index))
-        .and_then(|()| set_priority(PRIORITY));
-    lives.started = start::microseconds(started.tsc_megahertz);
-    let outage = lives.started.saturating_sub(lives.faulted);
-    let result = made.and_then(|()| {
-        lives.restarts = lives.restarts.saturating_add(1);
-        // Before it runs: who asks it or is asked by it must not take it for its
-        // predecessor.
-        if let Some(status) = started.status {
-            status.set_restarted(index, lives.restarts, lives.started, outage);
-        }
-        builder.run(index)
-    });
-    match (result, console) {
-        (Err(failure), _) => {
-            if let Some(status) = started.status {
-                status.set_stopped(index, State::GivenUp, lives.faults);
-            }
-            serial_line!("{name} cannot be started again: {failure}.");
-        }
-        (Ok(()), None) => serial_line!(
-            "{name} was restarted {} ms after its fault (restarts so far: {}).",
-            outage / 1000,
-            lives.restarts
-        ),
-        (Ok(()), Some(_)) => {}
+/// Sees to it that nobody waits for a protection domain that is stopped for good, and that its
+/// devices do no more.
+fn bury(index: usize, builder: &mut Builder<'_>) {
+    let done = builder
+        .disconnect_devices(index)
+        .and_then(|()| builder.leave_answering(index));
+    if let Err(failure) = done {
+        let name = builder.name_of(index);
+        serial_line!("{name} is stopped, but not all of it could be taken back: {failure}.");
     }
-    // If it failed half-way.
-    let _ = set_priority(PRIORITY);
-    if let Some(console) = console {
-        sel4::syscall::signal(console);
-    }
-}
-
-fn set_priority(priority: u8) -> Result<(), Failure> {
-    root::THREAD
-        .set_priority(priority)
-        .doing("the priority could not be changed", "init")
 }

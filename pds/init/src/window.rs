@@ -3,6 +3,7 @@
 use core::ptr::NonNull;
 
 use segue_shared_memory::Region;
+use segue_system_image::format::limits;
 use segue_system_image::resources::KEPT_PAGES;
 use sel4::cap::{Page, PageDirectory, PageTable};
 use sel4::{CapRights, VmAttributes};
@@ -18,8 +19,10 @@ const WINDOW: u64 = 0x40_0000_0000;
 const SMALL: u64 = WINDOW + 0x1f_f000;
 /// Where a large frame appears for a moment.
 const LARGE: u64 = WINDOW + 0x20_0000;
-/// The pages that stay in view end below it.
-const _: () = assert!(WINDOW + (KEPT_PAGES << 12) <= SMALL);
+/// Pages that stay in view: of regions, and one of each protection domain.
+const MOST_KEPT: u64 = KEPT_PAGES + limits::PROTECTION_DOMAINS as u64;
+/// They end below it.
+const _: () = assert!(WINDOW + (MOST_KEPT << 12) <= SMALL);
 
 /// A range of `init`'s address space for frames.
 pub(crate) struct Window {
@@ -80,7 +83,7 @@ impl Window {
         frames: u64,
         count: u64,
     ) -> Result<Region, Failure> {
-        if self.kept + count > KEPT_PAGES {
+        if self.kept + count > MOST_KEPT {
             return Err(Failure::Inconsistent(
                 "a region that init writes is too large",
             ));

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use segue_system_tests::background::Downloads;
-use segue_system_tests::changed::{OwnImage, build_system};
+use segue_system_tests::changed::{OwnImage, build_system, with_policy};
 use segue_system_tests::http::{Client, request};
 use segue_system_tests::random::{Random, seed};
 use segue_system_tests::switching::{Modes, Switcher};
@@ -32,15 +32,11 @@ const OTHER_ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 51
 /// application that serves the same files.
 fn image(name: &str) -> OwnImage {
     let image = build_system("metronome", |text| {
-        let domain = r#"<protection_domain name="http" "#;
         let program = r#"<program_image path="segue-http"/>"#;
-        assert!(
-            text.contains(domain) && text.contains(program),
-            "adapt this test"
-        );
+        assert!(text.contains(program), "adapt this test");
         let policy = r#"restart="on_fault" restart_limit="1000" restart_backoff_ms="0""#;
         let other = systems::http(OTHER, 2, 80, Place::Own(51)) + &systems::direct_mode(OTHER);
-        text.replace(domain, &format!("{domain}{policy} "))
+        with_policy(&text, "http", policy)
             .replace(program, r#"<program_image path="segue-fragile"/>"#)
             .replace("</system>", &format!("{other}</system>"))
     });

@@ -284,6 +284,10 @@ impl Lowering<'_> {
             has_endpoint: u32::from(self.has_endpoint(index)),
             restart_limit: domain.restart.map_or(0, |restart| restart.limit),
             restart_backoff: domain.restart.map_or(0, |restart| restart.backoff),
+            restart_always: u32::from(domain.restart.is_some_and(|restart| restart.always)),
+            heartbeat: domain.heartbeat,
+            paced: u32::from(self.is_paced(index)),
+            reserved: 0,
         };
         self.tables.protection_domains.push(record);
     }
@@ -299,6 +303,19 @@ impl Lowering<'_> {
                 [(first, second), (second, first)]
             })
             .filter(move |(end, _)| end.pd.0 == index)
+    }
+
+    /// Whether others can wait for a restart of protection domain `index`: its priority is lower
+    /// than that of everybody on whom others depend, who relay frames or answer calls.
+    fn is_paced(&self, index: usize) -> bool {
+        let domains = &self.system.protection_domains;
+        let relays = self.system.frame_channels.iter();
+        let relays = relays.map(|channel| channel.server.0);
+        let servers = (0..domains.len()).filter(|other| self.has_endpoint(*other));
+        let lowest = relays.chain(servers).map(|other| domains[other].priority);
+        lowest
+            .min()
+            .is_some_and(|lowest| domains[index].priority < lowest)
     }
 
     fn has_endpoint(&self, index: usize) -> bool {

@@ -85,7 +85,6 @@ impl Draft<'_, '_> {
     fn begin_domain(&mut self, node: Node<'_, '_>) {
         let mut notes = DomainNotes {
             at: node.range().start,
-            restart_at: attribute(node, "restart").map_or(0, |value| value.at),
             priority_known: true,
             ..DomainNotes::default()
         };
@@ -124,6 +123,7 @@ impl Draft<'_, '_> {
             );
         }
         let restart = self.read_restart(node);
+        let heartbeat = self.read_heartbeat(node);
         notes
             .spans
             .insert(0..PAGE, "the page at 0, which stays empty", None);
@@ -142,6 +142,7 @@ impl Draft<'_, '_> {
             priority,
             stack_size,
             restart,
+            heartbeat,
             program: Default::default(),
             maps: Vec::new(),
             irqs: Vec::new(),

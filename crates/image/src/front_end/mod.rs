@@ -158,8 +158,6 @@ struct RegionNotes {
 struct DomainNotes {
     /// The element.
     at: usize,
-    /// Where it says whether it is restarted.
-    restart_at: usize,
     /// Whether its priority in the model is right.
     priority_known: bool,
     /// Its program, if it could be read.
@@ -344,7 +342,6 @@ impl<'t, 'f> Draft<'t, 'f> {
         self.expand_direct_mode(&named("director"), &named("direct_mode"));
         self.expand_filters_of_devices();
         self.expand_console(&consoles);
-        self.check_restarts();
         self.check_physical_ranges();
         self.expand_device_tables();
         self.set_implied_sizes();

@@ -163,6 +163,7 @@ pub(crate) const KINDS: &[Kind] = &[
             "restart",
             "restart_limit",
             "restart_backoff_ms",
+            "heartbeat_ms",
         ],
         refused: &[
             ("budget", NO_BUDGETS),

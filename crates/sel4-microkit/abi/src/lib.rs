@@ -183,6 +183,41 @@ pub const NAME_SIZE: usize = 64;
 /// It is the greatest label, so that protocols can count theirs from 0.
 pub const REFUSED_LABEL: u64 = 0xf_ffff;
 
+/// Label of the answer to a call whose server has died in the middle of it, or for good.
+///
+/// What the call was to do may be done or not.
+pub const GONE_LABEL: u64 = 0xf_fffe;
+
+/// The system call by which a program ends itself: one that the kernel does not have, so that
+/// `init` hears of it.
+pub const EXIT_SYSTEM_CALL: i64 = -0x5e60e;
+
+/// What a protection domain shows of its work, in the page of its IPC buffer: `init` reads it
+/// while it runs (is there progress?) and after its death (what was it doing?).
+///
+/// All offsets are from the start of the page, in bytes.
+pub mod watch {
+    /// First byte.
+    pub const START: usize = 0x400;
+    /// One past the last.
+    pub const END: usize = 0x1000;
+    /// Bytes of all of it.
+    pub const LENGTH: usize = END - START;
+    /// 64 bits: odd while the program is at work; each change is progress.
+    pub const ACTIVITY: usize = START;
+    /// 64 bits: how many events have been traced.
+    pub const EVENT_COUNT: usize = START + 8;
+    /// The events, used in turn.
+    pub const EVENTS: usize = START + 0x40;
+    /// Bytes of an event: the time stamp counter, a name of up to eight ASCII characters
+    /// (NUL-padded), a number.
+    pub const EVENT_SIZE: usize = 24;
+    /// How many there is room for.
+    pub const EVENT_ROOM: usize = (END - EVENTS) / EVENT_SIZE;
+
+    const _: () = assert!(START >= 1024, "the kernel's part of the page has 1 KiB");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -91,6 +91,8 @@ mod tests {
             faults: 1,
             restarts: 0,
             outage: 0,
+            idle: 0,
+            rebuild: 0,
             started: 0,
             memory: 3 << 20,
             capabilities: 0,

@@ -257,6 +257,8 @@ fn it_says_who_was_restarted_and_who_is_given_up() {
         faults: 0,
         restarts: 0,
         outage: 0,
+        idle: 0,
+        rebuild: 0,
         started: 0,
         memory: 0,
         capabilities: 0,
@@ -270,17 +272,23 @@ fn it_says_who_was_restarted_and_who_is_given_up() {
     console.poll();
     status.publish(1, 0);
     console.poll();
-    status.set_stopped(0, State::Restarting, 1);
+    status.set_stopped(0, State::Restarting, 1, 0);
     console.poll();
     assert_eq!(sent(&mut console), "");
-    status.set_restarted(0, 1, 5, 12_034);
+    let restart = segue_status::system::Restart {
+        count: 1,
+        started: 5,
+        outage: 12_034,
+        rebuild: 34,
+    };
+    status.set_restarted(0, restart);
     console.poll();
     console.poll();
     assert_eq!(
         sent(&mut console),
         "http was restarted, 12.034 ms after its fault (restarts so far: 1).\r\n"
     );
-    status.set_stopped(0, State::GivenUp, 2);
+    status.set_stopped(0, State::GivenUp, 2, 0);
     console.poll();
     assert_eq!(
         sent(&mut console),
