@@ -53,6 +53,11 @@ impl Card {
         ethertype == [0x86, 0xdd]
     }
 
+    /// Whether it can send and receive.
+    pub fn is_running(&self) -> bool {
+        self.function.is_running()
+    }
+
     /// The driver.
     pub fn function(&mut self) -> &mut VirtualFunction<Region, Region, Token> {
         &mut self.function

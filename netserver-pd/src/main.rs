@@ -234,6 +234,10 @@ impl NetworkServer {
 impl Handler for NetworkServer {
     type Error = IrqAckError;
 
+    fn is_ready(&self) -> bool {
+        self.card.is_running()
+    }
+
     fn notified(&mut self, channels: ChannelSet) -> Result<(), IrqAckError> {
         // First what floods are made of.
         if let Some(channel) = channels.only()

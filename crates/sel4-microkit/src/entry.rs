@@ -34,7 +34,12 @@ pub fn run<H: Handler>(initialise: impl FnOnce() -> H) -> ! {
         }
     }
     let mut answer = None;
+    let mut ready = false;
     loop {
+        if !ready && handler.is_ready() {
+            ready = true;
+            watch::ready();
+        }
         if let Some(Err(error)) = handler
             .take_deferred_action()
             .map(|action| action.execute_now())

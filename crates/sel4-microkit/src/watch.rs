@@ -20,6 +20,7 @@ fn page() -> Region {
 }
 
 const ACTIVITY: usize = layout::ACTIVITY - layout::START;
+const READY: usize = layout::READY - layout::START;
 const EVENT_COUNT: usize = layout::EVENT_COUNT - layout::START;
 const EVENTS: usize = layout::EVENTS - layout::START;
 
@@ -36,6 +37,16 @@ pub(crate) fn end() {
     let page = page();
     let activity = page.load64(ACTIVITY, Relaxed) | 1;
     page.store64(ACTIVITY, activity.wrapping_add(1), Relaxed);
+}
+
+/// The program is able to do what it is for.
+pub(crate) fn ready() {
+    page().store64(READY, 1, Relaxed);
+}
+
+/// Tells `init` that there is an order for it; only for those who may give any.
+pub fn notify_init() {
+    sel4::syscall::signal(abi::slot::INIT);
 }
 
 /// Says that a part of the work at hand is done, and more is left: for a handler that may go on for

@@ -7,18 +7,21 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use segue_console_core::{Console, Pace, Regions, Switching, TICK_NANOSECONDS, WISHES_SIZE};
+use segue_console_core::{
+    Console, Pace, Regions, Switching, TICK_NANOSECONDS, Upgrading, WISHES_SIZE,
+};
 use segue_director_core::board::{BOARD_SIZE, Board};
 use segue_director_core::config::DirectorTable;
 use segue_log_ring::config::RingTable;
 use segue_status::crash::CrashReports;
+use segue_status::orders::{self, ImageTable};
 use segue_status::symbols::Symbols;
 use segue_status::system::SystemStatus;
 use segue_timer_core::protocol;
 use segue_uart_driver::{Ports, Uart};
 use sel4_microkit::{
     Channel, ChannelSet, Handler, IoPort, IrqAckError, MessageInfo, abi, channel, io_port,
-    protection_domain, region, region_at, set_mr, var,
+    notify_init, protection_domain, region, region_at, set_mr, var,
 };
 
 /// Bits a second on the serial line.
@@ -62,8 +65,8 @@ struct SerialConsole {
     /// Whom to tell about faults and about what the operator wants.
     director: Option<Channel>,
     status: Option<SystemStatus>,
-    /// Faults of all protection domains that it was told about.
-    faults: u32,
+    /// Faults and restarts of all protection domains that were passed on.
+    lives: u32,
 }
 
 #[protection_domain(heap_size = 0x2_0000)]
@@ -91,6 +94,7 @@ fn init() -> SerialConsole {
         crash_reports: CrashReports::new(region!(crash_reports)),
         symbols: Symbols::new(region!(symbols)),
         switching: switching(director),
+        upgrading: upgrading(),
     };
     let rings = rings.map(|ring| (ring.name(), region_at!(ring.address, ring.length)));
     let mut console = Console::new(rings, regions);
@@ -111,7 +115,7 @@ fn init() -> SerialConsole {
         portmap,
         director,
         status: regions.status,
-        faults: 0,
+        lives: 0,
     };
     console.write();
     console
@@ -130,6 +134,20 @@ fn switching(director: Option<Channel>) -> Option<Switching> {
         table,
         board: Board::new(region_at!(board, BOARD_SIZE as u64))?,
         wishes: (director.is_some() && wishes != 0).then(|| region_at!(wishes, WISHES_SIZE as u64)),
+    })
+}
+
+/// Other images, and where to order them; `None` if nobody has any.
+fn upgrading() -> Option<Upgrading> {
+    let table = var!(images: ImageTable = ImageTable::EMPTY);
+    let orders = *var!(init_orders: u64 = 0);
+    if orders == 0 {
+        return None;
+    }
+    Some(Upgrading {
+        table,
+        orders: region_at!(orders, orders::REGION_SIZE as u64),
+        orderer: *var!(init_orderer: u64 = 0) as usize,
     })
 }
 
@@ -155,23 +173,28 @@ impl SerialConsole {
         if self.portmap.is_none() && self.director.is_none() {
             return;
         }
-        let faults = status
-            .domains()
-            .fold(0, |sum: u32, domain| sum.wrapping_add(domain.faults));
-        if faults != self.faults {
-            self.faults = faults;
+        let lives = status.domains().fold(0, |sum: u32, domain| {
+            sum.wrapping_add(domain.faults)
+                .wrapping_add(domain.restarts)
+        });
+        if lives != self.lives {
+            self.lives = lives;
             for told in [self.portmap, self.director].into_iter().flatten() {
                 told.notify();
             }
         }
     }
 
-    /// Tells the director that the operator wants something of it.
+    /// Tells the director and `init` that the operator wants something of them.
     fn pass_on_wishes(&mut self) {
-        if self.console.take_asked()
+        let asked = self.console.take_asked();
+        if asked.director
             && let Some(director) = self.director
         {
             director.notify();
+        }
+        if asked.init {
+            notify_init();
         }
     }
 

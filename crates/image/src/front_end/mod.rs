@@ -17,6 +17,7 @@ mod direct_mode;
 mod domains;
 mod filters;
 mod frame_channels;
+mod images;
 mod interrupts;
 pub(crate) mod layout;
 mod patches;
@@ -342,6 +343,7 @@ impl<'t, 'f> Draft<'t, 'f> {
         self.expand_direct_mode(&named("director"), &named("direct_mode"));
         self.expand_filters_of_devices();
         self.expand_console(&consoles);
+        self.expand_images();
         self.check_physical_ranges();
         self.expand_device_tables();
         self.set_implied_sizes();

@@ -24,7 +24,7 @@ pub(super) enum Reason {
 }
 
 /// Symbols that extensions set.
-const OF_EXTENSIONS: [&str; 14] = [
+const OF_EXTENSIONS: [&str; 17] = [
     "log_ring",
     "log_rings",
     "pci_devices",
@@ -39,6 +39,9 @@ const OF_EXTENSIONS: [&str; 14] = [
     "direct_mode",
     "grants",
     "routes",
+    "images",
+    "init_orders",
+    "init_orderer",
 ];
 
 /// Whether the builder sets this symbol itself.

@@ -24,8 +24,10 @@ mod output;
 mod pace;
 mod source;
 mod switching;
+mod upgrading;
 
 pub use console::{Console, Regions};
 pub use output::Output;
 pub use pace::{Pace, TICK_NANOSECONDS};
 pub use switching::{Switching, WISHES_SIZE};
+pub use upgrading::Upgrading;
