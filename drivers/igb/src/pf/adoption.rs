@@ -102,7 +102,7 @@ impl<M: Mmio> PhysicalFunction<M> {
         let control = POOL_CONTROL_REGISTER.read(registers).get();
         let mode = INTERRUPT_MODE_REGISTER.read(registers);
         let marks = [
-            spread == FieldValue::<u32, _>::from(QUEUE_SPREAD::MODE::Pools).value,
+            spread == QUEUE_SPREAD::MODE::Pools.value,
             control == pool_control().value,
             mode.is_set(INTERRUPT_MODE::MSIX) && mode.is_set(INTERRUPT_MODE::PENDING_BITS),
             TRANSMIT_CONTROL_REGISTER.read(registers).get() == transmit_control().value,
