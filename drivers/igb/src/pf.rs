@@ -249,6 +249,11 @@ impl<M: Mmio> PhysicalFunction<M> {
         result
     }
 
+    /// Whether the device is set up, so that it can be told of functions and routes.
+    pub fn is_running(&self) -> bool {
+        matches!(self.state, State::Running { .. })
+    }
+
     fn step(&mut self, now: u64) -> Result<Outcome, Error> {
         match self.state {
             State::Failed(error) => Err(error),

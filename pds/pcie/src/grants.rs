@@ -8,6 +8,10 @@
 //! entry goes with its last capability, then interrupts and registers. Where the registers
 //! were, the application sees pages of its own that mean nothing from then on: who was
 //! only slow does not fault.
+//!
+//! This program can die between any two of these calls. So taking a function back does not ask
+//! what was given, nor to whom, and can be done again; whatever was given in part is taken back
+//! before it is given anew.
 
 use segue_director_core::board::Refused;
 use segue_director_core::config::GrantTable;
@@ -86,8 +90,13 @@ impl<F: Functions> GrantDevice for Authority<'_, F> {
         Ok(())
     }
 
+    /// Only what a damaged register could have taken away.
+    fn keep(&mut self, _: usize, function: u8) {
+        self.functions.set_bus_master(function, true);
+    }
+
     /// Each step is tried, whatever became of those before.
-    fn revoke(&mut self, application: usize, function: u8) -> Result<(), Refused> {
+    fn withdraw(&mut self, function: u8) -> Result<(), Refused> {
         self.functions.set_bus_master(function, false);
         let number = u64::from(function);
         let mut result = Ok(());
@@ -105,6 +114,10 @@ impl<F: Functions> GrantDevice for Authority<'_, F> {
             note(revoke(slot));
         }
         note(revoke(grant::UNTYPED));
+        result
+    }
+
+    fn cover(&mut self, application: usize) {
         let window = self.table.windows.get(application).copied().unwrap_or(0);
         let application = application as u64;
         let vspace = grant::authority(grant::application(application, grant::ITS_VSPACE));
@@ -120,7 +133,6 @@ impl<F: Functions> GrantDevice for Authority<'_, F> {
                 VmAttributes::WRITE_BACK,
             );
         }
-        result
     }
 }
 
