@@ -19,6 +19,8 @@ const FOUR_GIB: u64 = 1 << 32;
 /// Reads of a virtual function's header until it is given up. A device has 100 ms
 /// to show it (PCI Express Base Specification 9.3.3.3.1), a read takes 0.1 us or more.
 const READS_UNTIL_SILENT: usize = 2_000_000;
+/// Reads between two words of the driver that it still waits.
+const READS_OF_A_WAIT: usize = 10_000;
 
 /// Which window of device memory is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,8 @@ impl Found {
 /// or an interrupt; the others are left switched off. Whether the virtual functions in `lent` (one
 /// bit each) may make memory requests is left as it is: that is for their holders, who come and go.
 ///
-/// `window` gives access to device memory at its *new* place.
+/// `window` gives access to device memory at its *new* place. `waits` is called now and then while a
+/// device is waited for, a bounded number of times.
 ///
 /// # Errors
 ///
@@ -75,6 +78,7 @@ pub fn set_up<M: Mmio, W: Mmio>(
     interrupts: &[Interrupt],
     lent: u16,
     mut window: impl FnMut(WindowRequest) -> Option<W>,
+    waits: impl Fn(),
 ) -> Result<Found, Error> {
     let error = |kind| Error::new(device, kind);
     let function = ecam
@@ -88,6 +92,7 @@ pub fn set_up<M: Mmio, W: Mmio>(
         interrupts,
         lent,
         adopted,
+        waits,
     };
     let result = plan.configure(&function, &mut window);
     if result.is_err() && !adopted {
@@ -150,16 +155,17 @@ fn check_identity<M: Mmio>(function: &Function<'_, M>, device: &Device) -> Resul
 }
 
 /// What is to be done with one device.
-struct Plan<'a, M> {
+struct Plan<'a, M, F> {
     ecam: &'a Ecam<M>,
     device: &'a Device,
     interrupts: &'a [Interrupt],
     lent: u16,
     /// Whether it is one that runs.
     adopted: bool,
+    waits: F,
 }
 
-impl<M: Mmio> Plan<'_, M> {
+impl<M: Mmio, F: Fn()> Plan<'_, M, F> {
     fn configure<W: Mmio>(
         &self,
         function: &Function<'_, M>,
@@ -455,7 +461,7 @@ fn virtual_function<'a, M: Mmio>(
     ecam.function(device.vf_requester_id(index)?.address())
 }
 
-impl<M: Mmio> Plan<'_, M> {
+impl<M: Mmio, F: Fn()> Plan<'_, M, F> {
     fn set_up_virtual_function<W: Mmio>(
         &self,
         index: usize,
@@ -477,8 +483,12 @@ impl<M: Mmio> Plan<'_, M> {
         }
         // Vendor and device read all ones for ever; command and status do so only
         // while the function is not there yet.
-        let appeared = (0..READS_UNTIL_SILENT)
-            .any(|_| function.read32(crate::ecam::header::COMMAND) != u32::MAX);
+        let appeared = (0..READS_UNTIL_SILENT).any(|read| {
+            if read % READS_OF_A_WAIT == READS_OF_A_WAIT - 1 {
+                (self.waits)();
+            }
+            function.read32(crate::ecam::header::COMMAND) != u32::MAX
+        });
         if !appeared {
             return Err(Error::new(
                 device,

@@ -79,18 +79,25 @@ fn run(
 ) -> (Result<Found, Error>, Windows) {
     let ecam = Ecam::new(space.clone(), BUS_SIZE);
     let mut windows = Windows::new();
-    let result = set_up(&ecam, device, interrupts, 0, |request: WindowRequest| {
-        assert_eq!((request.bar, request.offset), (3, 0));
-        assert_eq!(
-            request.length,
-            if request.virtual_function.is_some() {
-                48
-            } else {
-                160
-            }
-        );
-        Some(windows.entry(request.virtual_function).or_default().clone())
-    });
+    let result = set_up(
+        &ecam,
+        device,
+        interrupts,
+        0,
+        |request: WindowRequest| {
+            assert_eq!((request.bar, request.offset), (3, 0));
+            assert_eq!(
+                request.length,
+                if request.virtual_function.is_some() {
+                    48
+                } else {
+                    160
+                }
+            );
+            Some(windows.entry(request.virtual_function).or_default().clone())
+        },
+        || {},
+    );
     (result, windows)
 }
 
@@ -366,9 +373,14 @@ fn interrupts_that_cannot_be_are_refused() {
         assert_eq!(run(&space, &device(), &wrong).0.unwrap_err().kind, kind);
     }
     let ecam = Ecam::new(space.clone(), BUS_SIZE);
-    let result = set_up(&ecam, &device(), &interrupts(), 0, |_| {
-        None::<SimulatedWindow>
-    });
+    let result = set_up(
+        &ecam,
+        &device(),
+        &interrupts(),
+        0,
+        |_| None::<SimulatedWindow>,
+        || {},
+    );
     assert!(matches!(
         result.unwrap_err().kind,
         ErrorKind::MsiXNotMapped { .. }
@@ -433,7 +445,7 @@ proptest! {
         space.change(NIC, |function| *function = hostile);
         space.0.borrow_mut().vfs_appear = true;
         let ecam = Ecam::new(space.clone(), BUS_SIZE);
-        let result = set_up(&ecam, &device(), &interrupts(), 0, |_| Some(SimulatedWindow::default()));
+        let result = set_up(&ecam, &device(), &interrupts(), 0, |_| Some(SimulatedWindow::default()), || {});
         if result.is_err() {
             prop_assert_eq!(space.get16(NIC, 4) & 4, 0);
         }

@@ -22,7 +22,7 @@ use segue_pci_driver::config::DeviceTable;
 use segue_shared_memory::Region;
 use segue_timer_client::Timeout;
 use sel4_microkit::{
-    Channel, ChannelSet, Clock, Handler, IrqAckError, channel, protection_domain, region,
+    Channel, ChannelSet, Clock, Handler, IrqAckError, channel, progress, protection_domain, region,
     region_at, var,
 };
 
@@ -142,16 +142,23 @@ struct Nic<'a>(&'a mut PhysicalFunction<Region>);
 
 impl RouteDevice for Nic<'_> {
     fn enable(&mut self, function: u8) -> Result<(), Refused> {
-        self.0.enable(function).map_err(refused)
+        done(self.0.enable(function))
     }
 
     fn route(&mut self, mac: [u8; 6], function: u8) -> Result<(), Refused> {
-        self.0.route(mac, function).map_err(refused)
+        done(self.0.route(mac, function))
     }
 
     fn scrub(&mut self, function: u8) -> Result<(), Refused> {
-        self.0.scrub(function).map_err(refused)
+        done(self.0.scrub(function))
     }
+}
+
+/// What became of an order. There may be more of them, and each can take as long as a queue may take
+/// to stop.
+fn done(result: Result<(), Error>) -> Result<(), Refused> {
+    progress();
+    result.map_err(refused)
 }
 
 /// The answer to an order that the driver did not carry out; the log says more.

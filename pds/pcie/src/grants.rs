@@ -18,6 +18,7 @@ use segue_director_core::config::GrantTable;
 use segue_director_core::grant_server::GrantDevice;
 use sel4::cap::{CNode, IrqHandler, Page};
 use sel4::{CapData, CapRights, VmAttributes};
+use sel4_microkit::progress;
 use sel4_microkit_abi::grant;
 
 /// Bytes of a page.
@@ -114,6 +115,8 @@ impl<F: Functions> GrantDevice for Authority<'_, F> {
             note(revoke(slot));
         }
         note(revoke(grant::UNTYPED));
+        // There may be more of them.
+        progress();
         result
     }
 

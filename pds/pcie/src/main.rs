@@ -23,7 +23,8 @@ use segue_pci_driver::ecam::Ecam;
 use segue_pci_driver::set_up::{Found, WindowRequest, interrupt_without_device, set_up};
 use segue_shared_memory::Region;
 use sel4_microkit::{
-    Channel, ChannelSet, Handler, Infallible, channel, protection_domain, region, region_at, var,
+    Channel, ChannelSet, Handler, Infallible, channel, progress, protection_domain, region,
+    region_at, var,
 };
 
 struct Pcie {
@@ -113,7 +114,7 @@ fn init() -> Pcie {
             (Some(grants), 0) => grants.table.functions as u16,
             _ => 0,
         };
-        match set_up(&ecam, device, interrupts, lent, window) {
+        match set_up(&ecam, device, interrupts, lent, window, progress) {
             Ok(found) => log_device(device, &found, interrupts),
             Err(error) => {
                 log::error!("{error}");

@@ -42,9 +42,14 @@ impl Machine {
             vector: 20,
         };
         let interrupts = [&interrupts[..], &[more]].concat();
-        set_up(&ecam, device, &interrupts, LENT, |request| {
-            self.windows.get(&request.virtual_function).cloned()
-        })
+        set_up(
+            &ecam,
+            device,
+            &interrupts,
+            LENT,
+            |request| self.windows.get(&request.virtual_function).cloned(),
+            || {},
+        )
     }
 
     /// One that runs: function 1 has a holder, function 2 has none.
