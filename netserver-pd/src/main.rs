@@ -25,10 +25,10 @@ use segue_netserver_core::server::ChannelRegions;
 use segue_portmap_core::{AddressReader, PortReader};
 use segue_shared_memory::Region;
 use segue_status::network::{self, NetworkStatus, ServerCounter};
-use segue_timer_core::protocol;
+use segue_timer_client::Timeout;
 use sel4_microkit::{
-    Channel, ChannelSet, Clock, Handler, IrqAckError, MessageInfo, channel, private_region_at,
-    protection_domain, region, region_at, set_mr, var,
+    Channel, ChannelSet, Clock, Handler, IrqAckError, channel, private_region_at,
+    protection_domain, region, region_at, var,
 };
 
 /// Channels of a protection domain.
@@ -54,12 +54,11 @@ struct NetworkServer {
     /// Says that the virtual function is enabled.
     igb_pf: Channel,
     timer: Channel,
+    timeout: Timeout,
     /// Takes the ports of those that are cut off.
     portmap: Channel,
     /// When the card is to be looked at, in microseconds.
     watch_at: Option<u64>,
-    /// When the timer will notify the server at the latest.
-    timer_at: Option<u64>,
 }
 
 #[protection_domain(heap_size = 0x4_0000)]
@@ -123,6 +122,7 @@ fn init() -> NetworkServer {
         "waiting for the virtual function; applications: {}",
         table.applications().len()
     );
+    let timer = channel!(timer_channel);
     let mut server = NetworkServer {
         server,
         card,
@@ -134,10 +134,10 @@ fn init() -> NetworkServer {
         by_channel,
         interrupts: [channel!(vf_irq), channel!(vf_transmit_irq)],
         igb_pf: channel!(igb_pf_channel),
-        timer: channel!(timer_channel),
+        timer,
+        timeout: Timeout::new(timer),
         portmap: channel!(portmap_channel),
         watch_at: None,
-        timer_at: None,
     };
     // Tells the applications that their channels are open.
     server.run(0);
@@ -193,19 +193,8 @@ impl NetworkServer {
     /// Has the timer notify the server in time for what comes first.
     fn set_timer(&mut self) {
         let wanted = [self.watch_at, self.server.resume_at()];
-        let Some(at) = wanted.into_iter().flatten().min() else {
-            return;
-        };
-        if self.timer_at.is_some_and(|timer_at| timer_at <= at) {
-            return;
-        }
-        self.timer_at = Some(at);
-        let wait = at.saturating_sub(self.clock.now_microseconds());
-        set_mr(0, wait * 1000);
-        let answer = self.timer.pp_call(MessageInfo::new(protocol::SET, 1));
-        if answer.is_refused() {
-            log::warn!("the timer refused a timeout: what has to wait may wait for longer");
-        }
+        let next = wanted.into_iter().flatten().min();
+        self.timeout.set(next, &self.clock);
     }
 
     fn look_at_card(&mut self) {
@@ -257,8 +246,8 @@ impl Handler for NetworkServer {
                 Err(error) => log::error!("{error}"),
             }
         }
+        self.timeout.notified(channels);
         if channels.contains(self.timer) {
-            self.timer_at = None;
             self.look_at_card();
         }
         let mut woken: Applications = 0;

@@ -18,10 +18,10 @@ use segue_igb_driver::filters::FilterTable;
 use segue_igb_driver::pf::{Link, Outcome, PhysicalFunction, VIRTUAL_FUNCTIONS};
 use segue_pci_driver::config::DeviceTable;
 use segue_shared_memory::Region;
-use segue_timer_core::protocol;
+use segue_timer_client::Timeout;
 use sel4_microkit::{
-    Channel, ChannelSet, Clock, Handler, IrqAckError, MessageInfo, channel, protection_domain,
-    region, region_at, set_mr, var,
+    Channel, ChannelSet, Clock, Handler, IrqAckError, channel, protection_domain, region,
+    region_at, var,
 };
 
 struct IgbPf {
@@ -31,7 +31,7 @@ struct IgbPf {
     failed: bool,
     clock: Clock,
     pcie: Channel,
-    timer: Channel,
+    timeout: Timeout,
     interrupt: Channel,
     users: [Option<Channel>; VIRTUAL_FUNCTIONS],
     resets: [Resets; VIRTUAL_FUNCTIONS],
@@ -83,7 +83,7 @@ fn init() -> IgbPf {
         failed: false,
         clock: Clock::new(region!(tsc_frequency, 0x1000)),
         pcie: channel!(pcie_channel),
-        timer: channel!(timer_channel),
+        timeout: Timeout::new(channel!(timer_channel)),
         interrupt: channel!(nic_irq),
         users: [
             *var!(vf0_user: u64 = u64::MAX),
@@ -187,16 +187,7 @@ impl IgbPf {
             }
         }
         self.report_resets(outcome.reset);
-        if let Some(wake_at) = outcome.wake_at {
-            let pause = wake_at.saturating_sub(self.clock.now_microseconds());
-            set_mr(0, pause.saturating_mul(1000));
-            let answer = self.timer.pp_call(MessageInfo::new(protocol::SET, 1));
-            if answer.is_refused() {
-                log::error!(
-                    "the timer refused a timeout: changes of the link are noticed by interrupt only"
-                );
-            }
-        }
+        self.timeout.set(outcome.wake_at, &self.clock);
     }
 
     fn report_resets(&mut self, functions: u8) {
@@ -231,6 +222,7 @@ impl Handler for IgbPf {
     type Error = IrqAckError;
 
     fn notified(&mut self, channels: ChannelSet) -> Result<(), IrqAckError> {
+        self.timeout.notified(channels);
         self.placed |= channels.contains(self.pcie);
         if channels.contains(self.interrupt) {
             self.interrupt.irq_ack()?;

@@ -27,5 +27,5 @@ mod switching;
 
 pub use console::{Console, Regions};
 pub use output::Output;
-pub use pace::{Pace, TICK_NANOSECONDS};
+pub use pace::{Pace, TICK_MICROSECONDS};
 pub use switching::{Switching, WISHES_SIZE};
