@@ -25,10 +25,10 @@ use segue_netserver_core::server::ChannelRegions;
 use segue_netserver_core::watch::{Action, Sight, Watch};
 use segue_portmap_core::{AddressReader, PortReader};
 use segue_status::network::{self, NetworkStatus, ServerCounter};
-use segue_timer_core::protocol;
+use segue_timer_client::Timeout;
 use sel4_microkit::{
-    Channel, ChannelSet, Clock, Handler, IrqAckError, MessageInfo, channel, private_region_at,
-    protection_domain, region, region_at, set_mr, var,
+    Channel, ChannelSet, Clock, Handler, IrqAckError, channel, private_region_at,
+    protection_domain, region, region_at, var,
 };
 
 /// Channels of a protection domain.
@@ -51,6 +51,7 @@ struct NetworkServer {
     /// Says that the virtual function is enabled.
     igb_pf: Channel,
     timer: Channel,
+    timeout: Timeout,
     /// Takes the ports of those that are cut off.
     portmap: Channel,
     watch: Watch,
@@ -58,8 +59,6 @@ struct NetworkServer {
     has_failed: bool,
     /// When a lost interrupt may be reported again, in microseconds.
     lost_line_at: u64,
-    /// When the timer will notify the server at the latest.
-    timer_at: Option<u64>,
 }
 
 #[protection_domain(heap_size = 0x4_0000)]
@@ -122,6 +121,7 @@ fn init() -> NetworkServer {
     if let Some(board) = board.and_then(Board::new) {
         server.set_board(board);
     }
+    let timer = channel!(timer_channel);
     let mut server = NetworkServer {
         server,
         card,
@@ -131,12 +131,12 @@ fn init() -> NetworkServer {
         by_channel,
         interrupts: [channel!(vf_irq), channel!(vf_transmit_irq)],
         igb_pf: channel!(igb_pf_channel),
-        timer: channel!(timer_channel),
+        timer,
+        timeout: Timeout::new(timer),
         portmap: channel!(portmap_channel),
         watch: Watch::default(),
         has_failed: false,
         lost_line_at: 0,
-        timer_at: None,
     };
     // igb-pf may have said long ago that the function is enabled.
     if server.card.function().is_ready() {
@@ -187,19 +187,8 @@ impl NetworkServer {
     /// Has the timer notify the server in time for what comes first.
     fn set_timer(&mut self) {
         let wanted = [self.watch.at(), self.server.resume_at()];
-        let Some(at) = wanted.into_iter().flatten().min() else {
-            return;
-        };
-        if self.timer_at.is_some_and(|timer_at| timer_at <= at) {
-            return;
-        }
-        self.timer_at = Some(at);
-        let wait = at.saturating_sub(self.clock.now_microseconds());
-        set_mr(0, wait * 1000);
-        let answer = self.timer.pp_call(MessageInfo::new(protocol::SET, 1));
-        if answer.is_refused() {
-            log::warn!("the timer refused a timeout: what has to wait may wait for longer");
-        }
+        let next = wanted.into_iter().flatten().min();
+        self.timeout.set(next, &self.clock);
     }
 
     /// Looks at a card that may have something to say without having been heard.
@@ -314,8 +303,8 @@ impl Handler for NetworkServer {
                 self.card.function().nudge();
             }
         }
+        self.timeout.notified(channels);
         if channels.contains(self.timer) {
-            self.timer_at = None;
             self.look_at_card();
         }
         let mut woken: Applications = 0;

@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 use segue_console_core::{
-    Console, Pace, Regions, Switching, TICK_NANOSECONDS, Upgrading, WISHES_SIZE,
+    Console, Pace, Regions, Switching, TICK_MICROSECONDS, Upgrading, WISHES_SIZE,
 };
 use segue_director_core::board::{BOARD_SIZE, Board};
 use segue_director_core::config::DirectorTable;
@@ -17,11 +17,11 @@ use segue_status::crash::CrashReports;
 use segue_status::orders::{self, ImageTable};
 use segue_status::symbols::Symbols;
 use segue_status::system::SystemStatus;
-use segue_timer_core::protocol;
+use segue_timer_client::{Timeout, Trouble};
 use segue_uart_driver::{Ports, Uart};
 use sel4_microkit::{
-    Channel, ChannelSet, Handler, IoPort, IrqAckError, MessageInfo, abi, channel, io_port,
-    notify_init, protection_domain, region, region_at, set_mr, var,
+    Channel, ChannelSet, Handler, IoPort, IrqAckError, abi, channel, io_port, notify_init,
+    protection_domain, region, region_at, var,
 };
 
 /// Bits a second on the serial line.
@@ -56,10 +56,8 @@ struct SerialConsole {
     interrupt: Channel,
     console: Console,
     /// Without a timer, output is not paced.
-    timer: Option<Channel>,
+    timer: Option<(Channel, Timeout)>,
     pace: Pace,
-    /// Whether the timer will signal.
-    ticking: bool,
     /// Whom to tell about faults, since they are reported here.
     portmap: Option<Channel>,
     /// Whom to tell about faults and about what the operator wants.
@@ -109,9 +107,8 @@ fn init() -> SerialConsole {
         uart,
         interrupt,
         console,
-        timer,
+        timer: timer.map(|channel| (channel, Timeout::new(channel))),
         pace,
-        ticking: false,
         portmap,
         director,
         status: regions.status,
@@ -226,20 +223,21 @@ impl SerialConsole {
         if put == OUTPUT_LIMIT {
             self.uart.interrupt_again();
         }
-        if let Some(timer) = self.timer
+        if let Some((_, timeout)) = &mut self.timer
             && self.pace.needs_tick()
-            && !self.ticking
         {
-            set_mr(0, TICK_NANOSECONDS);
-            let answer = timer.pp_call(MessageInfo::new(protocol::SET, 1));
-            if answer.is_refused() {
-                // Then nobody would ever allow more.
-                self.timer = None;
-                self.console
-                    .say(format_args!("the timer refuses: output is not paced"));
-            } else {
-                self.ticking = true;
+            match timeout.set_within(TICK_MICROSECONDS) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(Trouble::Refused) => self
+                    .console
+                    .say(format_args!("the timer refuses: output is not paced")),
+                Err(Trouble::Gone) => self
+                    .console
+                    .say(format_args!("there is no timer: output is not paced")),
             }
+            // Nobody would ever allow more. It is asked again next time.
+            self.pace = Pace::new();
         }
     }
 }
@@ -253,9 +251,11 @@ impl Handler for SerialConsole {
             self.interrupt.irq_ack()?;
             self.read();
         }
-        if self.timer.is_some_and(|timer| channels.contains(timer)) {
-            self.ticking = false;
-            self.pace.tick();
+        if let Some((channel, timeout)) = &mut self.timer {
+            timeout.notified(channels);
+            if channels.contains(*channel) {
+                self.pace.tick();
+            }
         }
         self.pass_on_wishes();
         self.pass_on_faults();

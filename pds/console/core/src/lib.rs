@@ -28,6 +28,6 @@ mod upgrading;
 
 pub use console::{Console, Regions};
 pub use output::Output;
-pub use pace::{Pace, TICK_NANOSECONDS};
+pub use pace::{Pace, TICK_MICROSECONDS};
 pub use switching::{Switching, WISHES_SIZE};
 pub use upgrading::Upgrading;
