@@ -30,7 +30,8 @@ impl Injector {
         }
     }
 
-    pub(crate) fn reached(&self, point: Point) {
+    /// As [`reached`](crate::reached), for the protection domain whose orders these are.
+    pub fn reached(&self, point: Point) {
         self.page.add(point);
         // At most as many as there is room for: one with the next number is always another word.
         while let Some(order) =

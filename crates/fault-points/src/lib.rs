@@ -34,6 +34,9 @@ pub use order::{Kind, LARGEST_SKIP, ORDERS_SIZE, Order, QUEUE};
 pub use page::{PAGE_SIZE, Page};
 pub use point::{Part, Point};
 
+/// Whether faults can be injected.
+pub const ENABLED: bool = cfg!(feature = "enabled");
+
 /// Says that the program is at `point`. If a fault is ordered there it does not return.
 #[cfg(not(feature = "enabled"))]
 #[inline(always)]

@@ -7,7 +7,9 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use segue_console_core::{Console, Pace, Regions, Switching, TICK_NANOSECONDS, WISHES_SIZE};
+use segue_console_core::{
+    Console, Faults, Pace, Regions, Switching, TICK_NANOSECONDS, WISHES_SIZE,
+};
 use segue_director_core::board::{BOARD_SIZE, Board};
 use segue_director_core::config::DirectorTable;
 use segue_log_ring::config::RingTable;
@@ -91,6 +93,7 @@ fn init() -> SerialConsole {
         crash_reports: CrashReports::new(region!(crash_reports)),
         symbols: Symbols::new(region!(symbols)),
         switching: switching(director),
+        faults: faults(),
     };
     let rings = rings.map(|ring| (ring.name(), region_at!(ring.address, ring.length)));
     let mut console = Console::new(rings, regions);
@@ -116,6 +119,28 @@ fn init() -> SerialConsole {
     console.write();
     console
 }
+
+segue_fault_points::if_enabled!({
+    /// Where faults can be ordered; `None` in a system without `<fault_injection/>`.
+    fn faults() -> Option<Faults> {
+        use segue_fault_points::config::FaultTable;
+        use segue_fault_points::{ORDERS_SIZE, PAGE_SIZE};
+
+        let table = var!(faulty_domains: FaultTable = FaultTable::EMPTY);
+        if table.orders == 0 {
+            return None;
+        }
+        let domains = table.domains().iter();
+        let pages = domains
+            .map(|domain| (domain.name(), region_at!(domain.page, PAGE_SIZE as u64)));
+        Some(Faults::new(pages, region_at!(table.orders, ORDERS_SIZE as u64)))
+    }
+} else {
+    /// Nobody was built to fail.
+    fn faults() -> Option<Faults> {
+        None
+    }
+});
 
 /// What there is to be switched; `None` in a system without a director. One that cannot be
 /// notified is asked for nothing.

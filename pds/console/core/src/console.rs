@@ -2,6 +2,7 @@
 
 use crate::commands;
 use crate::editor::{Editor, Key};
+use crate::faults::Faults;
 use crate::milliseconds::Milliseconds;
 use crate::output::Output;
 use crate::source::{PORTION_OUTPUT, Source};
@@ -30,6 +31,8 @@ pub struct Regions {
     pub symbols: Option<Symbols<Region>>,
     /// Mode switches; `None` in a system without a director.
     pub switching: Option<Switching>,
+    /// Faults that can be ordered; `None` but in systems with `<fault_injection/>`.
+    pub faults: Option<Faults>,
 }
 
 /// Log lines, crash reports and key strokes in; bytes for the serial line out.

@@ -19,6 +19,7 @@ extern crate alloc;
 mod commands;
 mod console;
 mod editor;
+mod faults;
 mod milliseconds;
 mod output;
 mod pace;
@@ -26,6 +27,7 @@ mod source;
 mod switching;
 
 pub use console::{Console, Regions};
+pub use faults::Faults;
 pub use output::Output;
 pub use pace::{Pace, TICK_NANOSECONDS};
 pub use switching::{Switching, WISHES_SIZE};
