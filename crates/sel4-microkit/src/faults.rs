@@ -25,6 +25,7 @@ pub(crate) fn install() {
 }
 
 fn act(point: Point, kind: Kind) {
+    crate::trace("injected", point as u64);
     match kind {
         Kind::Panic => panic!("a fault was injected at {}", point.name()),
         // SAFETY: the instruction raises an exception and does nothing else.
