@@ -68,8 +68,19 @@ pub fn with_policy(text: &str, name: &str, policy: &str) -> String {
 /// # Panics
 /// With the mistakes, if the description has any.
 pub fn build_system(system: &str, change: impl FnOnce(String) -> String) -> BootImage {
+    build(system, paths::programs(), change)
+}
+
+/// As [`build_system`], of programs with fault points.
+///
+/// # Panics
+/// As [`build_system`].
+pub fn build_faulty_system(system: &str, change: impl FnOnce(String) -> String) -> BootImage {
+    build(system, paths::faulty_programs(), change)
+}
+
+fn build(system: &str, programs: PathBuf, change: impl FnOnce(String) -> String) -> BootImage {
     let description = paths::description(system);
-    let programs = paths::root().join("build/pd/x86_64-unknown-linux-gnu/pd");
     let files = DiskFiles {
         programs: programs.clone(),
         base: description

@@ -22,6 +22,16 @@ pub fn image(system: &str) -> PathBuf {
     root().join("build").join(system).join("image.elf")
 }
 
+/// The folder of the protection domains' programs.
+pub fn programs() -> PathBuf {
+    root().join("build/pd/x86_64-unknown-linux-gnu/pd")
+}
+
+/// The folder of the same programs with fault points.
+pub fn faulty_programs() -> PathBuf {
+    root().join("build/faulty/x86_64-unknown-linux-gnu/pd")
+}
+
 /// The cargo that started this, or the one in the path.
 pub(crate) fn cargo() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
