@@ -68,19 +68,12 @@ pub fn with_policy(text: &str, name: &str, policy: &str) -> String {
 /// # Panics
 /// With the mistakes, if the description has any.
 pub fn build_system(system: &str, change: impl FnOnce(String) -> String) -> BootImage {
-    build(system, paths::programs(), change)
-}
-
-/// As [`build_system`], of programs with fault points.
-///
-/// # Panics
-/// As [`build_system`].
-pub fn build_faulty_system(system: &str, change: impl FnOnce(String) -> String) -> BootImage {
-    build(system, paths::faulty_programs(), change)
-}
-
-fn build(system: &str, programs: PathBuf, change: impl FnOnce(String) -> String) -> BootImage {
     let description = paths::description(system);
+    let text = change(fs::read_to_string(&description).expect("a description"));
+    let programs = paths::programs(match text.contains("<fault_injection") {
+        true => "faulty",
+        false => "pd",
+    });
     let files = DiskFiles {
         programs: programs.clone(),
         base: description
@@ -88,8 +81,7 @@ fn build(system: &str, programs: PathBuf, change: impl FnOnce(String) -> String)
             .expect("a file lies in a folder")
             .to_owned(),
     };
-    let text = fs::read_to_string(&description).expect("a description");
-    let parsed = match segue_image::parse(&change(text), &files) {
+    let parsed = match segue_image::parse(&text, &files) {
         Ok(parsed) => parsed,
         Err(mistakes) => {
             let lines = mistakes

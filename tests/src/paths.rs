@@ -22,16 +22,6 @@ pub fn image(system: &str) -> PathBuf {
     root().join("build").join(system).join("image.elf")
 }
 
-/// The folder of the protection domains' programs.
-pub fn programs() -> PathBuf {
-    root().join("build/pd/x86_64-unknown-linux-gnu/pd")
-}
-
-/// The folder of the same programs with fault points.
-pub fn faulty_programs() -> PathBuf {
-    root().join("build/faulty/x86_64-unknown-linux-gnu/pd")
-}
-
 /// The cargo that started this, or the one in the path.
 pub(crate) fn cargo() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
@@ -64,4 +54,10 @@ pub fn description(system: &str) -> PathBuf {
             }
         }
     }
+}
+
+/// The folder of the machine's programs that were built in `build/<variant>`: `pd`, or `faulty` for those
+/// with fault points.
+pub fn programs(variant: &str) -> PathBuf {
+    root().join(format!("build/{variant}/x86_64-unknown-linux-gnu/pd"))
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use segue_fault_points::{Kind, Point};
-use segue_system_tests::changed::{OwnImage, build_faulty_system, with_policy};
+use segue_system_tests::changed::{OwnImage, build_system, with_policy};
 use segue_system_tests::{Cable, TestMachine, paths};
 
 /// Longer than anything here takes on a busy host.
@@ -25,7 +25,7 @@ const DOMAINS: [&str; 8] = [
 
 /// The default system, in which everybody can be told to fail and is restarted at once.
 fn image() -> OwnImage {
-    let image = build_faulty_system("system", |text| {
+    let image = build_system("system", |text| {
         let policy =
             r#"restart="on_fault" restart_limit="1000" restart_backoff_ms="0" heartbeat_ms="200""#;
         DOMAINS
@@ -174,10 +174,10 @@ fn a_release_has_no_fault_points() {
     ];
     let has = |bytes: &[u8], mark: &[u8]| bytes.windows(mark.len()).any(|window| window == mark);
     let mut programs = 0;
-    for entry in fs::read_dir(paths::programs()).expect("the programs are built") {
+    for entry in fs::read_dir(paths::programs("pd")).expect("the programs are built") {
         let path = entry.expect("a folder can be read").path();
         let name = path.file_name().expect("a file has a name");
-        let faulty = paths::faulty_programs().join(name);
+        let faulty = paths::programs("faulty").join(name);
         let is_program = name.to_string_lossy().starts_with("segue-") && path.extension().is_none();
         // `init` cannot be told to fail.
         if !is_program || !faulty.is_file() || path.ends_with("segue-init") {
