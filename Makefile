@@ -38,11 +38,14 @@ PD_CRATES := segue-init segue-pcie segue-igb-pf segue-director segue-timer segue
 # Programs of the description that are crates of this workspace; others lie beside the description.
 SYSTEM_CRATES = $(shell sed -n 's/.*<program_image[^>]* path="\([^"]*\)".*/\1/p' '$(SYSTEM)' 2>/dev/null | sort -u | \
                   while read -r program; do grep -x "name = \"$$program\"" Cargo.lock; done | cut -d '"' -f 2)
+# Programs of systems with <fault_injection/>.
+FAULTY_CRATES := $(PD_CRATES) segue-metronome segue-spinner
 TEST_PD_CRATES := segue-kernel-holes $(addprefix segue-,$(notdir $(patsubst %/,%,$(wildcard tests/pds/*/))))
 # Tools and tests that run here.
 CARGO_TARGET_DIR ?= target
 TOOLS := $(CARGO_TARGET_DIR)/debug
 PROGRAMS := build/pd/$(PD_TARGET)/pd
+FAULTY_PROGRAMS := build/faulty/$(PD_TARGET)/pd
 # Those in build/test-systems are made from system.xml by the target test-files.
 TEST_SYSTEMS := $(sort $(wildcard tests/systems/*.xml)) \
                 $(addprefix build/test-systems/,files.xml large.xml rogue-application.xml kv.xml echo.xml http-kv.xml \
@@ -50,10 +53,16 @@ TEST_SYSTEMS := $(sort $(wildcard tests/systems/*.xml)) \
 
 pd_build = RUSTFLAGS="$(PD_FLAGS)" CARGO_TARGET_DIR=build/pd \
            cargo build --locked --profile pd --target $(PD_TARGET) $(addprefix -p ,$(1))
+# The same programs with their fault points. The feature reaches all of them since all are built at once.
+faulty_build = RUSTFLAGS="$(PD_FLAGS)" CARGO_TARGET_DIR=build/faulty \
+           cargo build --locked --profile pd --target $(PD_TARGET) $(addprefix -p ,$(1)) \
+             -p segue-fault-points --features segue-fault-points/enabled
+# The folder of programs for the description $(1).
+programs_for = $$(if grep -q '<fault_injection' $(1); then echo '$(FAULTY_PROGRAMS)'; else echo '$(PROGRAMS)'; fi)
 # What to do when a step fails; the step's own message stands above it.
 otherwise = || { printf '\n%s\n' "make: $(1)" >&2; exit 1; }
 
-.PHONY: help setup tools kernel kernels programs test-programs test-files image run test campaign \
+.PHONY: help setup tools kernel kernels programs test-programs faulty-programs test-files image run test campaign \
         figures test-images fuzz check clean
 
 help:
@@ -94,9 +103,14 @@ test-programs: programs
 	@$(if $(TEST_PD_CRATES),$(call pd_build,$(TEST_PD_CRATES)),true) \
 	  $(call otherwise,a test program was not built. Cargo says above why.)
 
+faulty-programs: setup
+	@echo '== protection domains with fault points'
+	@$(call faulty_build,$(FAULTY_CRATES)) $(call otherwise,a protection domain with fault points was not built. Cargo says above why.)
+
 image: kernel programs
+	@! grep -q '<fault_injection' '$(SYSTEM)' || $(MAKE) faulty-programs
 	@echo '== image of $(SYSTEM)'
-	@$(TOOLS)/segue-image --system '$(SYSTEM)' --programs $(PROGRAMS) --output '$(OUTPUT)' \
+	@$(TOOLS)/segue-image --system '$(SYSTEM)' --programs $(call programs_for,'$(SYSTEM)') --output '$(OUTPUT)' \
 	  $(call otherwise,no image was written. Correct $(SYSTEM) where the messages above point to.)
 
 run: image
@@ -108,10 +122,10 @@ run: image
 test-files: tools
 	@cargo run --locked -q -p segue-system-tests --bin segue-test-files
 
-test-images: kernels test-programs test-files
+test-images: kernels test-programs faulty-programs test-files
 	@echo '== images of the test systems'
 	@for system in system.xml $(TEST_SYSTEMS); do \
-	  $(TOOLS)/segue-image --system "$$system" --programs $(PROGRAMS) \
+	  $(TOOLS)/segue-image --system "$$system" --programs $(call programs_for,"$$system") \
 	    --output "build/$$(basename "$$system" .xml)" || exit 1; \
 	done $(call otherwise,a test image was not written. Correct the description where the messages above point to.)
 

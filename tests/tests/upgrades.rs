@@ -26,7 +26,9 @@ fn expect_after(machine: &Running, position: usize, text: &str) {
 fn another_image_takes_the_place_of_a_server_or_is_taken_back() {
     let machine = Machine::new(paths::kernel("release"), paths::image("upgrades")).memory_mib(128);
     let mut machine = machine.start().unwrap_or_else(|error| panic!("{error}"));
-    let started = machine.console().wait_for("follower: life 1 begins with 0", LIMIT);
+    let started = machine
+        .console()
+        .wait_for("follower: life 1 begins with 0", LIMIT);
     started.unwrap_or_else(|error| panic!("{error}"));
     let all = "mortal               segue-stillborn-waits";
     command(&mut machine, "upgrade", all);

@@ -30,6 +30,7 @@ pub fn text(name: &str, parsed: &Parsed, summary: &ImageSummary) -> String {
     report.grants();
     report.devices();
     report.addresses();
+    report.fault_injection();
     report.heading("Protection domains", '=');
     report.line("Rights as the programs ask for them; x86_64 seL4 5.0.0 cannot forbid execution of what may be read.");
     for (index, domain) in system.protection_domains.iter().enumerate() {
@@ -298,6 +299,18 @@ impl Report<'_> {
             ],
             &rows,
         );
+    }
+
+    fn fault_injection(&mut self) {
+        if self.system.fault_regions.is_empty() {
+            return;
+        }
+        self.heading("Fault injection", '-');
+        let console = self.system.console.map_or("nobody", |pd| self.pd(pd));
+        let line = format!(
+            "For tests: {console} can tell each protection domain to fail (faults.orders), which says in a region of its own what it did."
+        );
+        self.line(&line);
     }
 
     fn devices(&mut self) {

@@ -209,6 +209,30 @@ fn build(system: &System, folder: &Folder) -> BootImage {
         .expect("an image")
 }
 
+/// Rights of each protection domain to what it receives from.
+fn input_rights(image: &BootImage) -> Vec<u8> {
+    let words = payload(image);
+    let payload = Payload::read(zerocopy::IntoBytes::as_bytes(&words[..])).expect("a payload");
+    let domains = payload.protection_domains.iter();
+    let rights = domains.map(|domain| {
+        let mut capabilities = Payload::slice(payload.capabilities, domain.capabilities).iter();
+        let input = capabilities.find(|capability| capability.slot == layout::INPUT);
+        input.unwrap().rights
+    });
+    rights.collect()
+}
+
+#[test]
+fn who_can_be_told_to_wait_for_ever_may_send_to_itself() {
+    let folder = Folder::new("input");
+    let mut system = system(&folder);
+    let (read, write) = (format::rights::READ, format::rights::WRITE);
+    assert_eq!(input_rights(&build(&system, &folder)), [read, read]);
+    system.fault_regions.push(RegionIndex(0));
+    // Who serves no calls waits for signals, and none comes for ever.
+    assert_eq!(input_rights(&build(&system, &folder)), [read | write, read]);
+}
+
 #[test]
 fn each_protection_domain_gets_exactly_its_capabilities() {
     let folder = Folder::new("capabilities");

@@ -31,12 +31,24 @@ fn files() -> TestFiles {
         ("mac_filters", segue_igb_driver::filters::FILTER_TABLE_SIZE),
         ("log_rings", size_of::<segue_log_ring::config::RingTable>()),
     ];
+    let faults = [
+        (
+            "fault_injection",
+            size_of::<segue_fault_points::config::Injection>() as u64,
+        ),
+        (
+            "faulty_domains",
+            size_of::<segue_fault_points::config::FaultTable>() as u64,
+        ),
+    ];
     let variables = [("x", 8), ("y", 8), ("port_table", 8), ("wide", 16)];
     let mut all: Vec<(&str, u64)> = variables.to_vec();
     all.extend(tables.map(|(name, size)| (name, size as u64)));
     all.extend(support::DIRECT_MODE_TABLES);
     all.extend([("director_board", 8), ("board", 8), ("vf1_user", 8)]);
+    let faulty = [all.as_slice(), &faults].concat();
     let mut old = variables.to_vec();
+    old.push(("fault_injection", 8));
     old.extend(tables.map(|(name, _)| (name, 24)));
     let twice = [("x", 8), ("x", 8)];
     let mut wrong_machine = support::program(&variables);
@@ -69,6 +81,13 @@ fn files() -> TestFiles {
         ("silent", support::raw_program(&silent)),
         // With everything that any case wants.
         ("app", support::program(&all)),
+        // The same, built for fault injection.
+        ("faulty", support::program(&faulty)),
+        // With fault points, but no way to order faults of others.
+        (
+            "no_orders",
+            support::program(&[("log_rings", tables[6].1 as u64), faults[0]]),
+        ),
         // Without the tables of extensions.
         ("plain", support::program(&variables)),
         // With tables of another layout.

@@ -5,6 +5,7 @@ use crate::symbols::microkit_irqs;
 use core::alloc::{GlobalAlloc, Layout};
 
 use crate::{Channel, MessageInfo, abi, logging, pd_is_passive, watch};
+use segue_fault_points::{Point, reached};
 
 /// Initialises the runtime, then the protection domain, then reacts for ever.
 ///
@@ -18,11 +19,14 @@ pub fn run<H: Handler>(initialise: impl FnOnce() -> H) -> ! {
     watch::begin();
     watch::trace("start", 0);
     logging::install();
+    segue_fault_points::if_enabled!({ crate::faults::install() } else {});
     assert!(
         !pd_is_passive(),
         "this kernel has no passive protection domains"
     );
+    reached(Point::RuntimeStarting);
     let mut handler = initialise();
+    reached(Point::RuntimeStarted);
     // An interrupt stays masked until it is acknowledged for the first time.
     let irqs = *microkit_irqs.get();
     for channel in (0..abi::CHANNELS)
@@ -56,7 +60,9 @@ pub fn run<H: Handler>(initialise: impl FnOnce() -> H) -> ! {
         };
         watch::begin();
         watch::received(badge, message.label());
+        reached(Point::RuntimeReceived);
         answer = dispatch(&mut handler, badge, message);
+        reached(Point::RuntimeHandled);
     }
 }
 

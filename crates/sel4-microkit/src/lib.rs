@@ -75,6 +75,7 @@
 mod channel;
 mod clock;
 mod entry;
+segue_fault_points::if_enabled!({ mod faults; } else {});
 mod handler;
 mod io_port;
 mod logging;

@@ -15,7 +15,7 @@ use segue_shared_memory::Region;
 const LINE_SIZE: usize = 256;
 
 /// A protection domain has one thread.
-struct SingleThread<T>(T);
+pub(crate) struct SingleThread<T>(pub(crate) T);
 
 // SAFETY: there is no second thread to share with.
 unsafe impl<T> Sync for SingleThread<T> {}

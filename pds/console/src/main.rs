@@ -93,6 +93,7 @@ fn init() -> SerialConsole {
         symbols: Symbols::new(region!(symbols)),
         switching: switching(director),
         upgrading: upgrading(),
+        faults: faults(),
     };
     let rings = rings.map(|ring| (ring.name(), region_at!(ring.address, ring.length)));
     let mut console = Console::new(rings, regions);
@@ -117,6 +118,28 @@ fn init() -> SerialConsole {
     console.write();
     console
 }
+
+segue_fault_points::if_enabled!({
+    /// Where faults can be ordered; `None` in a system without `<fault_injection/>`.
+    fn faults() -> Option<segue_console_core::Faults> {
+        use segue_fault_points::config::FaultTable;
+        use segue_fault_points::{ORDERS_SIZE, PAGE_SIZE};
+
+        let table = var!(faulty_domains: FaultTable = FaultTable::EMPTY);
+        if table.orders == 0 {
+            return None;
+        }
+        let domains = table.domains().iter();
+        let pages = domains
+            .map(|domain| (domain.name(), region_at!(domain.page, PAGE_SIZE as u64)));
+        Some(segue_console_core::Faults::new(pages, region_at!(table.orders, ORDERS_SIZE as u64)))
+    }
+} else {
+    /// Nobody was built to fail.
+    fn faults() -> Option<segue_console_core::Faults> {
+        None
+    }
+});
 
 /// What there is to be switched; `None` in a system without a director. One that cannot be
 /// notified is asked for nothing.

@@ -426,8 +426,12 @@ impl Lowering<'_> {
             kind,
             rights,
         };
+        let input_rights = match self.system.fault_regions.is_empty() || !self.has_endpoint(index) {
+            true => rights::READ,
+            false => rights::READ | rights::WRITE,
+        };
         let mut capabilities = vec![
-            capability(layout::INPUT, input, own, rights::READ, 0),
+            capability(layout::INPUT, input, own, input_rights, 0),
             capability(
                 layout::FAULT_ENDPOINT,
                 capability_kind::FAULT_ENDPOINT,

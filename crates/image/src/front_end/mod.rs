@@ -15,6 +15,7 @@ mod device_tables;
 mod devices;
 mod direct_mode;
 mod domains;
+mod faults;
 mod filters;
 mod frame_channels;
 mod images;
@@ -344,6 +345,7 @@ impl<'t, 'f> Draft<'t, 'f> {
         self.expand_filters_of_devices();
         self.expand_console(&consoles);
         self.expand_images();
+        self.expand_fault_injection(&named("fault_injection"));
         self.check_physical_ranges();
         self.expand_device_tables();
         self.set_implied_sizes();

@@ -19,12 +19,14 @@ pub(super) enum Reason {
         /// What the program must declare.
         declare: &'static str,
     },
+    /// Fault injection needs it, which programs have if they are built for it.
+    FaultInjection,
     /// The runtime needs it.
     Runtime,
 }
 
 /// Symbols that extensions set.
-const OF_EXTENSIONS: [&str; 17] = [
+const OF_EXTENSIONS: [&str; 19] = [
     "log_ring",
     "log_rings",
     "pci_devices",
@@ -42,6 +44,8 @@ const OF_EXTENSIONS: [&str; 17] = [
     "images",
     "init_orders",
     "init_orderer",
+    "fault_injection",
+    "faulty_domains",
 ];
 
 /// Whether the builder sets this symbol itself.
@@ -137,7 +141,7 @@ impl Draft<'_, '_> {
                     "the symbol \"{symbol}\" of the program \"{path}\" has {}: a variable that the description sets has 8",
                     show_size(found.size)
                 ),
-                Reason::Table { .. } | Reason::Runtime => format!(
+                Reason::Table { .. } | Reason::FaultInjection | Reason::Runtime => format!(
                     "the symbol \"{symbol}\" of the program \"{path}\" has {} but needs {}: build the program again",
                     show_size(found.size),
                     show_size(size as u64)
@@ -161,6 +165,9 @@ impl Draft<'_, '_> {
                 }
                 Reason::Table { element, declare } => format!(
                     "<{element}> needs the symbol \"{symbol}\" in the program \"{path}\" of \"{name}\": declare var!({declare}) there"
+                ),
+                Reason::FaultInjection => format!(
+                    "<fault_injection> needs the symbol \"{symbol}\" in the program \"{path}\" of \"{name}\": take the programs that are built for it (make faulty-programs)"
                 ),
                 Reason::Runtime => format!(
                     "the program \"{path}\" has no symbol \"{symbol}\": link it with sel4-microkit, which declares it"

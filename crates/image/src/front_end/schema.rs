@@ -64,6 +64,7 @@ pub(crate) const KINDS: &[Kind] = &[
             "direct_mode",
             "always_direct",
             "channel",
+            "fault_injection",
         ],
     },
     Kind {
@@ -314,6 +315,13 @@ pub(crate) const KINDS: &[Kind] = &[
         name: "always_direct",
         required: &["application", "function", "ipv4"],
         optional: &["memory_size", "gateway", "ipv6", "ipv6_gateway"],
+        refused: &[],
+        children: &[],
+    },
+    Kind {
+        name: "fault_injection",
+        required: &[],
+        optional: &[],
         refused: &[],
         children: &[],
     },

@@ -185,7 +185,8 @@ impl Graph {
             let frames = system.frame_channels.iter().any(|channel| {
                 [channel.client_region, channel.server_region, channel.pool].contains(&region)
             });
-            frames || system.log_rings.iter().any(|ring| ring.region == region)
+            let log = system.log_rings.iter().any(|ring| ring.region == region);
+            frames || log || system.fault_regions.contains(&region)
         };
         for (index, region) in system.regions.iter().enumerate() {
             let region_index = RegionIndex(index);

@@ -18,6 +18,15 @@ vf        shows the applications' modes, and who has which virtual function
 
 const NO_IMAGES: &str = "No protection domain of this system has another image.\n";
 
+const HELP_WITH_FAULTS: &str = "\
+fault     shows in whom faults can be injected, and how many were
+fault PD  shows the fault points of a protection domain and how often it reached each
+fault PD POINT panic|illegal|memory|loop|deadlock [SKIP]
+          lets it fail when it reaches the point, after it has passed it SKIP times
+fault PD withdraw
+          takes back what has not struck yet
+";
+
 const NO_DIRECTOR: &str = "This system has no director: nobody changes its mode.\n";
 
 /// Who is to be notified of what the operator wants.
@@ -36,10 +45,22 @@ pub fn execute(
     output: &mut impl Write,
 ) -> Result<Asked, fmt::Error> {
     let line = line.trim();
+    // Without fault points nothing of the command is compiled in.
+    let faults = regions
+        .faults
+        .as_ref()
+        .filter(|_| segue_fault_points::ENABLED);
     let (command, arguments) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     match (command, arguments) {
         ("", _) => Ok(()),
-        ("help" | "?", "") => output.write_str(HELP),
+        ("help" | "?", "") => {
+            output.write_str(HELP)?;
+            output.write_str(if faults.is_some() {
+                HELP_WITH_FAULTS
+            } else {
+                ""
+            })
+        }
         ("status", "") => match &regions.status {
             Some(status) => write_status(status, output),
             None => writeln!(
@@ -71,6 +92,7 @@ pub fn execute(
             Some(switching) => switching.write_table(output),
             None => output.write_str(NO_DIRECTOR),
         },
+        ("fault", arguments) if let Some(faults) = faults => faults.execute(arguments, output),
         _ => writeln!(
             output,
             "There is no command \"{line}\". Type \"help\" for a list."

@@ -2,6 +2,7 @@
 
 use crate::commands::{self, Asked};
 use crate::editor::{Editor, Key};
+use crate::faults::Faults;
 use crate::milliseconds::Milliseconds;
 use crate::output::Output;
 use crate::source::{PORTION_OUTPUT, Source};
@@ -33,6 +34,8 @@ pub struct Regions {
     pub switching: Option<Switching>,
     /// Other images; `None` if nobody has any.
     pub upgrading: Option<Upgrading>,
+    /// Faults that can be ordered; `None` but in systems with `<fault_injection/>`.
+    pub faults: Option<Faults>,
 }
 
 /// Log lines, crash reports and key strokes in; bytes for the serial line out.

@@ -19,6 +19,7 @@ extern crate alloc;
 mod commands;
 mod console;
 mod editor;
+mod faults;
 mod milliseconds;
 mod output;
 mod pace;
@@ -27,6 +28,7 @@ mod switching;
 mod upgrading;
 
 pub use console::{Console, Regions};
+pub use faults::Faults;
 pub use output::Output;
 pub use pace::{Pace, TICK_MICROSECONDS};
 pub use switching::{Switching, WISHES_SIZE};
