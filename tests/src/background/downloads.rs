@@ -109,7 +109,7 @@ impl Drop for Downloads {
 }
 
 impl Downloaded {
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.completed += other.completed;
         self.bytes += other.bytes;
         self.resets += other.resets;
