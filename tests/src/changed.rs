@@ -69,7 +69,11 @@ pub fn with_policy(text: &str, name: &str, policy: &str) -> String {
 /// With the mistakes, if the description has any.
 pub fn build_system(system: &str, change: impl FnOnce(String) -> String) -> BootImage {
     let description = paths::description(system);
-    let programs = paths::root().join("build/pd/x86_64-unknown-linux-gnu/pd");
+    let text = change(fs::read_to_string(&description).expect("a description"));
+    let programs = paths::programs(match text.contains("<fault_injection") {
+        true => "faulty",
+        false => "pd",
+    });
     let files = DiskFiles {
         programs: programs.clone(),
         base: description
@@ -77,8 +81,7 @@ pub fn build_system(system: &str, change: impl FnOnce(String) -> String) -> Boot
             .expect("a file lies in a folder")
             .to_owned(),
     };
-    let text = fs::read_to_string(&description).expect("a description");
-    let parsed = match segue_image::parse(&change(text), &files) {
+    let parsed = match segue_image::parse(&text, &files) {
         Ok(parsed) => parsed,
         Err(mistakes) => {
             let lines = mistakes

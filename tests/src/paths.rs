@@ -55,3 +55,9 @@ pub fn description(system: &str) -> PathBuf {
         }
     }
 }
+
+/// The folder of the machine's programs that were built in `build/<variant>`: `pd`, or `faulty` for those
+/// with fault points.
+pub fn programs(variant: &str) -> PathBuf {
+    root().join(format!("build/{variant}/x86_64-unknown-linux-gnu/pd"))
+}

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::ops::Range;
+use std::path::Path;
 
 use crate::paths;
 
@@ -33,9 +34,16 @@ const KNOWN_BY: usize = 512;
 impl Program {
     /// Reads a program that `make test-programs` has built, `segue-netserver` for instance.
     pub fn read(name: &str) -> Self {
-        let path = paths::root()
-            .join("build/pd/x86_64-unknown-linux-gnu/pd")
-            .join(name);
+        Self::read_from(&paths::programs("pd"), name)
+    }
+
+    /// Reads one of the programs with fault points.
+    pub fn read_faulty(name: &str) -> Self {
+        Self::read_from(&paths::programs("faulty"), name)
+    }
+
+    fn read_from(folder: &Path, name: &str) -> Self {
+        let path = folder.join(name);
         let file = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self::parse(&file).unwrap_or_else(|| panic!("{} is cut off", path.display()))
     }

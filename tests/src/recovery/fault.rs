@@ -20,6 +20,18 @@ pub struct Fault {
     pub skip: u64,
 }
 
+impl Fault {
+    /// The first time that it reaches the point.
+    pub fn at(domain: &str, point: Point, kind: Kind) -> Self {
+        Self {
+            domain: domain.into(),
+            point: point.name().into(),
+            kind,
+            skip: 0,
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     /// As it is typed at the console.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

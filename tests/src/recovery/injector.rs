@@ -99,6 +99,14 @@ impl<'a, T: Terminal> Injector<'a, T> {
         Ok(restart)
     }
 
+    /// Takes back what was ordered in a protection domain and has not struck.
+    ///
+    /// # Errors
+    /// If the machine has ended.
+    pub fn withdraw(&mut self, domain: &str) -> Result<(), Error> {
+        self.type_line(&format!("fault {domain} none"))
+    }
+
     /// Types a line.
     ///
     /// # Errors

@@ -65,6 +65,8 @@ impl Load {
     /// Has all of them begin: 64 downloads, `redis-benchmark`, a stream of datagrams there and back,
     /// and two downloads from the application that is in direct mode. The machine is on a tap.
     ///
+    /// Who downloads from `http` opens another connection if one is lost.
+    ///
     /// # Errors
     /// If one of the applications does not answer.
     pub fn start(machine: &TestMachine) -> io::Result<Self> {
@@ -74,7 +76,7 @@ impl Load {
         let namespace: Arc<NetworkNamespace> = namespace.clone();
         let host = machine.host();
         Ok(Self {
-            http: Downloads::start(host, HTTP, "128k.bin", DOWNLOADS)?,
+            http: Downloads::start_lasting(host, HTTP, "128k.bin", DOWNLOADS)?,
             direct: Downloads::start(host, DIRECT, "128k.bin", DIRECT_DOWNLOADS)?,
             redis: RedisLoad::start(namespace, KV, CLIENTS, REQUESTS),
             echoes: UdpStream::start(host.datagrams()?, ECHO, ECHO_INTERVAL),
