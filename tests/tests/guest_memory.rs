@@ -32,7 +32,9 @@ fn code_that_was_executed_before_can_be_changed() {
     for mapping in &mappings {
         let is_in = |areas: &[std::ops::Range<u64>]| {
             let end = mapping.address + mapping.size;
-            areas.iter().any(|area| area.start < end && mapping.address < area.end)
+            areas
+                .iter()
+                .any(|area| area.start < end && mapping.address < area.end)
         };
         assert!(!is_in(&writable) || mapping.writable, "{mapping:x?}");
         assert!(!is_in(&constant) || !mapping.writable, "{mapping:x?}");
@@ -47,5 +49,8 @@ fn code_that_was_executed_before_can_be_changed() {
         debugger.write(page.physical, &bytes).expect("memory");
     }
     drop(debugger);
-    println!("{}", machine.expect_line("netserver was stopped: it gave up"));
+    println!(
+        "{}",
+        machine.expect_line("netserver was stopped: it gave up")
+    );
 }

@@ -73,7 +73,9 @@ impl AddressSpace {
         for shift in [39, 30, 21, 12] {
             let entry = memory.word(table + (address >> shift) % ENTRIES * 8)?;
             if entry & PRESENT == 0 {
-                return Err(io::Error::other(format!("nothing is mapped at {address:#x}")));
+                return Err(io::Error::other(format!(
+                    "nothing is mapped at {address:#x}"
+                )));
             }
             let within = (1 << shift) - 1;
             if shift == 12 || (shift < 39 && entry & LARGE != 0) {
@@ -186,13 +188,9 @@ mod tests {
         let before = space.tables(&memory).unwrap();
         assert_eq!(before.len(), 4);
         let entry = 4 * PAGE + 8;
-        memory
-            .write(entry, &(6 * PAGE | 7).to_le_bytes())
-            .unwrap();
+        memory.write(entry, &(6 * PAGE | 7).to_le_bytes()).unwrap();
         assert_eq!(space.tables(&memory).unwrap(), before);
-        memory
-            .write(entry, &(7 * PAGE | 7).to_le_bytes())
-            .unwrap();
+        memory.write(entry, &(7 * PAGE | 7).to_le_bytes()).unwrap();
         assert_ne!(space.tables(&memory).unwrap(), before);
     }
 }

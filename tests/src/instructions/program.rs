@@ -142,6 +142,9 @@ mod tests {
         assert!(!program.holds("1002:0304"));
         assert!(!program.holds("fff:01"));
         assert_eq!(program.code(), (0x1001, &[2, 3][..]));
-        assert_eq!(program.areas(), [vec![], vec![0x1000..0x1003, 0x2000..0x2002]]);
+        assert_eq!(
+            program.areas(),
+            [vec![], vec![0x1000..0x1003, 0x2000..0x2002]]
+        );
     }
 }

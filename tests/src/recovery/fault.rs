@@ -168,6 +168,9 @@ mod tests {
             kind: Kind::Deadlock,
             skip: 3,
         };
-        assert_eq!(fault.to_string(), "fault netserver receive_copied deadlock 3");
+        assert_eq!(
+            fault.to_string(),
+            "fault netserver receive_copied deadlock 3"
+        );
     }
 }

@@ -104,7 +104,7 @@ impl<'a, T: Terminal> Injector<'a, T> {
     /// # Errors
     /// If the machine has ended.
     pub fn withdraw(&mut self, domain: &str) -> Result<(), Error> {
-        self.type_line(&format!("fault {domain} none"))
+        self.type_line(&format!("fault {domain} withdraw"))
     }
 
     /// Types a line.
@@ -120,7 +120,9 @@ impl<'a, T: Terminal> Injector<'a, T> {
 
 /// What a line says of a protection domain's restart; `None` if it says nothing of it.
 pub fn restart_of(domain: &str, line: &str) -> Option<Restart> {
-    let rest = line.strip_prefix(domain)?.strip_prefix(" was restarted, ")?;
+    let rest = line
+        .strip_prefix(domain)?
+        .strip_prefix(" was restarted, ")?;
     let (outage, rest) = rest.split_once(" ms after its fault (restarts so far: ")?;
     Some(Restart {
         reason: String::new(),

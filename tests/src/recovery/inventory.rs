@@ -59,7 +59,10 @@ impl Places {
         self.portmap.read(&self.memory, PORT_TABLE, &mut bytes)?;
         let (words, _) = bytes.as_chunks::<2>();
         let owners = words.iter().map(|word| u16::from_le_bytes(*word));
-        Ok(owners.enumerate().filter(|(_, owner)| *owner != 0).collect())
+        Ok(owners
+            .enumerate()
+            .filter(|(_, owner)| *owner != 0)
+            .collect())
     }
 }
 

@@ -5,9 +5,11 @@
 //! through everything, whoever faults.
 
 mod faults;
+mod outages;
 mod session;
 
 pub use faults::{faults, faults_elsewhere};
+pub use outages::{Outages, outages};
 pub use session::Session;
 
 /// Whether it can run here, where it takes a tap device; prints why not.
