@@ -9,9 +9,11 @@ mod injector;
 mod inventory;
 mod ledger;
 mod load;
+mod places;
 
 pub use fault::{Chooser, Fault};
-pub use injector::{Injector, Outcome, Restart, restart_of};
-pub use inventory::{Inventory, Places};
+pub use injector::{Injector, Outcome, Restart, restart_of, said};
+pub use inventory::Inventory;
 pub use ledger::Ledger;
 pub use load::{Load, Progress, Served};
+pub use places::{Instants, Places};

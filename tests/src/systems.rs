@@ -364,19 +364,27 @@ pub fn domains(text: &str) -> Vec<&str> {
     names.filter_map(|rest| rest.split('"').next()).collect()
 }
 
+/// Applications whose work is watched in faulty systems, as that of servers is in all, and for how many
+/// milliseconds they may make no progress.
+const APPLICATIONS_WATCHED: [&str; 4] = ["http", "kv", "metronome", DIRECT];
+const HEARTBEAT: &str = "200";
+
 /// A description in which everybody is restarted, at once and however often, and that can be made to
 /// fault.
 fn faulty(text: &str) -> Result<String, String> {
     let names: Vec<String> = domains(text).into_iter().map(str::to_owned).collect();
     let policy = [
         ("restart", "on_fault"),
-        ("restart_limit", "1000"),
+        ("restart_limit", "1000000"),
         ("restart_backoff_ms", "0"),
     ];
     let mut text = replace(text, END, &format!("    <fault_injection/>\n{END}"))?;
     for name in names.iter().filter(|name| *name != JOB) {
         for (attribute, value) in policy {
             text = with_attribute(&text, name, attribute, value)?;
+        }
+        if APPLICATIONS_WATCHED.contains(&name.as_str()) {
+            text = with_attribute(&text, name, "heartbeat_ms", HEARTBEAT)?;
         }
     }
     Ok(text)

@@ -26,6 +26,7 @@ pub fn run<H: Handler>(initialise: impl FnOnce() -> H) -> ! {
     );
     reached(Point::RuntimeStarting);
     let mut handler = initialise();
+    watch::ready();
     reached(Point::RuntimeStarted);
     // An interrupt stays masked until it is acknowledged for the first time.
     let irqs = *microkit_irqs.get();

@@ -20,6 +20,7 @@ fn page() -> Region {
 }
 
 const ACTIVITY: usize = layout::ACTIVITY - layout::START;
+const READY: usize = layout::READY - layout::START;
 const EVENT_COUNT: usize = layout::EVENT_COUNT - layout::START;
 const EVENTS: usize = layout::EVENTS - layout::START;
 
@@ -36,6 +37,11 @@ pub(crate) fn end() {
     let page = page();
     let activity = page.load64(ACTIVITY, Relaxed) | 1;
     page.store64(ACTIVITY, activity.wrapping_add(1), Relaxed);
+}
+
+/// It has initialised itself.
+pub(crate) fn ready() {
+    page().store64(READY, now(), Relaxed);
 }
 
 /// Says that a part of the work at hand is done, and more is left: for a handler that may go on for
@@ -63,12 +69,17 @@ fn note(name: u64, argument: u64) {
     let page = page();
     let count = page.load64(EVENT_COUNT, Relaxed);
     let place = EVENTS + (count % layout::EVENT_ROOM as u64) as usize * layout::EVENT_SIZE;
-    // SAFETY: the kernel leaves the instruction to user programs.
-    let time = unsafe { core::arch::x86_64::_rdtsc() };
-    page.store64(place, time, Relaxed);
+    page.store64(place, now(), Relaxed);
     page.store64(place + 8, name, Relaxed);
     page.store64(place + 16, argument, Relaxed);
     page.store64(EVENT_COUNT, count.wrapping_add(1), Release);
+}
+
+/// The time stamp counter.
+#[inline]
+fn now() -> u64 {
+    // SAFETY: the kernel leaves the instruction to user programs.
+    unsafe { core::arch::x86_64::_rdtsc() }
 }
 
 /// Notes what has arrived: signals by their channels, a call by channel and label.

@@ -86,15 +86,22 @@ impl Downloads {
             ended: AtomicBool::new(false),
             completed: AtomicU64::new(0),
         });
-        let opened: io::Result<Vec<Connection>> =
-            (0..connections).map(|_| host.connect_to(server)).collect();
+        let open = move |host: &Host| -> io::Result<Connection> {
+            let connection = host.connect_to(server)?;
+            // Who waits for an answer would not notice that nobody is there any more.
+            if goes_on {
+                connection.keep_alive()?;
+            }
+            Ok(connection)
+        };
+        let opened: io::Result<Vec<Connection>> = (0..connections).map(|_| open(host)).collect();
         let threads = opened?.into_iter().map(|connection| {
             let (shared, digest) = (Arc::clone(&shared), digest.clone());
             let (path, host) = (format!("/{name}"), host.clone());
             thread::spawn(move || {
                 let mut all = download(connection, &path, &digest, &shared);
                 while goes_on && !shared.ended.load(Ordering::Relaxed) {
-                    match host.connect_to(server) {
+                    match open(&host) {
                         Ok(connection) => all.add(download(connection, &path, &digest, &shared)),
                         Err(_) => thread::sleep(AGAIN),
                     }

@@ -33,13 +33,18 @@ pub fn of(found: &Outages) -> Vec<Figure> {
         ),
         (
             "detect_ms",
-            "from the last datagram until init stops the network server",
+            "from the fault until init stops the network server",
             &found.detect,
         ),
         (
             "rebuild_ms",
             "from there until it is started again",
             &found.rebuild,
+        ),
+        (
+            "reset_ms",
+            "from there until it has looked at its device and its channels",
+            &found.reset,
         ),
         (
             "rejoin_ms",
@@ -98,9 +103,10 @@ pub fn of(found: &Outages) -> Vec<Figure> {
     }
     let series = [
         ("outage", &found.gaps),
-        ("until it is stopped", &found.detect),
-        ("until it is started again", &found.rebuild),
-        ("until it sends again", &found.rejoin),
+        ("detect: until it is stopped", &found.detect),
+        ("rebuild: until it is started again", &found.rebuild),
+        ("reset: until it is ready", &found.reset),
+        ("rejoin: until it sends again", &found.rejoin),
         ("TCP stall", &found.stalls),
     ];
     let series = series.map(|(name, values)| Series {

@@ -63,20 +63,41 @@ impl<'a, T: Terminal> Injector<'a, T> {
         self.terminal
     }
 
-    /// Makes a fault and waits until the protection domain is restarted.
+    /// Makes a fault and waits until the protection domain is restarted. One that does not strike in time is
+    /// taken back.
     ///
     /// # Errors
     /// If it is not restarted in time, or the machine has ended; with the end of the console.
     pub fn inject(&mut self, fault: &Fault) -> Result<Outcome, Error> {
         let position = self.terminal.position();
         self.type_line(&fault.to_string())?;
-        match self.wait_for_restart(&fault.domain, position) {
-            Ok(restart) => Ok(Outcome::Struck(restart)),
-            Err(Error::TimedOut { awaited, .. }) if awaited.contains("was stopped") => {
-                Ok(Outcome::NotReached)
-            }
+        let stopped = format!("{} was stopped: ", fault.domain);
+        let struck = self
+            .terminal
+            .wait_for_after(position, &stopped, self.reached);
+        match struck {
+            Err(Error::TimedOut { .. }) if self.withdraw(&fault.domain)? => Ok(Outcome::NotReached),
+            // It struck just then.
+            Ok(_) | Err(Error::TimedOut { .. }) => self
+                .wait_for_restart(&fault.domain, position)
+                .map(Outcome::Struck),
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes back what was ordered in a protection domain. False if there was nothing left that had not
+    /// struck.
+    ///
+    /// # Errors
+    /// If the console does not answer.
+    pub fn withdraw(&mut self, domain: &str) -> Result<bool, Error> {
+        let position = self.terminal.position();
+        self.type_line(&format!("fault {domain} withdraw"))?;
+        let answer = format!("withdrawn from {domain}.");
+        let answer = self
+            .terminal
+            .wait_for_after(position, &answer, self.restarted)?;
+        Ok(!said(&answer).starts_with("0 "))
     }
 
     /// Waits for the restart of a protection domain that is told of after line `position`.
@@ -87,7 +108,7 @@ impl<'a, T: Terminal> Injector<'a, T> {
         let stopped = format!("{domain} was stopped: ");
         let stopped = self
             .terminal
-            .wait_for_after(position, &stopped, self.reached)?;
+            .wait_for_after(position, &stopped, self.restarted)?;
         let restarted = format!("{domain} was restarted, ");
         let line = self
             .terminal
@@ -97,14 +118,6 @@ impl<'a, T: Terminal> Injector<'a, T> {
         let reason = stopped.split_once(" was stopped: ");
         restart.reason = reason.map_or("", |(_, reason)| reason).to_owned();
         Ok(restart)
-    }
-
-    /// Takes back what was ordered in a protection domain and has not struck.
-    ///
-    /// # Errors
-    /// If the machine has ended.
-    pub fn withdraw(&mut self, domain: &str) -> Result<(), Error> {
-        self.type_line(&format!("fault {domain} withdraw"))
     }
 
     /// Types a line.
@@ -118,9 +131,15 @@ impl<'a, T: Terminal> Injector<'a, T> {
     }
 }
 
+/// What a line of the console says, without the prompt that it came over.
+pub fn said(line: &str) -> &str {
+    const ERASED: &str = "\u{1b}[K";
+    line.rsplit(ERASED).next().unwrap_or(line)
+}
+
 /// What a line says of a protection domain's restart; `None` if it says nothing of it.
 pub fn restart_of(domain: &str, line: &str) -> Option<Restart> {
-    let rest = line
+    let rest = said(line)
         .strip_prefix(domain)?
         .strip_prefix(" was restarted, ")?;
     let (outage, rest) = rest.split_once(" ms after its fault (restarts so far: ")?;
@@ -182,6 +201,13 @@ mod tests {
                     "netserver was restarted, 0.412 ms after its fault (restarts so far: 4).",
                 ],
                 vec!["> fault netserver receive_copied panic 0"],
+                vec!["1 fault was withdrawn from netserver."],
+                vec!["> fault netserver receive_copied panic 0"],
+                vec![
+                    "netserver was stopped: it gave up (a panic).",
+                    "netserver was restarted, 0.513 ms after its fault (restarts so far: 5).",
+                    "0 faults were withdrawn from netserver.",
+                ],
                 vec!["netserver was stopped: it made no progress for 20 ms."],
             ],
         };
@@ -200,6 +226,11 @@ mod tests {
         let outcome = injector.inject(&fault).unwrap();
         assert_eq!(outcome, Outcome::Struck(expected));
         assert_eq!(injector.inject(&fault).unwrap(), Outcome::NotReached);
+        let outcome = injector.inject(&fault).unwrap();
+        assert!(matches!(
+            outcome,
+            Outcome::Struck(Restart { restarts: 5, .. })
+        ));
         let error = injector.inject(&fault).unwrap_err().to_string();
         assert!(error.contains("netserver was restarted"), "{error}");
     }
@@ -208,6 +239,8 @@ mod tests {
     fn lines_about_others_say_nothing() {
         let line = "http was restarted, 12.5 ms after its fault (restarts so far: 1).";
         assert_eq!(restart_of("http", line).unwrap().outage, 12.5);
+        let over_prompt = format!("segue> \u{1b}[K{line}");
+        assert_eq!(restart_of("http", &over_prompt), restart_of("http", line));
         assert_eq!(restart_of("kv", line), None);
         assert_eq!(restart_of("http", "http: was restarted, 1"), None);
     }

@@ -3,68 +3,11 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use segue_portmap_core::TABLE_SIZE;
-use segue_shared_memory::testing::leaked_region;
-use segue_status::system::{REGION_SIZE, State, SystemStatus};
+use segue_status::system::State;
 
+use super::Places;
 use crate::TestMachine;
-use crate::guest_memory::{AddressSpace, GuestMemory};
-use crate::instructions::Program;
 use crate::switching::Modes;
-
-/// Where the port map sees its table, and the console the states of all (`system.xml`).
-const PORT_TABLE: u64 = 0x1000_0000;
-const SYSTEM_STATUS: u64 = 0x1800_0000;
-
-/// Where to look for it: in the memory of a machine, whoever of it may be dead.
-pub struct Places {
-    memory: GuestMemory,
-    portmap: AddressSpace,
-    console: AddressSpace,
-}
-
-impl Places {
-    /// In this memory, when all protection domains have started; `program` gives the program of a name.
-    ///
-    /// # Errors
-    /// If one of them is not there.
-    pub fn find(memory: GuestMemory, program: impl Fn(&str) -> Program) -> io::Result<Self> {
-        Ok(Self {
-            portmap: memory.space_of(&program("segue-portmap"))?,
-            console: memory.space_of(&program("segue-console"))?,
-            memory,
-        })
-    }
-
-    /// The memory.
-    pub fn memory(&self) -> &GuestMemory {
-        &self.memory
-    }
-
-    /// The states of all protection domains.
-    ///
-    /// # Errors
-    /// If the memory cannot be read.
-    pub fn status(&self) -> io::Result<SystemStatus> {
-        let mut bytes = vec![0; REGION_SIZE];
-        self.console.read(&self.memory, SYSTEM_STATUS, &mut bytes)?;
-        let region = leaked_region(REGION_SIZE);
-        region.write(0, &bytes);
-        SystemStatus::new(region).ok_or_else(|| io::Error::other("the region is too small"))
-    }
-
-    /// The owner of each port that has one, by the port's place in the table.
-    fn ports(&self) -> io::Result<BTreeMap<usize, u16>> {
-        let mut bytes = vec![0; TABLE_SIZE];
-        self.portmap.read(&self.memory, PORT_TABLE, &mut bytes)?;
-        let (words, _) = bytes.as_chunks::<2>();
-        let owners = words.iter().map(|word| u16::from_le_bytes(*word));
-        Ok(owners
-            .enumerate()
-            .filter(|(_, owner)| *owner != 0)
-            .collect())
-    }
-}
 
 /// What nobody may lose or keep by dying.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ mod faults;
 mod outages;
 mod session;
 
-pub use faults::{faults, faults_elsewhere};
+pub use faults::{faults, faults_elsewhere, faults_trial};
 pub use outages::{Outages, outages};
 pub use session::Session;
 

@@ -207,6 +207,8 @@ pub mod watch {
     pub const ACTIVITY: usize = START;
     /// 64 bits: how many events have been traced.
     pub const EVENT_COUNT: usize = START + 8;
+    /// 64 bits: the time stamp counter when the program had initialised itself; 0 before.
+    pub const READY: usize = START + 16;
     /// The events, used in turn.
     pub const EVENTS: usize = START + 0x40;
     /// Bytes of an event: the time stamp counter, a name of up to eight ASCII characters

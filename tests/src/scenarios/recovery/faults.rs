@@ -13,7 +13,7 @@ use crate::recovery::{Chooser, Fault, Injector, Ledger, Served};
 use crate::system_memory;
 use crate::systems;
 
-/// Faults that share a boot. A protection domain may fault 1000 times in a row.
+/// Faults that share a boot.
 const BATCH: u64 = 500;
 /// Times that a fault may be tried for each one that is to strike.
 const TRIES: u64 = 4;
@@ -185,4 +185,8 @@ fn given_up() {
     let downloaded = downloads.stop();
     let harm = (downloaded.resets, downloaded.wrong, downloaded.broken);
     assert_eq!(harm, (0, 0, 0), "{downloaded:?}");
+}
+
+pub fn faults_trial(domain: &str, count: u64, seed: u64) {
+    faults_in(domain, count, Random::new(seed))
 }

@@ -13,7 +13,7 @@ use crate::instructions::Program;
 use crate::metronome::{ECHO, Metronome, REQUESTS};
 use crate::pcap::{self, Frame};
 use crate::random::Random;
-use crate::recovery::{Chooser, Fault, Injector, Ledger, Outcome, Places};
+use crate::recovery::{Chooser, Fault, Injector, Instants, Ledger, Outcome, Places};
 use crate::udp_stream::UdpStream;
 use crate::{Cable, TestMachine};
 
@@ -44,10 +44,12 @@ pub struct Outages {
     pub gaps_of_faults: Vec<u64>,
     /// See [`Self::gaps_of_faults`].
     pub gaps_of_hangs: Vec<u64>,
-    /// The parts of each gap: from the last datagram until `init` stopped the server,
+    /// The parts of what happens: from the fault until `init` stopped the server,
     pub detect: Vec<u64>,
-    /// from there until it was started again,
+    /// from there until it was started again with fresh memory,
     pub rebuild: Vec<u64>,
+    /// from there until it had looked at its device and its channels,
+    pub reset: Vec<u64>,
     /// and from there to the next datagram.
     pub rejoin: Vec<u64>,
     /// Numbered datagrams that were lost, for each fault.
@@ -73,6 +75,7 @@ impl Outages {
             ("  of hangs", &self.gaps_of_hangs),
             ("  detect", &self.detect),
             ("  rebuild", &self.rebuild),
+            ("  reset", &self.reset),
             ("  rejoin", &self.rejoin),
             ("datagrams lost", &self.lost),
             ("longest TCP stall", &self.stalls),
@@ -104,6 +107,7 @@ impl Outages {
         self.gaps_of_hangs.extend(other.gaps_of_hangs);
         self.detect.extend(other.detect);
         self.rebuild.extend(other.rebuild);
+        self.reset.extend(other.reset);
         self.rejoin.extend(other.rejoin);
         self.lost.extend(other.lost);
         self.sent += other.sent;
@@ -122,13 +126,6 @@ struct Clocked {
     chooser: Chooser,
     ledger: Ledger,
     folder: TempDir,
-}
-
-/// What `init` says of a restart, in microseconds since power-on.
-#[derive(Clone, Copy, Debug)]
-struct Instants {
-    stopped: u64,
-    started: u64,
 }
 
 /// A fault that struck.
@@ -196,8 +193,6 @@ impl Clocked {
             let outcome = injector.inject(&fault);
             let outcome = outcome.unwrap_or_else(|error| panic!("{fault}: {error}"));
             let Outcome::Struck(restart) = outcome else {
-                let withdrawn = injector.withdraw(SERVER);
-                withdrawn.unwrap_or_else(|error| panic!("{fault}: {error}"));
                 self.chooser.missed(&fault.point);
                 self.ledger.missed(&fault);
                 continue;
@@ -212,15 +207,13 @@ impl Clocked {
     }
 
     fn struck(&self, fault: &Fault) -> Struck {
-        let status = self.places.status().expect("the memory can be read");
-        let domain = status.find(SERVER).and_then(|index| status.domain(index));
-        let domain = domain.expect("there is a network server");
+        let instants = self
+            .places
+            .instants_of_netserver()
+            .expect("the memory can be read");
         Struck {
             is_hang: fault.kind.is_hang(),
-            instants: Instants {
-                stopped: domain.started.saturating_sub(domain.outage),
-                started: domain.started,
-            },
+            instants: instants.expect("it was restarted"),
         }
     }
 
@@ -277,7 +270,7 @@ fn of_stream(clocked: &mut Clocked, count: u64) -> Outages {
     };
     assert_eq!(stream.summary(0).doubled, 0, "a datagram came twice");
     for (one, [first, last]) in struck.iter().zip(windows) {
-        let Instants { stopped, started } = one.instants;
+        let instants = one.instants;
         // What was on its way when it happened may come in between.
         let window = stream.window(first..last);
         let began = window.gap_began;
@@ -288,9 +281,16 @@ fn of_stream(clocked: &mut Clocked, count: u64) -> Outages {
             false => found.gaps_of_faults.push(window.longest_gap),
         }
         found.lost.push(window.missing);
-        found.detect.push(stopped.saturating_sub(began));
-        found.rebuild.push(started - stopped);
-        found.rejoin.push(ended.saturating_sub(started));
+        // The stream may have gone on for a while without the server: from what it had handed over.
+        let fault = instants.fault.unwrap_or(began).min(instants.stopped);
+        found.detect.push(instants.stopped - fault);
+        found
+            .rebuild
+            .push(instants.started.saturating_sub(instants.stopped));
+        found
+            .reset
+            .push(instants.ready.saturating_sub(instants.started));
+        found.rejoin.push(ended.saturating_sub(instants.ready));
     }
     found
 }

@@ -10,7 +10,9 @@ use tempfile::TempDir;
 
 use crate::guest_memory::{AddressSpace, GuestMemory};
 use crate::instructions::Program;
-use crate::recovery::{Fault, Injector, Inventory, Ledger, Load, Outcome, Places, Restart, Served};
+use crate::recovery::{
+    Fault, Injector, Inventory, Ledger, Load, Outcome, Places, Restart, Served, said,
+};
 use crate::switching::Switcher;
 use crate::systems::{DIRECT, JOB_COUNT};
 use crate::{Cable, TestMachine};
@@ -135,8 +137,6 @@ impl Session {
         let outcome = injector.inject(fault);
         let outcome = outcome.unwrap_or_else(|error| panic!("{fault}: {error}"));
         let Outcome::Struck(restart) = outcome else {
-            let withdrawn = injector.withdraw(&fault.domain);
-            withdrawn.unwrap_or_else(|error| panic!("{fault}: {error}"));
             ledger.missed(fault);
             return None;
         };
@@ -215,7 +215,7 @@ impl Session {
     fn stopped(&self) -> BTreeMap<String, u64> {
         let mut stopped = BTreeMap::new();
         for line in self.machine.console().lines() {
-            if let Some((name, _)) = line.text.split_once(" was stopped: ") {
+            if let Some((name, _)) = said(&line.text).split_once(" was stopped: ") {
                 *stopped.entry(name.to_owned()).or_default() += 1;
             }
         }
