@@ -142,7 +142,7 @@ mod tests {
         for (number, point) in Point::ALL.iter().enumerate() {
             for kind in Kind::ALL {
                 let order = Order {
-                    sequence: number as u16 * 700,
+                    sequence: (number as u16).wrapping_mul(700),
                     fault: Some((*point, kind)),
                     skip: LARGEST_SKIP - number as u32,
                 };

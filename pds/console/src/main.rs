@@ -7,9 +7,7 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use segue_console_core::{
-    Console, Faults, Pace, Regions, Switching, TICK_NANOSECONDS, WISHES_SIZE,
-};
+use segue_console_core::{Console, Pace, Regions, Switching, TICK_NANOSECONDS, WISHES_SIZE};
 use segue_director_core::board::{BOARD_SIZE, Board};
 use segue_director_core::config::DirectorTable;
 use segue_log_ring::config::RingTable;
@@ -122,7 +120,7 @@ fn init() -> SerialConsole {
 
 segue_fault_points::if_enabled!({
     /// Where faults can be ordered; `None` in a system without `<fault_injection/>`.
-    fn faults() -> Option<Faults> {
+    fn faults() -> Option<segue_console_core::Faults> {
         use segue_fault_points::config::FaultTable;
         use segue_fault_points::{ORDERS_SIZE, PAGE_SIZE};
 
@@ -133,11 +131,11 @@ segue_fault_points::if_enabled!({
         let domains = table.domains().iter();
         let pages = domains
             .map(|domain| (domain.name(), region_at!(domain.page, PAGE_SIZE as u64)));
-        Some(Faults::new(pages, region_at!(table.orders, ORDERS_SIZE as u64)))
+        Some(segue_console_core::Faults::new(pages, region_at!(table.orders, ORDERS_SIZE as u64)))
     }
 } else {
     /// Nobody was built to fail.
-    fn faults() -> Option<Faults> {
+    fn faults() -> Option<segue_console_core::Faults> {
         None
     }
 });
