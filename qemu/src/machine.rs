@@ -53,6 +53,8 @@ pub struct Machine {
     traces: Vec<String>,
     plugin: Option<OsString>,
     capture: Option<PathBuf>,
+    memory_file: Option<PathBuf>,
+    debugger: Option<PathBuf>,
     arguments: Vec<OsString>,
 }
 
@@ -72,6 +74,8 @@ impl Machine {
             traces: Vec::new(),
             plugin: None,
             capture: None,
+            memory_file: None,
+            debugger: None,
             arguments: Vec::new(),
         }
     }
@@ -145,6 +149,24 @@ impl Machine {
     #[must_use]
     pub fn capture_frames(mut self, file: impl Into<PathBuf>) -> Self {
         self.capture = Some(file.into());
+        self
+    }
+
+    /// Has the machine's memory be this file, which is made: byte n of it is the memory's byte at the
+    /// physical address n. Whoever reads it sees what the machine writes. What is written into it the
+    /// machine reads, too, but for instructions that QEMU has translated before: see
+    /// [`Self::debugger`].
+    #[must_use]
+    pub fn memory_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.memory_file = Some(file.into());
+        self
+    }
+
+    /// Has QEMU's debugger stub listen on this socket, which is made. While somebody is connected the
+    /// machine stands still, unless it is told to go on.
+    #[must_use]
+    pub fn debugger(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.debugger = Some(socket.into());
         self
     }
 
@@ -309,6 +331,21 @@ impl Machine {
             filter.push(file);
             line.extend(["-object".into(), filter]);
             line.extend(["-rtc".into(), CALENDAR.into()]);
+        }
+        if let Some(file) = &self.memory_file {
+            let size = self.memory_mib;
+            let mut backend = OsString::from(format!(
+                "memory-backend-file,id=memory,size={size}M,share=on,mem-path="
+            ));
+            backend.push(file);
+            line.extend(["-object".into(), backend]);
+            line.extend(["-machine".into(), "memory-backend=memory".into()]);
+        }
+        if let Some(socket) = &self.debugger {
+            let mut server = OsString::from("unix:");
+            server.push(socket);
+            server.push(",server=on,wait=off");
+            line.extend(["-gdb".into(), server]);
         }
         line.extend(["-kernel".into(), self.kernel.clone().into()]);
         line.extend(["-initrd".into(), self.image.clone().into()]);

@@ -83,6 +83,24 @@ const STEPS: &[Step] = &[
         run: interruptions,
     },
     Step {
+        name: "faults",
+        about: "faults in the network server at all its fault points while 64 clients download, redis-benchmark asks, datagrams go there and back: no connection reset, no wrong byte, nobody hangs",
+        count: 2000,
+        run: scenarios::faults,
+    },
+    Step {
+        name: "outages",
+        about: "faults of the network server measured on a stream, and as many on downloads, in virtual time",
+        count: 1000,
+        run: outages,
+    },
+    Step {
+        name: "servers",
+        about: "faults in each other server and an application, pairs at once, during a restart, and in a loop that ends in \"given up\"; nobody else notices",
+        count: 200,
+        run: scenarios::faults_elsewhere,
+    },
+    Step {
         name: "floods",
         about: "windows of each flood: nine tenths of the service to others stay",
         count: 6,
@@ -159,6 +177,15 @@ fn interruptions(count: u64, seed: u64) {
     found.print();
     found.judge();
     let written = figures::write(&figures::switches::of(&found), true);
+    written.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Measures, and keeps the figures and their picture.
+fn outages(count: u64, seed: u64) {
+    let found = scenarios::outages(count, seed);
+    found.print();
+    found.judge();
+    let written = figures::write(&figures::recovery::of(&found), true);
     written.unwrap_or_else(|error| panic!("{error}"));
 }
 

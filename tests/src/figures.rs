@@ -4,6 +4,7 @@ mod applications;
 mod boot;
 mod direct;
 mod http;
+pub mod recovery;
 mod size;
 pub mod switches;
 
@@ -46,6 +47,9 @@ impl Figure {
 /// Switches that are measured; a campaign measures more.
 const SWITCHES: u64 = 100;
 
+/// Faults that are measured; a campaign measures more.
+const FAULTS: u64 = 100;
+
 /// What measures all of them again.
 const COMMAND: &str = "make figures";
 
@@ -66,6 +70,7 @@ pub fn measure() -> Vec<Figure> {
     }
     figures.extend(measure_direct());
     figures.extend(measure_switches());
+    figures.extend(measure_recovery());
     figures.extend(measure_applications());
     figures
 }
@@ -80,6 +85,12 @@ pub fn measure_direct() -> Vec<Figure> {
 pub fn measure_switches() -> Vec<Figure> {
     println!("== switches");
     switches::measure(SWITCHES)
+}
+
+/// Measures only what faults interrupt.
+pub fn measure_recovery() -> Vec<Figure> {
+    println!("== recovery");
+    recovery::measure(FAULTS)
 }
 
 /// Measures only what applications cost each other.

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use segue_qemu::NetworkNamespace;
 
 use crate::{PeerHost, PeerStream};
@@ -85,6 +86,22 @@ fn system(address: SocketAddr) -> io::Result<Connection> {
 }
 
 impl Connection {
+    /// Has it ask now and then whether the other end still knows it, while nothing else is to be sent.
+    ///
+    /// # Errors
+    /// If the operating system cannot.
+    pub fn keep_alive(&self) -> io::Result<()> {
+        if let Self::System(stream) = self {
+            const SECONDS: u32 = 1;
+            setsockopt(stream, sockopt::KeepAlive, &true)?;
+            setsockopt(stream, sockopt::TcpKeepIdle, &SECONDS)?;
+            setsockopt(stream, sockopt::TcpKeepInterval, &SECONDS)?;
+            // So many without an answer end it: as many as anything here may stand still.
+            setsockopt(stream, sockopt::TcpKeepCount, &(STILL.as_secs() as u32))?;
+        }
+        Ok(())
+    }
+
     /// Ends our direction; the other goes on.
     ///
     /// # Errors

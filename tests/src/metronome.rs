@@ -57,6 +57,15 @@ impl Metronome {
         Ok(tally)
     }
 
+    /// Has it begin to send us `count` numbered datagrams. They are for whoever reads the capture: here
+    /// nobody waits for them.
+    ///
+    /// # Errors
+    /// If none comes at all.
+    pub fn begin(&self, count: u64) -> io::Result<()> {
+        self.ask(Request::Start(count), numbered).map(|_| ())
+    }
+
     /// What it says of the numbered datagrams that it got, and those that it sent.
     ///
     /// # Errors

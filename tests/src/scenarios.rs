@@ -3,9 +3,11 @@
 //! Each boots a machine of its own and panics with a sentence if something is wrong.
 
 mod hostile;
+mod recovery;
 mod switches;
 
 pub use hostile::forgeries;
+pub use recovery::{Outages, faults, faults_elsewhere, faults_trial, outages};
 pub use switches::{Interruptions, interruptions, switches_under_load};
 
 use crate::http::{Client, request};

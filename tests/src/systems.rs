@@ -111,6 +111,22 @@ const DERIVED: &[Derived] = &[
         more: || (1..SWITCHED).map(switched_http).collect(),
     },
     Derived {
+        name: "recovery",
+        memory: 512,
+        folder: "files",
+        application: None,
+        is_switched: true,
+        more: recovery,
+    },
+    Derived {
+        name: "outages",
+        memory: 256,
+        folder: "files",
+        application: None,
+        is_switched: true,
+        more: metronome,
+    },
+    Derived {
         name: "http-kv",
         memory: 256,
         folder: "files",
@@ -186,6 +202,9 @@ const DERIVED: &[Derived] = &[
 
 /// Systems whose shared IPv4 address comes from a DHCP server.
 const BY_DHCP: &[&str] = &["dhcp"];
+
+/// Systems in which everybody is restarted at once, however often, and can be made to fault.
+const FAULTY: &[&str] = &["recovery", "outages"];
 
 /// What a frame channel says about its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,6 +302,93 @@ fn kv_of_its_own() -> String {
 
 /// Where the key-value server of the system `switching` is.
 pub const KV_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 20);
+
+/// What is at work in the system `recovery` beside `http`: the metronome, the key-value server, an HTTP
+/// application that is to be switched to direct mode, and a job that does not use the network. Each
+/// has an address of its own.
+fn recovery() -> String {
+    let direct = DIRECT_ADDRESS.octets()[3];
+    [
+        metronome(),
+        kv_of_its_own(),
+        http(DIRECT, 3, 80, Place::Own(direct)),
+        direct_mode(DIRECT),
+        JOB_DOMAIN.into(),
+    ]
+    .concat()
+}
+
+/// The application of the system `recovery` that is to be in direct mode.
+pub const DIRECT: &str = "http-direct";
+
+/// Where it is.
+pub const DIRECT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 53);
+
+/// The job of the system `recovery`: it counts.
+pub const JOB: &str = "job";
+
+/// Where the job sees its count.
+pub const JOB_COUNT: u64 = 0x1000_0000;
+
+const JOB_DOMAIN: &str = r#"
+    <memory_region name="progress" size="0x1000"/>
+    <protection_domain name="job" priority="100">
+        <program_image path="segue-spinner"/>
+        <map mr="progress" vaddr="0x10000000" perms="rw" setvar_vaddr="progress"/>
+    </protection_domain>
+"#;
+
+/// The attribute `name="value"` in the start tag of a protection domain, in the place of the one that
+/// it has, if it has one.
+///
+/// # Errors
+/// If there is no such protection domain.
+pub fn with_attribute(text: &str, domain: &str, name: &str, value: &str) -> Result<String, String> {
+    let (before, rest) = cut(text, &format!("<protection_domain name=\"{domain}\""))?;
+    let (tag, after) = cut(rest, ">")?;
+    let tag = match tag.split_once(&format!(" {name}=\"")) {
+        Some((first, second)) => {
+            let (_, second) = cut(second, "\"")?;
+            format!("{first}{second}")
+        }
+        None => tag.to_owned(),
+    };
+    Ok(format!(
+        "{before}<protection_domain name=\"{domain}\" {name}=\"{value}\"{tag}>{after}"
+    ))
+}
+
+/// The names of the protection domains in a description, in its order.
+pub fn domains(text: &str) -> Vec<&str> {
+    let names = text.split("<protection_domain name=\"").skip(1);
+    names.filter_map(|rest| rest.split('"').next()).collect()
+}
+
+/// Applications whose work is watched in faulty systems, as that of servers is in all, and for how many
+/// milliseconds they may make no progress.
+const APPLICATIONS_WATCHED: [&str; 4] = ["http", "kv", "metronome", DIRECT];
+const HEARTBEAT: &str = "200";
+
+/// A description in which everybody is restarted, at once and however often, and that can be made to
+/// fault.
+fn faulty(text: &str) -> Result<String, String> {
+    let names: Vec<String> = domains(text).into_iter().map(str::to_owned).collect();
+    let policy = [
+        ("restart", "on_fault"),
+        ("restart_limit", "1000000"),
+        ("restart_backoff_ms", "0"),
+    ];
+    let mut text = replace(text, END, &format!("    <fault_injection/>\n{END}"))?;
+    for name in names.iter().filter(|name| *name != JOB) {
+        for (attribute, value) in policy {
+            text = with_attribute(&text, name, attribute, value)?;
+        }
+        if APPLICATIONS_WATCHED.contains(&name.as_str()) {
+            text = with_attribute(&text, name, "heartbeat_ms", HEARTBEAT)?;
+        }
+    }
+    Ok(text)
+}
 
 /// Applications of the system `seven` that can be switched: with the network server's, all virtual
 /// functions are in use then.
@@ -475,6 +581,10 @@ pub fn write_all(root: &Path) -> Result<(), String> {
             None => text,
         };
         let text = replace(&text, END, &format!("{}{END}", (system.more)()))?;
+        let text = match FAULTY.contains(&system.name) {
+            true => faulty(&text)?,
+            false => text,
+        };
         write_if_changed(&folder.join(format!("{}.xml", system.name)), &text)?;
     }
     Ok(())
@@ -549,6 +659,20 @@ mod tests {
         let text = replace(&text, OWN_MAC, SHARED_MAC).unwrap();
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words(&text).contains(&Place::Shared.attributes()));
+    }
+
+    #[test]
+    fn attributes_are_replaced_or_added() {
+        let text = r#"<system><protection_domain name="a" priority="1" restart="never"><x/></protection_domain>
+<protection_domain name="ab" priority="2"/></system>"#;
+        assert_eq!(domains(text), ["a", "ab"]);
+        let text = with_attribute(text, "a", "restart", "always").unwrap();
+        let text = with_attribute(&text, "ab", "restart", "on_fault").unwrap();
+        let tags: Vec<&str> = text.matches("restart=").collect();
+        assert_eq!(tags.len(), 2, "{text}");
+        assert!(text.contains(r#"<protection_domain name="a" restart="always" priority="1">"#));
+        assert!(text.contains(r#"<protection_domain name="ab" restart="on_fault" priority="2"/>"#));
+        assert!(with_attribute(&text, "b", "restart", "always").is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,14 @@ const REST: Duration = Duration::from_micros(200);
 
 /// Datagrams on their way there and back, from a thread of its own.
 pub struct UdpStream {
-    ended: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<io::Result<Echoes>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    ended: AtomicBool,
+    returned: AtomicU64,
 }
 
 /// What came back.
@@ -51,13 +57,18 @@ pub struct Echoes {
 impl UdpStream {
     /// Begins to send one every `interval` to `target`, for instance [`crate::metronome::ECHO`].
     pub fn start(socket: Datagrams, target: SocketAddrV4, interval: Duration) -> Self {
-        let ended = Arc::new(AtomicBool::new(false));
-        let theirs = Arc::clone(&ended);
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
         let thread = thread::spawn(move || stream(&socket, target, interval, &theirs));
         Self {
-            ended,
+            shared,
             thread: Some(thread),
         }
+    }
+
+    /// Numbers that have come back so far.
+    pub fn returned(&self) -> u64 {
+        self.shared.returned.load(Ordering::Relaxed)
     }
 
     /// Sends no more, waits for what is under way and says what came back.
@@ -65,7 +76,7 @@ impl UdpStream {
     /// # Errors
     /// If nothing could be sent or received any more.
     pub fn stop(mut self) -> io::Result<Echoes> {
-        self.ended.store(true, Ordering::Relaxed);
+        self.shared.ended.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("it is stopped once");
         let result = thread.join();
         result.unwrap_or_else(|_| Err(io::Error::other("the sender of datagrams panicked")))
@@ -74,7 +85,7 @@ impl UdpStream {
 
 impl Drop for UdpStream {
     fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
+        self.shared.ended.store(true, Ordering::Relaxed);
     }
 }
 
@@ -82,17 +93,19 @@ fn stream(
     socket: &Datagrams,
     target: SocketAddrV4,
     interval: Duration,
-    ended: &AtomicBool,
+    shared: &Shared,
 ) -> io::Result<Echoes> {
     let began = Instant::now();
     let microseconds = || began.elapsed().as_micros() as u64;
     let mut tally = Tally::new(MAXIMUM_NUMBERS);
     let (mut sent, mut due, mut heard) = (0, Duration::ZERO, Duration::ZERO);
+    // What is below a number that has come back is not under way any more, but back or lost.
+    let mut settled = 0;
     loop {
         let now = began.elapsed();
-        let is_over = ended.load(Ordering::Relaxed) || sent == MAXIMUM_NUMBERS;
+        let is_over = shared.ended.load(Ordering::Relaxed) || sent == MAXIMUM_NUMBERS;
         let is_way_known = sent == 0 || tally.distinct() > 0 || now >= FIRST;
-        let has_room = sent - tally.distinct() < WINDOW || now >= heard + PATIENCE;
+        let has_room = sent - settled < WINDOW || now >= heard + PATIENCE;
         if !is_over && now >= due && is_way_known && has_room {
             let datagram = Numbered {
                 number: sent,
@@ -114,6 +127,11 @@ fn stream(
                 Numbered::from_bytes(&bytes).filter(|_| from == SocketAddr::V4(target))
             {
                 tally.record(echo.number, microseconds());
+                if echo.number < sent {
+                    settled = settled.max(echo.number + 1);
+                }
+                let returned = tally.distinct();
+                shared.returned.store(returned, Ordering::Relaxed);
                 (is_quiet, heard) = (false, began.elapsed());
             }
         }

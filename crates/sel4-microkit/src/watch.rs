@@ -41,7 +41,7 @@ pub(crate) fn end() {
 
 /// The program is able to do what it is for.
 pub(crate) fn ready() {
-    page().store64(READY, 1, Relaxed);
+    page().store64(READY, now(), Relaxed);
 }
 
 /// Tells `init` that there is an order for it; only for those who may give any.
@@ -74,12 +74,17 @@ fn note(name: u64, argument: u64) {
     let page = page();
     let count = page.load64(EVENT_COUNT, Relaxed);
     let place = EVENTS + (count % layout::EVENT_ROOM as u64) as usize * layout::EVENT_SIZE;
-    // SAFETY: the kernel leaves the instruction to user programs.
-    let time = unsafe { core::arch::x86_64::_rdtsc() };
-    page.store64(place, time, Relaxed);
+    page.store64(place, now(), Relaxed);
     page.store64(place + 8, name, Relaxed);
     page.store64(place + 16, argument, Relaxed);
     page.store64(EVENT_COUNT, count.wrapping_add(1), Release);
+}
+
+/// The time stamp counter.
+#[inline]
+fn now() -> u64 {
+    // SAFETY: the kernel leaves the instruction to user programs.
+    unsafe { core::arch::x86_64::_rdtsc() }
 }
 
 /// Notes what has arrived: signals by their channels, a call by channel and label.

@@ -143,12 +143,19 @@ impl Report {
         self.label == label::UNKNOWN_SYSTEM_CALL && self.registers[RDX] as i64 == EXIT_SYSTEM_CALL
     }
 
+    /// When it had initialised itself, by the time stamp counter; 0 if it had not.
+    pub fn ready(&self) -> u64 {
+        self.watch_word(watch::READY - watch::START).unwrap_or(0)
+    }
+
+    fn watch_word(&self, offset: usize) -> Option<u64> {
+        let bytes = self.watch.get(offset..offset.checked_add(8)?)?;
+        Some(u64::from_le_bytes(bytes.try_into().ok()?))
+    }
+
     /// The last events that it has traced, oldest first.
     pub fn events(&self) -> impl Iterator<Item = Event> {
-        let word = |offset: usize| {
-            let bytes = self.watch.get(offset..offset.checked_add(8)?)?;
-            Some(u64::from_le_bytes(bytes.try_into().ok()?))
-        };
+        let word = |offset: usize| self.watch_word(offset);
         let room = watch::EVENT_ROOM as u64;
         let count = word(watch::EVENT_COUNT - watch::START).unwrap_or(0);
         (count.saturating_sub(room)..count).filter_map(move |number| {

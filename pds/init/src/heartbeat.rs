@@ -95,7 +95,7 @@ impl Heartbeats {
     /// Whether a protection domain says that it is able to do what it is for.
     pub(crate) fn is_ready(&self, index: usize) -> bool {
         let page = self.seen[index].page;
-        page.is_some_and(|page| page.load64(watch::READY, Relaxed) == 1)
+        page.is_some_and(|page| page.load64(watch::READY, Relaxed) != 0)
     }
 
     /// What a protection domain has written of its work.

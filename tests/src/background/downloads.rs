@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use crate::http::Client;
 use crate::{Connection, Host, files};
 
+/// How long who found nobody waits before the next try.
+const AGAIN: Duration = Duration::from_millis(50);
+
 /// Connections on each of which a file is downloaded again and again.
 pub struct Downloads {
     shared: Arc<Shared>,
@@ -54,17 +57,57 @@ impl Downloads {
         name: &'static str,
         connections: usize,
     ) -> io::Result<Self> {
+        Self::begin(host, server, name, connections, false)
+    }
+
+    /// As [`Self::start`], but who loses a connection opens another one and goes on, as soon as the
+    /// server is there again.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_lasting(
+        host: &Host,
+        server: SocketAddrV4,
+        name: &'static str,
+        connections: usize,
+    ) -> io::Result<Self> {
+        Self::begin(host, server, name, connections, true)
+    }
+
+    fn begin(
+        host: &Host,
+        server: SocketAddrV4,
+        name: &'static str,
+        connections: usize,
+        goes_on: bool,
+    ) -> io::Result<Self> {
         let digest = files::digest(&files::contents(name));
         let shared = Arc::new(Shared {
             ended: AtomicBool::new(false),
             completed: AtomicU64::new(0),
         });
-        let opened: io::Result<Vec<Connection>> =
-            (0..connections).map(|_| host.connect_to(server)).collect();
+        let open = move |host: &Host| -> io::Result<Connection> {
+            let connection = host.connect_to(server)?;
+            // Who waits for an answer would not notice that nobody is there any more.
+            if goes_on {
+                connection.keep_alive()?;
+            }
+            Ok(connection)
+        };
+        let opened: io::Result<Vec<Connection>> = (0..connections).map(|_| open(host)).collect();
         let threads = opened?.into_iter().map(|connection| {
             let (shared, digest) = (Arc::clone(&shared), digest.clone());
-            let path = format!("/{name}");
-            thread::spawn(move || download(connection, &path, &digest, &shared))
+            let (path, host) = (format!("/{name}"), host.clone());
+            thread::spawn(move || {
+                let mut all = download(connection, &path, &digest, &shared);
+                while goes_on && !shared.ended.load(Ordering::Relaxed) {
+                    match open(&host) {
+                        Ok(connection) => all.add(download(connection, &path, &digest, &shared)),
+                        Err(_) => thread::sleep(AGAIN),
+                    }
+                }
+                all
+            })
         });
         Ok(Self {
             threads: threads.collect(),
@@ -109,7 +152,7 @@ impl Drop for Downloads {
 }
 
 impl Downloaded {
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.completed += other.completed;
         self.bytes += other.bytes;
         self.resets += other.resets;

@@ -1,5 +1,5 @@
 //! Measures the figures of `docs/figures.json` and writes them. Needs root for the tap device.
-//! `segue-figures applications`, `direct` or `switches` measures those about one thing only.
+//! `segue-figures applications`, `direct`, `switches` or `recovery` measures those about one thing only.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -16,9 +16,10 @@ fn main() -> ExitCode {
         Some("applications") => figures::measure_applications(),
         Some("direct") => figures::measure_direct(),
         Some("switches") => figures::measure_switches(),
+        Some("recovery") => figures::measure_recovery(),
         Some(other) => {
             eprintln!(
-                "segue-figures: {other} is not known: write applications, direct or switches"
+                "segue-figures: {other} is not known: write applications, direct, switches or recovery"
             );
             return ExitCode::FAILURE;
         }

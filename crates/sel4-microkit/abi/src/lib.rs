@@ -213,7 +213,7 @@ pub mod watch {
     pub const ACTIVITY: usize = START;
     /// 64 bits: how many events have been traced.
     pub const EVENT_COUNT: usize = START + 8;
-    /// 64 bits: 1 once the program says that it is ready to serve.
+    /// 64 bits: the time stamp counter when the program first said that it is ready to serve; 0 before.
     pub const READY: usize = START + 16;
     /// The events, used in turn.
     pub const EVENTS: usize = START + 0x40;

@@ -1,0 +1,176 @@
+//! Which fault strikes where.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use segue_fault_points::{Kind, Point};
+
+use crate::random::Random;
+
+/// A fault to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The protection domain.
+    pub domain: String,
+    /// Where in its work.
+    pub point: String,
+    /// What happens there.
+    pub kind: Kind,
+    /// How often it passes the point before it happens.
+    pub skip: u64,
+}
+
+impl Fault {
+    /// The first time that it reaches the point.
+    pub fn at(domain: &str, point: Point, kind: Kind) -> Self {
+        Self {
+            domain: domain.into(),
+            point: point.name().into(),
+            kind,
+            skip: 0,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    /// As it is typed at the console.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            domain,
+            point,
+            kind,
+            skip,
+        } = self;
+        write!(formatter, "fault {domain} {point} {} {skip}", kind.name())
+    }
+}
+
+/// Most passes of a point before a fault strikes there.
+const MOST_SKIPPED: usize = 64;
+
+/// Chooses faults: in rounds, each of which has every point with every kind once, in random order, so
+/// that a campaign has all of them equally often.
+#[derive(Clone, Debug)]
+pub struct Chooser {
+    domain: String,
+    random: Random,
+    /// Points, and how often each was waited for in vain, in a row.
+    points: BTreeMap<String, u32>,
+    round: Vec<(String, Kind)>,
+}
+
+impl Chooser {
+    /// Chooses among all points of a protection domain.
+    pub fn of(domain: &str, random: Random) -> Self {
+        let points: Vec<&str> = Point::of(domain).map(Point::name).collect();
+        Self::new(domain, &points, random)
+    }
+
+    /// Chooses among these points of a protection domain.
+    pub fn new(domain: &str, points: &[&str], random: Random) -> Self {
+        let points = points.iter().map(|point| ((*point).to_owned(), 0));
+        Self {
+            domain: domain.into(),
+            random,
+            points: points.collect(),
+            round: Vec::new(),
+        }
+    }
+
+    /// The next fault; `None` if no point is left.
+    pub fn next_fault(&mut self) -> Option<Fault> {
+        if self.round.is_empty() {
+            let points = self.points.keys();
+            self.round = points
+                .flat_map(|point| Kind::ALL.map(|kind| (point.clone(), kind)))
+                .collect();
+        }
+        if self.round.is_empty() {
+            return None;
+        }
+        let index = self.random.below(self.round.len());
+        let (point, kind) = self.round.swap_remove(index);
+        // Points that were not reached lately are to be struck at the first opportunity.
+        let rarely = self.points.get(&point).is_some_and(|misses| *misses > 0);
+        let skip = match self.random.below(2) {
+            1 if !rarely => self.random.below(MOST_SKIPPED) as u64,
+            _ => 0,
+        };
+        Some(Fault {
+            domain: self.domain.clone(),
+            point,
+            kind,
+            skip,
+        })
+    }
+
+    /// A fault was made that did not strike: its point was not reached, or not so often. After a few
+    /// of these in a row the point is left out.
+    pub fn missed(&mut self, point: &str) {
+        const ENOUGH: u32 = 4;
+        if let Some(misses) = self.points.get_mut(point) {
+            *misses += 1;
+            if *misses >= ENOUGH {
+                self.points.remove(point);
+                self.round.retain(|(other, _)| other != point);
+            }
+        }
+    }
+
+    /// A fault struck there.
+    pub fn struck(&mut self, point: &str) {
+        if let Some(misses) = self.points.get_mut(point) {
+            *misses = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_has_everything_once() {
+        let mut chooser = Chooser::new("netserver", &["a", "b", "c"], Random::new(1));
+        for _ in 0..3 {
+            let mut round: Vec<(String, &str)> = (0..15)
+                .map(|_| chooser.next_fault().unwrap())
+                .map(|fault| (fault.point, fault.kind.name()))
+                .collect();
+            round.sort();
+            round.dedup();
+            assert_eq!(round.len(), 15);
+        }
+    }
+
+    #[test]
+    fn a_point_that_is_never_reached_is_left_out() {
+        let mut chooser = Chooser::new("pcie", &["often", "never"], Random::new(2));
+        let mut asked = BTreeMap::<String, u32>::new();
+        for _ in 0..100 {
+            let fault = chooser.next_fault().unwrap();
+            *asked.entry(fault.point.clone()).or_default() += 1;
+            match fault.point.as_str() {
+                "often" => chooser.struck("often"),
+                point => chooser.missed(point),
+            }
+        }
+        assert_eq!(asked["never"], 4);
+        let mut none = Chooser::new("pcie", &[], Random::new(2));
+        assert_eq!(none.next_fault(), None);
+    }
+
+    #[test]
+    fn a_fault_is_a_command() {
+        let fault = Fault {
+            domain: "netserver".into(),
+            point: "receive_copied".into(),
+            kind: Kind::Deadlock,
+            skip: 3,
+        };
+        assert_eq!(
+            fault.to_string(),
+            "fault netserver receive_copied deadlock 3"
+        );
+    }
+}

@@ -1,0 +1,135 @@
+//! What a machine's memory says of its protection domains, whoever of them may be dead.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use segue_portmap_core::TABLE_SIZE;
+use segue_shared_memory::Region;
+use segue_shared_memory::testing::leaked_region;
+use segue_status::crash::{self, CrashReports, Report};
+use segue_status::system::{self, SystemStatus};
+use sel4_microkit_abi::{IPC_BUFFER_ADDRESS, watch};
+
+use crate::guest_memory::{AddressSpace, GuestMemory};
+use crate::instructions::Program;
+
+/// Where the port map sees its table, and the console the states of all and the crash reports
+/// (`system.xml`).
+const PORT_TABLE: u64 = 0x1000_0000;
+const SYSTEM_STATUS: u64 = 0x1800_0000;
+const CRASH_REPORTS: u64 = 0x1900_0000;
+
+/// Where to look.
+pub struct Places {
+    memory: GuestMemory,
+    portmap: AddressSpace,
+    console: AddressSpace,
+    netserver: AddressSpace,
+}
+
+/// When what happened, in microseconds of the time stamp counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instants {
+    /// The fault that was injected, as far as the protection domain has said so.
+    pub fault: Option<u64>,
+    /// `init` stopped it.
+    pub stopped: u64,
+    /// `init` started it again.
+    pub started: u64,
+    /// It has initialised itself: it handles what comes.
+    pub ready: u64,
+}
+
+impl Places {
+    /// In this memory, when all protection domains have started; `program` gives the program of a name.
+    ///
+    /// # Errors
+    /// If one of them is not there.
+    pub fn find(memory: GuestMemory, program: impl Fn(&str) -> Program) -> io::Result<Self> {
+        Ok(Self {
+            portmap: memory.space_of(&program("segue-portmap"))?,
+            console: memory.space_of(&program("segue-console"))?,
+            netserver: memory.space_of(&program("segue-netserver"))?,
+            memory,
+        })
+    }
+
+    /// The memory.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    /// The network server's address space.
+    pub fn netserver(&self) -> AddressSpace {
+        self.netserver
+    }
+
+    /// The states of all protection domains.
+    ///
+    /// # Errors
+    /// If the memory cannot be read.
+    pub fn status(&self) -> io::Result<SystemStatus> {
+        let region = self.region(SYSTEM_STATUS, system::REGION_SIZE)?;
+        SystemStatus::new(region).ok_or_else(|| io::Error::other("the region is too small"))
+    }
+
+    /// The owner of each port that has one, by the port's place in the table.
+    ///
+    /// # Errors
+    /// If the memory cannot be read.
+    pub fn ports(&self) -> io::Result<BTreeMap<usize, u16>> {
+        let mut bytes = vec![0; TABLE_SIZE];
+        self.portmap.read(&self.memory, PORT_TABLE, &mut bytes)?;
+        let (words, _) = bytes.as_chunks::<2>();
+        let owners = words.iter().map(|word| u16::from_le_bytes(*word));
+        Ok(owners
+            .enumerate()
+            .filter(|(_, owner)| *owner != 0)
+            .collect())
+    }
+
+    /// When what happened around the last restart of the network server; `None` if there was none.
+    ///
+    /// # Errors
+    /// If the memory cannot be read.
+    pub fn instants_of_netserver(&self) -> io::Result<Option<Instants>> {
+        let status = self.status()?;
+        let name = "netserver";
+        let domain = status.find(name).and_then(|index| status.domain(index));
+        let Some(domain) = domain.filter(|domain| domain.restarts > 0) else {
+            return Ok(None);
+        };
+        let reports = self.region(CRASH_REPORTS, crash::REGION_SIZE)?;
+        let reports = CrashReports::new(reports);
+        let reports = reports.ok_or_else(|| io::Error::other("the region is too small"))?;
+        let mut report = Report::empty();
+        let mut numbers = (1..=reports.count()).rev();
+        let is_there =
+            numbers.any(|number| reports.read(number, &mut report) && report.name() == name);
+        if !is_there {
+            return Ok(None);
+        }
+        let megahertz = u64::from(report.tsc_megahertz.max(1));
+        let injected = report.events().filter(|event| event.name == *b"injected");
+        let fault = injected.last().map(|event| event.time / megahertz);
+        // What it has noted since.
+        let page = IPC_BUFFER_ADDRESS + watch::READY as u64;
+        let place = self.netserver.translate(&self.memory, page)?;
+        let ready = self.memory.word(place)? / megahertz;
+        Ok(Some(Instants {
+            fault,
+            stopped: report.time,
+            started: domain.started,
+            ready: ready.max(domain.started),
+        }))
+    }
+
+    /// A copy of what the console sees at an address.
+    fn region(&self, address: u64, length: usize) -> io::Result<Region> {
+        let mut bytes = vec![0; length];
+        self.console.read(&self.memory, address, &mut bytes)?;
+        let region = leaked_region(length);
+        region.write(0, &bytes);
+        Ok(region)
+    }
+}

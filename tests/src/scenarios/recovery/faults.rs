@@ -1,0 +1,192 @@
+//! Faults at fault points.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use segue_fault_points::{Kind, Point};
+
+use super::session::{HANG, SYSTEM};
+use super::{Session, is_possible};
+use crate::background::Downloads;
+use crate::changed::{OwnImage, build_system};
+use crate::random::Random;
+use crate::recovery::{Chooser, Fault, Injector, Ledger, Served};
+use crate::system_memory;
+use crate::systems;
+
+/// Faults that share a boot.
+const BATCH: u64 = 500;
+/// Times that a fault may be tried for each one that is to strike.
+const TRIES: u64 = 4;
+const HTTP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 15), 80);
+
+/// Servers besides the network server.
+const OTHERS: [&str; 6] = ["portmap", "igb-pf", "pcie", "director", "timer", "console"];
+
+/// So many faults in the network server, at all its points and of all kinds, while 64 clients download,
+/// `redis-benchmark` asks, and datagrams go there and back. Nobody may notice.
+pub fn faults(count: u64, seed: u64) {
+    if is_possible() {
+        faults_in("netserver", count, Random::new(seed));
+    }
+}
+
+/// So many faults in each of the other servers, and in an application; then a quarter as many pairs;
+/// then who faults too often in a row. The application's clients lose their connections, and nobody
+/// else anything.
+pub fn faults_elsewhere(count: u64, seed: u64) {
+    if !is_possible() {
+        return;
+    }
+    let mut random = Random::new(seed);
+    for domain in OTHERS.into_iter().chain(["http"]) {
+        faults_in(domain, count, Random::new(random.number()));
+    }
+    pairs(count.div_ceil(4), Random::new(random.number()));
+    given_up();
+}
+
+fn faults_in(domain: &str, count: u64, random: Random) {
+    let mut chooser = Chooser::of(domain, random);
+    let (mut ledger, mut served) = (Ledger::default(), Served::default());
+    while ledger.count() < count {
+        let batch = BATCH.min(count - ledger.count());
+        let (more, clients) = batch_of(batch, &mut chooser);
+        judge(domain, &clients);
+        ledger.add(more);
+        served.add(clients);
+    }
+    println!("{domain}: {ledger}{served}");
+    println!(
+        "  connections lost {}, wrong answers {}, echoes lost {}",
+        served.connections_lost(),
+        served.wrong(),
+        served.echoes.lost
+    );
+}
+
+fn batch_of(count: u64, chooser: &mut Chooser) -> (Ledger, Served) {
+    let mut session = Session::boot();
+    let mut ledger = Ledger::default();
+    let load = session.load();
+    for _ in 0..count * TRIES {
+        if ledger.count() == count {
+            break;
+        }
+        let fault = chooser.next_fault().expect("some points are reached");
+        match session.fault(&fault, &load, &mut ledger) {
+            Some(_) => chooser.struck(&fault.point),
+            None => chooser.missed(&fault.point),
+        }
+    }
+    assert_eq!(ledger.count(), count, "too few faults struck: {ledger}");
+    let served = session.end(load);
+    session.judge();
+    (ledger, served)
+}
+
+/// What clients may notice of faults in a protection domain: those of an application that it is gone.
+fn judge(domain: &str, served: &Served) {
+    served.judge_others();
+    match domain {
+        "http" => assert_eq!(served.http.wrong, 0, "{:?}", served.http),
+        _ => served.judge_http(),
+    }
+}
+
+/// Two servers that fault at once, every other time the network server and the driver of the physical
+/// function; or one that faults again while it starts.
+fn pairs(count: u64, mut random: Random) {
+    let mut session = Session::boot();
+    let load = session.load();
+    for number in 0..count {
+        let domains = match number % 4 {
+            0 | 2 => ["netserver", "igb-pf"],
+            1 => {
+                let first = random.below(OTHERS.len());
+                let second = (first + 1 + random.below(OTHERS.len() - 1)) % OTHERS.len();
+                [OTHERS[first], OTHERS[second]]
+            }
+            _ => {
+                let twice = random.below(OTHERS.len() + 1);
+                [OTHERS.get(twice).copied().unwrap_or("netserver"); 2]
+            }
+        };
+        let points = match domains[0] == domains[1] {
+            // Again, in the life that the first one brings about.
+            true => [Point::RuntimeReceived, Point::RuntimeStarting],
+            false => [Point::RuntimeReceived; 2],
+        };
+        let mut kind = || Kind::ALL[random.below(Kind::ALL.len())];
+        let faults: Vec<Fault> = domains
+            .iter()
+            .zip(points)
+            .map(|(domain, point)| Fault::at(domain, point, kind()))
+            .collect();
+        both(&mut session, &faults);
+        let what: Vec<String> = faults.iter().map(Fault::to_string).collect();
+        session.expect_progress(&load, &what.join("; "));
+    }
+    let served = session.end(load);
+    println!("{count} pairs:\n{served}");
+    served.judge();
+    session.judge();
+}
+
+/// Makes all of these faults without waiting, then waits for all restarts.
+fn both(session: &mut Session, faults: &[Fault]) {
+    let restarts = |fault: &Fault| {
+        let of_it = faults.iter().filter(|other| other.domain == fault.domain);
+        session.restarts(&fault.domain) + of_it.count() as u64
+    };
+    let awaited: Vec<u64> = faults.iter().map(restarts).collect();
+    let mut injector = Injector::new(session.machine());
+    for fault in faults {
+        let typed = injector.type_line(&fault.to_string());
+        typed.unwrap_or_else(|error| panic!("{fault}: {error}"));
+    }
+    for (fault, awaited) in faults.iter().zip(awaited) {
+        session.wait_for_restarts(&fault.domain, awaited);
+        session.note(fault);
+    }
+}
+
+/// Who faults as soon as it starts, over and over, is given up, and the rest goes on: an application,
+/// then the director, whom others ask.
+fn given_up() {
+    const LIMIT: usize = 3;
+    let names = ["kv", "director"];
+    let image = build_system(SYSTEM, |text| {
+        names.iter().fold(text, |text, name| {
+            let limit = LIMIT.to_string();
+            let changed = systems::with_attribute(&text, name, "restart_limit", &limit);
+            changed.unwrap_or_else(|error| panic!("{error}"))
+        })
+    });
+    let image = OwnImage::new("given-up", &image.bytes);
+    let machine = image.machine().memory_mib(system_memory(SYSTEM));
+    let mut session = Session::boot_machine(machine);
+    let machine = session.machine();
+    let downloads = Downloads::start(machine.host(), HTTP, "128k.bin", 4).expect("http answers");
+    for name in names {
+        let mut injector = Injector::new(machine);
+        let again = std::iter::repeat_n(Point::RuntimeStarting, LIMIT);
+        for point in std::iter::once(Point::RuntimeReceived).chain(again) {
+            let typed = injector.type_line(&Fault::at(name, point, Kind::Panic).to_string());
+            typed.unwrap_or_else(|error| panic!("{error}"));
+        }
+        println!("{}", machine.expect_line(&format!("{name} is given up")));
+        let before = downloads.completed();
+        let deadline = std::time::Instant::now() + HANG;
+        while downloads.completed() < before + 8 {
+            assert!(std::time::Instant::now() < deadline, "http stands still");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+    let downloaded = downloads.stop();
+    let harm = (downloaded.resets, downloaded.wrong, downloaded.broken);
+    assert_eq!(harm, (0, 0, 0), "{downloaded:?}");
+}
+
+pub fn faults_trial(domain: &str, count: u64, seed: u64) {
+    faults_in(domain, count, Random::new(seed))
+}

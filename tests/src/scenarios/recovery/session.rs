@@ -1,0 +1,234 @@
+//! One boot of the system `recovery`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use segue_qemu::Machine;
+use tempfile::TempDir;
+
+use crate::guest_memory::{AddressSpace, GuestMemory};
+use crate::instructions::Program;
+use crate::recovery::{
+    Fault, Injector, Inventory, Ledger, Load, Outcome, Places, Restart, Served, said,
+};
+use crate::switching::Switcher;
+use crate::systems::{DIRECT, JOB_COUNT};
+use crate::{Cable, TestMachine};
+
+/// Its name.
+pub(super) const SYSTEM: &str = "recovery";
+/// How long clients may stand still after a restart. On a busy host, with 64 connections that have waited
+/// for longer and longer, it takes seconds; this long only if they never go on.
+pub(super) const HANG: Duration = Duration::from_secs(90);
+
+/// A machine with the system `recovery`, whose memory can be looked into.
+pub struct Session {
+    machine: TestMachine,
+    places: Places,
+    job: AddressSpace,
+    before: Inventory,
+    /// Faults that struck since the boot, by protection domain.
+    struck: BTreeMap<String, u64>,
+    /// Of files that live as long as the machine: it goes away last.
+    folder: TempDir,
+}
+
+impl Session {
+    /// Boots it, and switches the application to direct mode that is to be in it.
+    ///
+    /// # Panics
+    /// If something does not start.
+    pub fn boot() -> Self {
+        Self::boot_machine(TestMachine::machine(SYSTEM))
+    }
+
+    /// The same with this machine, whose system is like it.
+    ///
+    /// # Panics
+    /// As [`Self::boot`].
+    pub fn boot_machine(machine: Machine) -> Self {
+        let folder = folder();
+        let file = folder.path().join("memory");
+        let debugger = folder.path().join("debugger");
+        let machine = machine.memory_file(&file).debugger(debugger);
+        let mut machine = TestMachine::start(machine, Cable::Tap);
+        for line in [
+            "metronome: listening on 10.0.2.40:4001 (UDP)",
+            "kv: listening on 10.0.2.20:6379",
+            "http-direct: listening on 10.0.2.53:80",
+        ] {
+            machine.expect_line(line);
+        }
+        machine.wait_until_it_answers();
+        let line = Switcher::new(&mut machine).to_direct(DIRECT);
+        println!("{}", line.unwrap_or_else(|error| panic!("{error}")));
+        let memory = GuestMemory::open(&file).expect("QEMU makes the file");
+        let job = memory.space_of(&Program::read_faulty("segue-spinner"));
+        let job = job.expect("the job runs");
+        let places = Places::find(memory, Program::read_faulty).expect("they run");
+        let before = Inventory::take(&mut machine, &places);
+        Self {
+            before: before.expect("an inventory can be taken"),
+            machine,
+            places,
+            job,
+            struck: BTreeMap::new(),
+            folder,
+        }
+    }
+
+    /// The machine.
+    pub fn machine(&mut self) -> &mut TestMachine {
+        &mut self.machine
+    }
+
+    /// Where to look into its memory.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// The socket of QEMU's debugger stub.
+    pub fn debugger(&self) -> PathBuf {
+        self.folder.path().join("debugger")
+    }
+
+    /// How far the job has counted.
+    pub fn job_count(&self) -> u64 {
+        let memory = self.places.memory();
+        let place = self.job.translate(memory, JOB_COUNT);
+        let count = place.and_then(|place| memory.word(place));
+        count.expect("the job's page is there")
+    }
+
+    /// How often a protection domain was restarted.
+    pub fn restarts(&self, name: &str) -> u64 {
+        let status = self.places.status().expect("the memory can be read");
+        let domain = status.find(name).and_then(|index| status.domain(index));
+        let domain = domain.unwrap_or_else(|| panic!("there is no {name}"));
+        u64::from(domain.restarts)
+    }
+
+    /// Waits until a protection domain was restarted so often.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn wait_for_restarts(&self, name: &str, restarts: u64) {
+        let deadline = Instant::now() + HANG;
+        while self.restarts(name) < restarts {
+            assert!(
+                Instant::now() < deadline,
+                "{name} was restarted {} times, not {restarts}",
+                self.restarts(name)
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Makes a fault, and waits until the protection domain is restarted and all clients go on; `None` if
+    /// it did not strike.
+    ///
+    /// # Panics
+    /// If one of both does not happen.
+    pub fn fault(&mut self, fault: &Fault, load: &Load, ledger: &mut Ledger) -> Option<Restart> {
+        let count = self.job_count();
+        let mut injector = Injector::new(&mut self.machine);
+        let outcome = injector.inject(fault);
+        let outcome = outcome.unwrap_or_else(|error| panic!("{fault}: {error}"));
+        let Outcome::Struck(restart) = outcome else {
+            ledger.missed(fault);
+            return None;
+        };
+        self.note(fault);
+        ledger.struck(fault, &restart);
+        self.expect_progress(load, &fault.to_string());
+        assert!(self.job_count() > count, "{fault}: the job stands still");
+        Some(restart)
+    }
+
+    /// Notes that a fault has struck which somebody else has waited for.
+    pub fn note(&mut self, fault: &Fault) {
+        *self.struck.entry(fault.domain.clone()).or_default() += 1;
+    }
+
+    /// Waits until all clients have come further.
+    ///
+    /// # Panics
+    /// If they do not; `what` has happened before.
+    pub fn expect_progress(&self, load: &Load, what: &str) {
+        let before = load.progress();
+        assert!(
+            load.wait_for(before, 1, HANG),
+            "after \"{what}\" somebody stands still for {} s: {before:?}, then {:?}",
+            HANG.as_secs(),
+            load.progress()
+        );
+    }
+
+    /// Begins the load and waits until all of it is at work.
+    ///
+    /// # Panics
+    /// If it does not come so far.
+    pub fn load(&self) -> Load {
+        let load = Load::start(&self.machine).unwrap_or_else(|error| panic!("{error}"));
+        self.expect_progress(&load, "the beginning");
+        load
+    }
+
+    /// Ends the load, and says what became of it.
+    ///
+    /// # Panics
+    /// If nothing more could be sent.
+    pub fn end(&self, load: Load) -> Served {
+        load.stop().expect("datagrams can be sent")
+    }
+
+    /// Looks whether all is as it was after the boot, and nobody has faulted by himself.
+    ///
+    /// # Panics
+    /// If not.
+    pub fn judge(&mut self) {
+        let deadline = Instant::now() + HANG;
+        // What a client has just ended may be held for a while.
+        loop {
+            let after = Inventory::take(&mut self.machine, &self.places);
+            let after = after.expect("an inventory can be taken");
+            if after == self.before {
+                break;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "not as before: {:?}, then {after:?}",
+                self.before
+            );
+            thread::sleep(Duration::from_secs(1));
+        }
+        assert_eq!(self.stopped(), self.struck, "who faulted");
+        let console = self.machine.console().text();
+        for word in ["is given up", "is cut off", "cannot be started again"] {
+            assert!(!console.contains(word), "the console speaks of \"{word}\"");
+        }
+    }
+
+    /// How often each protection domain was stopped, as the console says.
+    fn stopped(&self) -> BTreeMap<String, u64> {
+        let mut stopped = BTreeMap::new();
+        for line in self.machine.console().lines() {
+            if let Some((name, _)) = said(&line.text).split_once(" was stopped: ") {
+                *stopped.entry(name.to_owned()).or_default() += 1;
+            }
+        }
+        stopped
+    }
+}
+
+/// A folder for the machine's memory: in memory, if there is such a place.
+fn folder() -> TempDir {
+    let shared = Path::new("/dev/shm");
+    let folder = match shared.is_dir() {
+        true => tempfile::tempdir_in(shared),
+        false => tempfile::tempdir(),
+    };
+    folder.expect("a temporary folder can be made")
+}
