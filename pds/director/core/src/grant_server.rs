@@ -158,7 +158,8 @@ impl GrantServer {
                 if held.is_some() || !is_free || !self.is_allowed(application, function) {
                     return Err(Refused::Invalid);
                 }
-                self.take_left(1 << function, device)?;
+                // Of this one, and of another that it may have had.
+                self.take_left(self.allowed[application], device)?;
                 self.holders[place] = Some(application);
                 let granted = device.grant(application, function);
                 if granted.is_err() {
