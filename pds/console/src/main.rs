@@ -93,7 +93,7 @@ fn init() -> SerialConsole {
         symbols: Symbols::new(region!(symbols)),
         switching: switching(director),
         upgrading: upgrading(),
-        faults: faults(),
+        faults: fault_orders(),
     };
     let rings = rings.map(|ring| (ring.name(), region_at!(ring.address, ring.length)));
     let mut console = Console::new(rings, regions);
@@ -121,7 +121,7 @@ fn init() -> SerialConsole {
 
 segue_fault_points::if_enabled!({
     /// Where faults can be ordered; `None` in a system without `<fault_injection/>`.
-    fn faults() -> Option<segue_console_core::Faults> {
+    fn fault_orders() -> Option<segue_console_core::Faults> {
         use segue_fault_points::config::FaultTable;
         use segue_fault_points::{ORDERS_SIZE, PAGE_SIZE};
 
@@ -136,7 +136,7 @@ segue_fault_points::if_enabled!({
     }
 } else {
     /// Nobody was built to fail.
-    fn faults() -> Option<segue_console_core::Faults> {
+    fn fault_orders() -> Option<segue_console_core::Faults> {
         None
     }
 });

@@ -9,6 +9,7 @@
 
 use crate::board::{Answers, Board, GrantOperation, Order, Refused};
 use crate::config::{GrantTable, MAXIMUM_APPLICATIONS, MAXIMUM_FUNCTIONS};
+use segue_fault_points::{Point, reached};
 
 #[cfg(test)]
 mod tests;
@@ -131,6 +132,7 @@ impl GrantServer {
             }
             let result = self.carry_out(application, order.operation, device);
             self.answered[application] = Some(order);
+            reached(Point::PcieOrderCarriedOut);
             self.answers.give_to(application, order, result);
             any = true;
         }
