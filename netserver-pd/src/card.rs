@@ -1,7 +1,10 @@
 //! The virtual function as the server's network card.
 
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use segue_device::DmaMemory;
 use segue_frame_channel::ReceivedFrame;
+use segue_igb_driver::Error;
 use segue_igb_driver::offload::{InternetProtocol, TransmitOffload, Transport, prepare_checksums};
 use segue_igb_driver::vf::{
     ChecksumState, Configuration, Fragment, MAX_PIECES, Received, TransmitError, VirtualFunction,
@@ -26,15 +29,84 @@ const DESCRIPTORS_PER_FRAME: usize = 6;
 
 const _: () = assert!(DESCRIPTORS_PER_FRAME <= MAX_PIECES);
 
+/// Most bytes of frames that a predecessor has left behind; the rest of them are dropped.
+const MOST_LEFT_BEHIND: usize = 0x1_0000;
+/// Frames dealt with in one round, or a few more.
+const FRAMES_PER_ROUND: usize = 96;
+
 /// The virtual function.
 pub struct Card {
     function: VirtualFunction<Region, Region, Token>,
+    /// Frames that a predecessor has not dealt with, oldest first.
+    left_behind: VecDeque<LeftBehind>,
+    /// Their bytes.
+    bytes: Vec<u8>,
+    /// A frame that could not be dealt with yet.
+    kept: Option<Frame>,
+    /// Frames whose receivers have not been told yet: a successor would find them here.
+    handled: Vec<Received>,
+}
+
+/// A received frame.
+pub enum Frame {
+    /// In a buffer of the function.
+    Received(Received),
+    /// In a copy.
+    LeftBehind(LeftBehind),
+}
+
+/// A frame that was received for a predecessor: where its copy is.
+#[derive(Clone, Copy)]
+pub struct LeftBehind {
+    offset: usize,
+    length: usize,
 }
 
 impl Card {
-    /// A card that uses this function.
-    pub fn new(function: VirtualFunction<Region, Region, Token>) -> Self {
-        Self { function }
+    /// Takes the function over, whatever a predecessor has left it doing. When this returns,
+    /// the function moves nothing any more.
+    ///
+    /// # Errors
+    ///
+    /// See [`VirtualFunction::take_over`].
+    pub fn take_over(registers: Region, memory: Region) -> Result<Self, Error> {
+        let function = VirtualFunction::take_over(registers, memory, CONFIGURATION)?;
+        let (mut left_behind, mut bytes) = (VecDeque::new(), Vec::new());
+        function.left_behind(|frame| {
+            let offset = bytes.len();
+            let end = offset + frame.length;
+            if end <= MOST_LEFT_BEHIND {
+                bytes.resize(end, 0);
+                memory.copy_out(frame.offset, &mut bytes[offset..]);
+                left_behind.push_back(LeftBehind {
+                    offset,
+                    length: frame.length,
+                });
+            }
+        });
+        Ok(Self {
+            function,
+            left_behind,
+            bytes,
+            kept: None,
+            handled: Vec::with_capacity(FRAMES_PER_ROUND),
+        })
+    }
+
+    /// Frames of a predecessor that have not been dealt with yet.
+    pub fn left_behind(&self) -> usize {
+        self.left_behind.len()
+    }
+
+    /// Frames received and completed so far.
+    pub fn done(&self) -> u64 {
+        let statistics = self.function.statistics();
+        statistics.received_frames + statistics.transmitted_frames
+    }
+
+    fn copy_of(&self, frame: &LeftBehind) -> &[u8] {
+        let end = frame.offset + frame.length;
+        self.bytes.get(frame.offset..end).unwrap_or_default()
     }
 
     /// Received frames that the driver has dropped: damaged or too long.
@@ -51,6 +123,11 @@ impl Card {
             memory.copy_out(frame.offset() + ETHERTYPE, &mut ethertype);
         }
         ethertype == [0x86, 0xdd]
+    }
+
+    /// Whether it can send and receive.
+    pub fn is_running(&self) -> bool {
+        self.function.is_running()
     }
 
     /// The driver.
@@ -76,7 +153,7 @@ fn driver_offload(offload: &SendOffload) -> TransmitOffload {
 }
 
 impl Nic for Card {
-    type Frame = Received;
+    type Frame = Frame;
 
     fn has_room(&self) -> bool {
         self.function.transmit_room() >= DESCRIPTORS_PER_FRAME
@@ -122,11 +199,27 @@ impl Nic for Card {
         self.function.outstanding()
     }
 
-    fn receive(&mut self) -> Option<Received> {
-        self.function.receive()
+    fn receive(&mut self) -> Option<Frame> {
+        if self.kept.is_some() {
+            return self.kept.take();
+        }
+        if let Some(frame) = self.left_behind.pop_front() {
+            return Some(Frame::LeftBehind(frame));
+        }
+        self.function.receive().map(Frame::Received)
     }
 
-    fn describe(&self, frame: &Received) -> ReceivedFrame {
+    fn describe(&self, frame: &Frame) -> ReceivedFrame {
+        let frame = match frame {
+            Frame::Received(frame) => frame,
+            Frame::LeftBehind(frame) => {
+                // That the card has found it right is only what a dead server's memory says.
+                return ReceivedFrame {
+                    length: frame.length,
+                    checksums_verified: false,
+                };
+            }
+        };
         let good = frame.transport_checksum() == ChecksumState::Good
             && match frame.ip_checksum() {
                 ChecksumState::Good => true,
@@ -140,21 +233,41 @@ impl Nic for Card {
         }
     }
 
-    fn read(&self, frame: &Received, to: &mut [u8]) {
-        self.function.memory().copy_out(frame.offset(), to);
+    fn read(&self, frame: &Frame, to: &mut [u8]) {
+        match frame {
+            Frame::Received(frame) => self.function.memory().copy_out(frame.offset(), to),
+            Frame::LeftBehind(frame) => to.copy_from_slice(&self.copy_of(frame)[..to.len()]),
+        }
     }
 
-    fn copy(&self, frame: &Received, to: &Region, offset: usize) {
-        to.copy_from(
-            offset,
-            self.function.memory(),
-            frame.offset(),
-            frame.length(),
-        );
+    fn copy(&self, frame: &Frame, to: &Region, offset: usize) {
+        match frame {
+            Frame::Received(frame) => to.copy_from(
+                offset,
+                self.function.memory(),
+                frame.offset(),
+                frame.length(),
+            ),
+            Frame::LeftBehind(frame) => to.write(offset, self.copy_of(frame)),
+        }
     }
 
-    fn release(&mut self, frame: Received) {
-        self.function.release(frame);
+    fn release(&mut self, frame: Frame) {
+        match frame {
+            Frame::Received(frame) => self.handled.push(frame),
+            Frame::LeftBehind(_) if self.left_behind.is_empty() => self.bytes = Vec::new(),
+            Frame::LeftBehind(_) => {}
+        }
+    }
+
+    fn keep(&mut self, frame: Frame) {
+        self.kept = Some(frame);
+    }
+
+    fn settle(&mut self) {
+        for frame in self.handled.drain(..) {
+            self.function.release(frame);
+        }
     }
 
     fn mask_interrupt(&mut self) {

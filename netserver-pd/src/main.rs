@@ -17,32 +17,29 @@ use card::{CONFIGURATION, Card};
 use segue_device::DmaMemory;
 use segue_director_core::board::{BOARD_SIZE, Board};
 use segue_frame_channel::config::ServerTable;
-use segue_igb_driver::vf::{Layout, VirtualFunction};
+use segue_igb_driver::vf::Layout;
 use segue_netserver_core::Server;
 use segue_netserver_core::directory::Applications;
 use segue_netserver_core::nic::Nic;
 use segue_netserver_core::server::ChannelRegions;
+use segue_netserver_core::watch::{Action, Sight, Watch};
 use segue_portmap_core::{AddressReader, PortReader};
-use segue_shared_memory::Region;
 use segue_status::network::{self, NetworkStatus, ServerCounter};
-use segue_timer_core::protocol;
+use segue_timer_client::Timeout;
 use sel4_microkit::{
-    Channel, ChannelSet, Clock, Handler, IrqAckError, MessageInfo, channel, private_region_at,
-    protection_domain, region, region_at, set_mr, var,
+    Channel, ChannelSet, Clock, Handler, IrqAckError, channel, private_region_at,
+    protection_domain, region, region_at, var,
 };
 
 /// Channels of a protection domain.
 const CHANNELS: usize = 64;
 
-/// How often a card that holds frames is looked at: twice, before it counts as
-/// stalled, the driver's two seconds apart.
-const WATCH_MICROSECONDS: u64 = 2_100_000;
+/// At most one line a second says that an interrupt was lost.
+const LOST_LINE_MICROSECONDS: u64 = 1_000_000;
 
 struct NetworkServer {
     server: Box<Server>,
     card: Card,
-    registers: Region,
-    memory: Region,
     status: NetworkStatus,
     clock: Clock,
     /// Channels to the applications, by index.
@@ -54,12 +51,14 @@ struct NetworkServer {
     /// Says that the virtual function is enabled.
     igb_pf: Channel,
     timer: Channel,
+    timeout: Timeout,
     /// Takes the ports of those that are cut off.
     portmap: Channel,
-    /// When the card is to be looked at, in microseconds.
-    watch_at: Option<u64>,
-    /// When the timer will notify the server at the latest.
-    timer_at: Option<u64>,
+    watch: Watch,
+    /// Whether the start of the function has failed and was reported.
+    has_failed: bool,
+    /// When a lost interrupt may be reported again, in microseconds.
+    lost_line_at: u64,
 }
 
 #[protection_domain(heap_size = 0x4_0000)]
@@ -86,14 +85,18 @@ fn init() -> NetworkServer {
     let layout = Layout::new(&CONFIGURATION).unwrap_or_else(|error| panic!("{error}"));
     let header_bytes = memory.length().saturating_sub(layout.end);
     let header_address = memory.device_address() + layout.end as u64;
-    let headers = private_region_at!(header_address, header_bytes as u64);
     let Some(memory) = memory.part(0, layout.end) else {
         panic!(
             "the region netserver_dma needs {:#x} bytes for the card's rings, and more for headers",
             layout.end
         );
     };
-    let registers = region!(vf_registers, 0x4000);
+    // First the function is brought to rest: a predecessor may have left it at work, reading
+    // the applications' frames and writing into this memory. Only then may applications be
+    // told that they can use the buffers again, and may the rest of the memory be borrowed.
+    let card = Card::take_over(region!(vf_registers, 0x4000), memory);
+    let card = card.unwrap_or_else(|error| panic!("{error}"));
+    let headers = private_region_at!(header_address, header_bytes as u64);
 
     let applications: Vec<_> = table
         .applications()
@@ -118,39 +121,38 @@ fn init() -> NetworkServer {
     if let Some(board) = board.and_then(Board::new) {
         server.set_board(board);
     }
-    let card = Card::new(new_function(registers, memory));
-    log::info!(
-        "waiting for the virtual function; applications: {}",
-        table.applications().len()
-    );
+    let timer = channel!(timer_channel);
     let mut server = NetworkServer {
         server,
         card,
-        registers,
-        memory,
         status,
         clock,
         applications,
         by_channel,
         interrupts: [channel!(vf_irq), channel!(vf_transmit_irq)],
         igb_pf: channel!(igb_pf_channel),
-        timer: channel!(timer_channel),
+        timer,
+        timeout: Timeout::new(timer),
         portmap: channel!(portmap_channel),
-        watch_at: None,
-        timer_at: None,
+        watch: Watch::default(),
+        has_failed: false,
+        lost_line_at: 0,
     };
+    // igb-pf may have said long ago that the function is enabled.
+    if server.card.function().is_ready() {
+        server.start_card();
+    } else {
+        log::info!(
+            "waiting for the virtual function; applications: {}",
+            table.applications().len()
+        );
+        server.watch.begin_probing(clock.now_microseconds());
+    }
     // Tells the applications that their channels are open.
     server.run(0);
     // Nobody is cut off any more.
     server.portmap.notify();
     server
-}
-
-fn new_function(
-    registers: Region,
-    memory: Region,
-) -> VirtualFunction<Region, Region, segue_netserver_core::nic::Token> {
-    VirtualFunction::new(registers, memory, CONFIGURATION).unwrap_or_else(|error| panic!("{error}"))
 }
 
 impl NetworkServer {
@@ -176,63 +178,102 @@ impl NetworkServer {
         }
         self.status
             .set(ServerCounter::DeviceDropped, self.card.dropped());
-        if self.card.outstanding() > 0 && self.watch_at.is_none() {
-            self.watch();
+        if self.watch.is_slow() && self.card.function().is_running() {
+            self.watch.begin(self.clock.now_microseconds());
         }
         self.set_timer();
     }
 
-    /// Has the card looked at later: if it has not moved until then, it never
-    /// will by itself.
-    fn watch(&mut self) {
-        let now = self.clock.now_microseconds();
-        self.watch_at = Some(now + WATCH_MICROSECONDS);
-        self.card.function().stalled(now);
-    }
-
     /// Has the timer notify the server in time for what comes first.
     fn set_timer(&mut self) {
-        let wanted = [self.watch_at, self.server.resume_at()];
-        let Some(at) = wanted.into_iter().flatten().min() else {
-            return;
-        };
-        if self.timer_at.is_some_and(|timer_at| timer_at <= at) {
+        let wanted = [self.watch.at(), self.server.resume_at()];
+        let next = wanted.into_iter().flatten().min();
+        self.timeout.set(next, &self.clock);
+    }
+
+    /// Looks at a card that may have something to say without having been heard.
+    fn look_at_card(&mut self) {
+        let now = self.clock.now_microseconds();
+        if self.watch.at().is_none_or(|at| now < at) {
             return;
         }
-        self.timer_at = Some(at);
-        let wait = at.saturating_sub(self.clock.now_microseconds());
-        set_mr(0, wait * 1000);
-        let answer = self.timer.pp_call(MessageInfo::new(protocol::SET, 1));
-        if answer.is_refused() {
-            log::warn!("the timer refused a timeout: what has to wait may wait for longer");
+        let done = self.card.done();
+        let is_under_way = self.card.outstanding() > 0;
+        let function = self.card.function();
+        let is_running = function.is_running();
+        let sight = Sight {
+            is_running,
+            is_ready: !is_running && function.is_ready(),
+            is_intact: function.is_intact(),
+            is_stalled: function.stalled(now),
+            is_under_way,
+            done,
+            is_untold: function.has_work(),
+        };
+        match self.watch.look(now, &sight) {
+            Action::Nothing => {}
+            Action::Start => self.start_card(),
+            Action::Nudge => self.card.function().nudge(),
+            Action::StartAnew => self.start_card_anew(),
+            Action::Reset => {
+                log::error!("the network card still sends no frame: its function is reset");
+                self.status.add(ServerCounter::DeviceRestarts, 1);
+                // igb-pf enables it again, and says so.
+                self.card.function().reset();
+                self.watch.begin_probing(now);
+            }
+        }
+        if self.watch.take_lost() {
+            self.status.add(ServerCounter::LostInterrupts, 1);
+            if now >= self.lost_line_at {
+                self.lost_line_at = now + LOST_LINE_MICROSECONDS;
+                log::warn!("an interrupt of the network card was lost; its frames were found");
+            }
         }
     }
 
-    fn look_at_card(&mut self) {
-        let now = self.clock.now_microseconds();
-        if self.watch_at.is_none_or(|at| now < at) {
-            return;
-        }
-        self.watch_at = None;
-        if !self.card.function().stalled(now) {
-            return;
-        }
-        log::error!("the network card has not sent a frame for two seconds: it is started anew");
-        self.status.add(ServerCounter::DeviceRestarts, 1);
-        if let Err(error) = self.card.function().stop() {
-            log::error!("{error}");
-        }
+    /// Starts the function, which must be at rest.
+    fn start_card(&mut self) {
+        // What a stopped function has not sent is its own no more; who sent it by TCP will see.
         let server = &mut self.server;
-        self.card
-            .function()
-            .take_outstanding(|token| server.complete(token));
-        // The reset makes igb-pf enable the function again, and say so.
-        self.card = Card::new(new_function(self.registers, self.memory));
+        let function = self.card.function();
+        function.take_outstanding(|token| server.complete(token));
+        match function.start() {
+            Ok(()) => {
+                self.has_failed = false;
+                log::info!(
+                    "the virtual function is running; frames of a predecessor: {}",
+                    self.card.left_behind()
+                );
+                self.watch.begin(self.clock.now_microseconds());
+            }
+            // It is tried again and again.
+            Err(error) if !core::mem::replace(&mut self.has_failed, true) => log::error!("{error}"),
+            Err(_) => {}
+        }
+    }
+
+    /// Starts a function anew that was reset by others, or does not move.
+    fn start_card_anew(&mut self) {
+        log::error!("the network card was reset, or sends no frame: it is started anew");
+        self.status.add(ServerCounter::DeviceRestarts, 1);
+        let function = self.card.function();
+        if let Err(error) = function.stop() {
+            // It may still be at work: nobody is told that a frame is done.
+            log::error!("{error}");
+            function.reset();
+            return self.watch.begin_probing(self.clock.now_microseconds());
+        }
+        self.start_card();
     }
 }
 
 impl Handler for NetworkServer {
     type Error = IrqAckError;
+
+    fn is_ready(&self) -> bool {
+        self.card.is_running()
+    }
 
     fn notified(&mut self, channels: ChannelSet) -> Result<(), IrqAckError> {
         // First what floods are made of.
@@ -248,17 +289,22 @@ impl Handler for NetworkServer {
         for interrupt in self.interrupts {
             if channels.contains(interrupt) {
                 self.status.add(ServerCounter::Interrupts, 1);
+                self.watch.note_interrupt();
                 interrupt.irq_ack()?;
             }
         }
-        if channels.contains(self.igb_pf) && !self.card.function().is_running() {
-            match self.card.function().start() {
-                Ok(()) => log::info!("the virtual function is running"),
-                Err(error) => log::error!("{error}"),
+        if channels.contains(self.igb_pf) {
+            // It is enabled, from now on or still.
+            if !self.card.function().is_running() {
+                self.start_card();
+            } else if !self.card.function().is_intact() {
+                self.start_card_anew();
+            } else {
+                self.card.function().nudge();
             }
         }
+        self.timeout.notified(channels);
         if channels.contains(self.timer) {
-            self.timer_at = None;
             self.look_at_card();
         }
         let mut woken: Applications = 0;

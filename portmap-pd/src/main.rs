@@ -3,15 +3,15 @@
 //! Applications call it to bind and release ports and to ask for their addresses; the
 //! network server reads the tables. Who is calling is told by the channel, which the image
 //! builder has tied to an owner. Who was stopped after a fault, or cut off by the network
-//! server, loses its ports. What it knows lies in regions that outlive it. Never: sees a
-//! frame, calls anybody but the timer, waits for anybody.
+//! server, loses its ports. What it knows lies in regions that outlive it: it may die at any
+//! instant, and its successor goes on. Never: sees a frame, calls anybody but the timer, waits for anybody.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
 use segue_portmap_core::config::{MAXIMUM_OWNERS, OwnerTable, PoolTable};
 use segue_portmap_core::protocol::Message;
-use segue_portmap_core::{HOLDS_SIZE, Life, REGION_SIZE, Returned, Service};
+use segue_portmap_core::{HOLDS_SIZE, Life, REGION_SIZE, Repairs, Returned, Service};
 use segue_status::network::{self, ChannelState, NetworkStatus, name_text};
 use segue_status::system::{self, SystemStatus};
 use segue_timer_client::Timeout;
@@ -51,7 +51,9 @@ fn init() -> PortMap {
     let pools = var!(address_pools: PoolTable = PoolTable::EMPTY);
     let tables = region!(port_table, REGION_SIZE);
     let holds = region!(port_holds, HOLDS_SIZE);
-    let Some(service) = Service::new(tables, holds, owners, pools) else {
+    let clock = Clock::new(region!(tsc_frequency));
+    let now = clock.now_microseconds();
+    let Some(service) = Service::new(tables, holds, owners, pools, now) else {
         panic!(
             "the regions port_table and port_holds must have {REGION_SIZE:#x} and {HOLDS_SIZE:#x} bytes"
         );
@@ -60,6 +62,7 @@ fn init() -> PortMap {
         "applications that may have ports: {}",
         owners.owners().len()
     );
+    say_repairs(service.repairs());
     let system = SystemStatus::new(region!(system_status, system::REGION_SIZE));
     let mut watched = [Watched::default(); MAXIMUM_OWNERS];
     for (watched, owner) in watched.iter_mut().zip(owners.owners()) {
@@ -71,13 +74,28 @@ fn init() -> PortMap {
         watched,
         network: NetworkStatus::new(region!(network_status, network::REGION_SIZE)),
         system,
-        clock: Clock::new(region!(tsc_frequency)),
+        clock,
         timeout: Timeout::not_before(channel!(timer_channel), SHORTEST_WAIT_MICROSECONDS),
         server: channel!(server_channel),
     };
-    // What has happened while there was no port map.
+    // What has happened while there was no port map; and whom a predecessor has told of changes
+    // is not known, so everybody is told.
     portmap.update();
     portmap
+}
+
+/// Says on the console what of a predecessor's remains made no sense.
+fn say_repairs(repairs: Repairs) {
+    let Repairs {
+        ports,
+        addresses,
+        records,
+    } = repairs;
+    if repairs != Repairs::default() {
+        log::warn!(
+            "what a predecessor left made no sense in places and was put right: {ports} ports, the addresses of {addresses} applications, {records} records"
+        );
+    }
 }
 
 /// Says on the console whose ports were taken back.

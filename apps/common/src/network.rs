@@ -20,6 +20,8 @@ pub struct Network {
     /// What is known without asking.
     known: Addresses,
     current: Addresses,
+    /// What was said on the console.
+    said: Option<Addresses>,
 }
 
 impl Network {
@@ -31,6 +33,7 @@ impl Network {
             is_leased: config.flags & ADDRESS_LEASED != 0,
             known: config.addresses,
             current: config.addresses,
+            said: None,
         }
     }
 
@@ -45,6 +48,7 @@ impl Network {
             is_leased: false,
             known: config.addresses,
             current: config.addresses,
+            said: None,
         }
     }
 
@@ -53,16 +57,16 @@ impl Network {
         let Some(portmap) = self.portmap.as_ref().filter(|_| self.is_leased) else {
             return self.known;
         };
-        let before = self.current;
         self.current = match portmap.addresses() {
             Ok(addresses) => addresses,
             Err(PortError::NoAddress) => self.known,
             Err(error) => {
+                // What it has it keeps: its next port map will know.
                 log::error!("the port map does not tell this program's addresses: {error}");
-                self.known
+                self.current
             }
         };
-        if self.current != before || self.current == self.known {
+        if self.said.replace(self.current) != Some(self.current) {
             say(&self.current, &self.known);
         }
         self.current

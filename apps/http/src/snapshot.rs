@@ -13,7 +13,7 @@ use segue_status::network::{
 };
 use segue_status::system::SystemStatus;
 
-const SERVER_COUNTERS: [(&str, ServerCounter); 10] = [
+const SERVER_COUNTERS: [(&str, ServerCounter); 11] = [
     ("received_frames", ServerCounter::ReceivedFrames),
     ("received_bytes", ServerCounter::ReceivedBytes),
     ("transmitted_frames", ServerCounter::TransmittedFrames),
@@ -24,6 +24,7 @@ const SERVER_COUNTERS: [(&str, ServerCounter); 10] = [
     ("device_restarts", ServerCounter::DeviceRestarts),
     ("receive_pauses", ServerCounter::ReceivePauses),
     ("answered", ServerCounter::Answered),
+    ("lost_interrupts", ServerCounter::LostInterrupts),
 ];
 
 fn stack_counts(of: &Statistics) -> [(&'static str, u64); 32] {

@@ -8,6 +8,10 @@ use crate::violation::{GeometryError, ProtocolViolation};
 use crate::wake;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+/// Epochs, one after the other, in which the server breaks the protocol at once, until
+/// this end waits to be notified.
+const MOST_FAILURES: u32 = 3;
+
 /// The application's end of the rings.
 ///
 /// Indices count frames and wrap at 2^32. Those in memory count from the start
@@ -34,12 +38,19 @@ pub struct ClientRings<M> {
     base: u32,
     /// Frames up to this one go their way elsewhere: the next epoch begins behind it.
     abandoned: u32,
-    /// Frames taken out of the receive ring in this epoch.
+    /// Frames taken out of the receive ring. The count goes on from one epoch to the
+    /// next, and begins where the server's stood when the first one was joined.
     received: u32,
-    /// Frames the server has produced in this epoch, as last checked.
+    /// Frames the server has produced, as last checked.
     receive_known: u32,
     /// `received`, as last told to the server.
     receive_published: u32,
+    /// What lies in the receive ring is not to be taken any more: none of it is this
+    /// end's, or some of it is nonsense.
+    skips: bool,
+    /// How often in a row the server has broken the protocol. It may be the remains of
+    /// one that is dead.
+    failures: u32,
     notify_due: bool,
 }
 
@@ -77,6 +88,8 @@ impl<M: SharedMemory> ClientRings<M> {
             received: 0,
             receive_known: 0,
             receive_published: 0,
+            skips: true,
+            failures: 0,
             notify_due: true,
         })
     }
@@ -308,8 +321,11 @@ impl<M: SharedMemory> ClientRings<M> {
         self.client.fence();
         let offered = self.server.load32(EPOCH, Acquire);
         let news = if self.epoch == 0 {
-            self.may_join(offered)
+            // What was found broken again and again is no reason for another turn: who
+            // opens another epoch notifies.
+            self.failures < MOST_FAILURES && self.may_join(offered)
         } else {
+            self.failures = 0;
             offered != self.epoch
                 || self.server.load32(PRODUCER, Relaxed) != self.received
                 || for_room
@@ -344,20 +360,28 @@ impl<M: SharedMemory> ClientRings<M> {
         self.abandoned = self.completed;
         self.base = self.completed;
         self.published = self.produced;
-        self.received = 0;
-        self.receive_known = 0;
-        self.receive_published = 0;
+        // Nothing is produced between two epochs, so this is all there is of the last.
+        let produced = self.server.load32(PRODUCER, Acquire);
+        let waiting = produced.wrapping_sub(self.received);
+        let is_sound = (self.waiting()..=self.receive_entries).contains(&waiting);
+        if core::mem::take(&mut self.skips) || !is_sound {
+            self.received = produced;
+            self.receive_known = produced;
+        }
+        self.receive_published = self.received;
         self.client
             .store32(START, self.base & (self.transmit_entries - 1), Relaxed);
         // What was not confirmed in the old epoch is sent again in this one.
         self.client.store32(PRODUCER, self.unconfirmed(), Relaxed);
-        self.client.store32(CONSUMER, 0, Relaxed);
+        self.client.store32(CONSUMER, self.received, Relaxed);
         self.client.store32(EPOCH, offered, Release);
         self.notify_due = true;
     }
 
     /// Leaves the epoch, so that the server opens another.
     fn leave(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.skips = true;
         self.epoch = 0;
         self.client.store32(EPOCH, 0, Release);
         self.notify_due = true;

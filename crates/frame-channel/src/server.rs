@@ -42,9 +42,9 @@ pub struct ServerChannel<M> {
     slots: usize,
     state: State,
     epoch: u32,
-    /// The application's epoch word when this epoch was offered, and the epoch
-    /// offered before: what it may still say until it joins.
-    stale: [u32; 2],
+    /// Whether the application said, when this end was made, that it was part of
+    /// an epoch: then it is likely to join the first one that is offered.
+    had_peer: bool,
     /// Ring position of the epoch's first transmit frame.
     start: u32,
     /// Transmit frames produced by the application, as last checked.
@@ -60,7 +60,7 @@ pub struct ServerChannel<M> {
     done: [u64; (*ENTRIES.end() / 64) as usize],
     /// How many these are.
     done_early: u32,
-    /// Receive frames produced.
+    /// Receive frames produced. The count goes on from one epoch to the next.
     produced: u32,
     produced_published: u32,
     /// Receive frames the application is done with, as last checked.
@@ -69,7 +69,8 @@ pub struct ServerChannel<M> {
 }
 
 impl<M: SharedMemory> ServerChannel<M> {
-    /// Opens a channel: offers the application a new epoch.
+    /// Opens a channel: offers the application a new epoch. The regions may hold
+    /// anything: what a predecessor has left, whatever it died of.
     ///
     /// # Errors
     ///
@@ -85,9 +86,10 @@ impl<M: SharedMemory> ServerChannel<M> {
         check_geometry(&client, &server, transmit_entries, receive_entries)?;
         // An earlier incarnation's epoch may still stand in the region. It must
         // not be offered again, nor what the application says it is in.
-        let epoch = server
-            .load32(EPOCH, Relaxed)
-            .max(client.load32(EPOCH, Relaxed));
+        let claimed = client.load32(EPOCH, Relaxed);
+        let epoch = server.load32(EPOCH, Relaxed).max(claimed);
+        // Whatever it is: what counts is that both ends go on from it.
+        let produced = server.load32(PRODUCER, Relaxed);
         server.store32(EPOCH, 0, Release);
         server.store32(JOINED, 0, Release);
         server.store32(WAKE, wake::ASLEEP, Release);
@@ -100,7 +102,7 @@ impl<M: SharedMemory> ServerChannel<M> {
             slots: receive_slots_offset(receive_entries),
             state: State::Closing,
             epoch,
-            stale: [0; 2],
+            had_peer: claimed != 0,
             start: 0,
             transmit_known: 0,
             taken: 0,
@@ -109,9 +111,9 @@ impl<M: SharedMemory> ServerChannel<M> {
             completed_published: 0,
             done: [0; (*ENTRIES.end() / 64) as usize],
             done_early: 0,
-            produced: 0,
-            produced_published: 0,
-            receive_known: 0,
+            produced,
+            produced_published: produced,
+            receive_known: produced,
             notify_due: false,
         };
         channel.open();
@@ -126,6 +128,12 @@ impl<M: SharedMemory> ServerChannel<M> {
     /// Whether the application has been cut off.
     pub fn is_cut_off(&self) -> bool {
         self.state == State::CutOff
+    }
+
+    /// Whether the application said, when this end was made, that it was part of
+    /// an epoch. It may say anything.
+    pub fn had_peer(&self) -> bool {
+        self.had_peer
     }
 
     /// The epoch that is offered or was joined.
@@ -149,7 +157,7 @@ impl<M: SharedMemory> ServerChannel<M> {
             self.open();
         }
         if self.state == State::Opening {
-            self.join()?;
+            self.join();
         }
         if self.state != State::Up {
             return Ok(());
@@ -421,7 +429,6 @@ impl<M: SharedMemory> ServerChannel<M> {
 
     fn open(&mut self) {
         let claimed = self.client.load32(EPOCH, Relaxed);
-        self.stale = [claimed, self.epoch];
         loop {
             self.epoch = self.epoch.wrapping_add(1);
             if self.epoch != 0 && self.epoch != claimed {
@@ -436,28 +443,23 @@ impl<M: SharedMemory> ServerChannel<M> {
         self.completed_published = 0;
         self.done.fill(0);
         self.done_early = 0;
-        self.produced = 0;
-        self.produced_published = 0;
-        self.receive_known = 0;
+        // What was delivered and not told is lost; what was told stays in its slot
+        // until the application has taken it.
+        self.produced = self.produced_published;
+        self.receive_known = self.produced_published;
         // Epoch 0 first: whoever sees one of the indices reset sees that the
         // epoch they belonged to is over.
         self.server.store32(EPOCH, 0, Release);
         self.server.store32(CONSUMER, 0, Release);
-        self.server.store32(PRODUCER, 0, Release);
         self.server.store32(EPOCH, self.epoch, Release);
         self.notify_due = true;
     }
 
-    fn join(&mut self) -> Result<(), ProtocolViolation> {
-        let claimed = self.client.load32(EPOCH, Acquire);
-        if claimed != self.epoch {
-            if claimed != 0 && !self.stale.contains(&claimed) {
-                self.violated(ProtocolViolation::Epoch {
-                    claimed,
-                    offered: self.epoch,
-                })?;
-            }
-            return Ok(());
+    fn join(&mut self) {
+        // Another epoch is no violation: it may be one that a server has offered which
+        // is dead by now, and the application has been interrupted since it looked.
+        if self.client.load32(EPOCH, Acquire) != self.epoch {
+            return;
         }
         // From here on nobody else may join this epoch. An application that
         // starts anew stores epoch 0, fences and then looks at this word: if it
@@ -466,11 +468,16 @@ impl<M: SharedMemory> ServerChannel<M> {
         self.server.fence();
         if self.client.load32(EPOCH, Acquire) != self.epoch {
             self.open();
-            return Ok(());
+            return;
         }
         self.start = self.client.load32(START, Relaxed);
+        // Frames of the last epoch that it has not taken yet are still its own. Of a
+        // count that makes no sense nothing is believed.
+        let consumed = self.client.load32(CONSUMER, Relaxed);
+        if self.produced.wrapping_sub(consumed) <= self.receive_entries {
+            self.receive_known = consumed;
+        }
         self.state = State::Up;
-        Ok(())
     }
 
     /// Whether the application is still in the epoch that indices just read

@@ -50,6 +50,8 @@ pub struct System {
     /// takes is in the lists above already, but for one right: who serves calls may also send to
     /// itself, which is how it waits for ever.
     pub fault_regions: Vec<RegionIndex>,
+    /// Who may give orders to init, in the order of their regions.
+    pub orderers: Vec<PdIndex>,
 }
 
 /// What can be granted at run time.
@@ -214,6 +216,10 @@ pub enum Contents {
     SystemStatus,
     /// The last crash reports; init writes it (`segue_status::crash`).
     CrashReports,
+    /// Orders to init (`segue_status::orders`).
+    Orders,
+    /// An image that was sent to the machine, for init to install.
+    Staging,
 }
 
 impl Contents {
@@ -238,6 +244,10 @@ pub struct ProtectionDomain {
     pub heartbeat: u32,
     /// The ELF file.
     pub program: PathBuf,
+    /// What this first image is called.
+    pub image_name: String,
+    /// Its other images.
+    pub images: Vec<Image>,
     /// Memory it sees.
     pub maps: Vec<Map>,
     /// Interrupts it handles.
@@ -249,6 +259,17 @@ pub struct ProtectionDomain {
     /// Symbols of its program (8 bytes each) that receive the size of the
     /// [`Contents::Symbols`] region, which only the back end knows.
     pub symbols_size_patches: Vec<String>,
+}
+
+/// Another image of a protection domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// What it is called.
+    pub name: String,
+    /// The ELF file; `None` for one that is sent to the machine.
+    pub program: Option<PathBuf>,
+    /// Bytes that one that is sent may have.
+    pub sent_size: u64,
 }
 
 /// How a protection domain is started again after a fault.

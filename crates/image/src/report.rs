@@ -419,6 +419,20 @@ impl Report<'_> {
                 restart.limit, restart.backoff
             ));
         }
+        for image in &domain.images {
+            match &image.program {
+                Some(program) => {
+                    let program = program.file_name().unwrap_or_default();
+                    let program = program.display();
+                    self.line(&format!("other image {}, program {program}", image.name));
+                }
+                None => self.line(&format!(
+                    "other image {}, up to {}",
+                    image.name,
+                    show_size(image.sent_size)
+                )),
+            }
+        }
         if domain.heartbeat > 0 {
             self.line(&format!(
                 "hangs if it has work and makes no progress for {} ms",
@@ -601,6 +615,8 @@ impl Report<'_> {
                         Contents::Symbols => "the programs' symbols".into(),
                         Contents::SystemStatus => "init's view of the system".into(),
                         Contents::CrashReports => "crash reports of init".into(),
+                        Contents::Orders => "orders to init".into(),
+                        Contents::Staging => "an image that was sent".into(),
                     },
                 };
                 let size = show_size(self.size(RegionIndex(index)));

@@ -57,6 +57,8 @@ fn domain(name: &str, priority: u8, program: PathBuf) -> ProtectionDomain {
         restart: None,
         heartbeat: 0,
         program,
+        image_name: String::new(),
+        images: vec![],
         maps: vec![],
         irqs: vec![],
         io_ports: vec![],

@@ -26,7 +26,6 @@ pub fn run<H: Handler>(initialise: impl FnOnce() -> H) -> ! {
     );
     reached(Point::RuntimeStarting);
     let mut handler = initialise();
-    watch::ready();
     reached(Point::RuntimeStarted);
     // An interrupt stays masked until it is acknowledged for the first time.
     let irqs = *microkit_irqs.get();
@@ -39,7 +38,12 @@ pub fn run<H: Handler>(initialise: impl FnOnce() -> H) -> ! {
         }
     }
     let mut answer = None;
+    let mut ready = false;
     loop {
+        if !ready && handler.is_ready() {
+            ready = true;
+            watch::ready();
+        }
         if let Some(Err(error)) = handler
             .take_deferred_action()
             .map(|action| action.execute_now())

@@ -39,6 +39,12 @@ pub trait Handler {
         Ok(MessageInfo::REFUSED)
     }
 
+    /// Whether it is able to do what it is for. Asked after `init` and after each reaction, until
+    /// it is: a new image of a program that does not get there in time is taken back.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
     /// One last thing to do before waiting.
     fn take_deferred_action(&mut self) -> Option<DeferredAction> {
         None

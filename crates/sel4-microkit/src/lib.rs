@@ -100,7 +100,7 @@ pub use random::hardware_random;
 pub use sel4_microkit_abi as abi;
 pub use sel4_microkit_macros::{private_region, protection_domain, region};
 pub use symbols::{pd_is_passive, pd_name};
-pub use watch::{exit, progress, trace};
+pub use watch::{exit, notify_init, progress, trace};
 
 #[doc(hidden)]
 pub mod _private {

@@ -39,9 +39,14 @@ pub(crate) fn end() {
     page.store64(ACTIVITY, activity.wrapping_add(1), Relaxed);
 }
 
-/// It has initialised itself.
+/// The program is able to do what it is for.
 pub(crate) fn ready() {
     page().store64(READY, now(), Relaxed);
+}
+
+/// Tells `init` that there is an order for it; only for those who may give any.
+pub fn notify_init() {
+    sel4::syscall::signal(abi::slot::INIT);
 }
 
 /// Says that a part of the work at hand is done, and more is left: for a handler that may go on for

@@ -99,6 +99,8 @@ impl Region {
     /// Stores the 32-bit word at `offset`, a multiple of 4.
     #[inline]
     pub fn store32(&self, offset: usize, value: u32, order: Ordering) {
+        #[cfg(feature = "testing")]
+        testing::store();
         // SAFETY: as for `load32`.
         unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }.store(value, order)
     }
@@ -113,6 +115,8 @@ impl Region {
     /// Stores the 64-bit word at `offset`, a multiple of 8.
     #[inline]
     pub fn store64(&self, offset: usize, value: u64, order: Ordering) {
+        #[cfg(feature = "testing")]
+        testing::store();
         // SAFETY: as for `load32`.
         unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }.store(value, order)
     }
@@ -142,6 +146,11 @@ impl Region {
                 .is_some_and(|end| end <= self.length),
             "write outside a memory region"
         );
+        #[cfg(feature = "testing")]
+        testing::copy(from.len(), |length| {
+            // SAFETY: as below, with fewer bytes.
+            unsafe { copy_bytes(from.as_ptr(), self.base.as_ptr().add(offset), length) }
+        });
         // SAFETY: as for `read`.
         unsafe { copy_bytes(from.as_ptr(), self.base.as_ptr().add(offset), from.len()) }
     }
@@ -184,6 +193,8 @@ impl Region {
                     .is_some_and(|end| end <= source.length),
             "copy outside a memory region"
         );
+        #[cfg(feature = "testing")]
+        testing::store();
         // SAFETY: both ranges were checked. If they overlap, what is copied is
         // not defined, but nothing outside them is touched.
         unsafe {
@@ -228,14 +239,20 @@ impl Mmio for Region {
     }
     #[inline]
     fn write32(&self, offset: usize, value: u32) {
+        #[cfg(feature = "testing")]
+        testing::store();
         // SAFETY: as for `read32`.
         unsafe { self.at(offset, 4).cast::<u32>().write_volatile(value) }
     }
     fn write16(&self, offset: usize, value: u16) {
+        #[cfg(feature = "testing")]
+        testing::store();
         // SAFETY: as for `read32`.
         unsafe { self.at(offset, 2).cast::<u16>().write_volatile(value) }
     }
     fn write8(&self, offset: usize, value: u8) {
+        #[cfg(feature = "testing")]
+        testing::store();
         // SAFETY: as for `read32`.
         unsafe { self.at(offset, 1).write_volatile(value) }
     }
@@ -263,6 +280,8 @@ impl DmaMemory for Region {
     }
     #[inline]
     fn write64(&self, offset: usize, value: u64) {
+        #[cfg(feature = "testing")]
+        testing::store();
         // SAFETY: as for `read64`.
         unsafe { self.at(offset, 8).cast::<u64>().write_volatile(value) }
     }

@@ -112,8 +112,10 @@ pub struct Report {
     pub restarts: u32,
     /// Rate of the time stamp counter, in MHz.
     pub tsc_megahertz: u32,
+    /// Which image it ran; 0 for the first one, which the symbols are those of.
+    pub image: u32,
     /// Zero.
-    pub reserved: [u8; 200],
+    pub reserved: [u8; 196],
     /// What it has shown of its work (`sel4_microkit_abi::watch`).
     pub watch: [u8; watch::LENGTH],
     /// The stack from the stack pointer upward.
@@ -220,6 +222,7 @@ impl Report {
             }
             writeln!(out)?;
         }
+        let symbols = symbols.filter(|_| self.image == 0);
         writeln!(out, "  backtrace:")?;
         for (index, address) in self.backtrace().enumerate() {
             // A return address may lie behind the end of a function whose last

@@ -13,6 +13,7 @@ extern crate alloc;
 
 pub mod crash;
 pub mod network;
+pub mod orders;
 pub mod symbols;
 pub mod system;
 

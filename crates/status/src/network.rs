@@ -250,10 +250,12 @@ pub enum ServerCounter {
     ReceivePauses,
     /// Frames that the server answered itself.
     Answered,
+    /// Interrupts of the network card that were lost: its frames were found without one.
+    LostInterrupts,
 }
 
 impl ServerCounter {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::ReceivedFrames,
         Self::ReceivedBytes,
         Self::TransmittedFrames,
@@ -264,6 +266,7 @@ impl ServerCounter {
         Self::DeviceRestarts,
         Self::ReceivePauses,
         Self::Answered,
+        Self::LostInterrupts,
     ];
 }
 
@@ -309,7 +312,9 @@ impl NetworkStatus {
         (region.length() >= REGION_SIZE).then_some(Self { region })
     }
 
-    /// Writes names and count; all counters become 0. For the server.
+    /// Writes names and count; all counters become 0, whatever was there. For the server,
+    /// each time it starts: readers see counters go back, and how often it has started in
+    /// the status of the system.
     pub fn initialise<'a>(&self, names: impl IntoIterator<Item = &'a [u8; 64]>) {
         self.region.store64(HEADER_MAGIC, 0, Release);
         for offset in (8..REGION_SIZE).step_by(8) {

@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use segue_shared_memory::Region;
 
 use crate::name;
+use crate::orders::{Answer, Outcome};
 
 /// First word of the region, once it is written.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SEGSTAT1");
@@ -22,6 +23,14 @@ pub const REGION_SIZE: usize = HEADER_SIZE + 63 * RECORD_SIZE;
 const HEADER_MAGIC: usize = 0;
 const HEADER_COUNT: usize = 8;
 const HEADER_MEMORY_FREE: usize = 16;
+/// First of the answers to orders.
+const HEADER_ANSWERS: usize = 24;
+const ANSWER_SIZE: usize = 24;
+/// Who may give orders.
+pub const ORDERERS: usize = 4;
+const _: () = assert!(HEADER_ANSWERS + ORDERERS * ANSWER_SIZE <= HEADER_SIZE);
+/// Word of an outcome that is not known yet.
+const UNDER_WAY: u32 = u32::MAX;
 
 const NAME: usize = 0;
 const STATE: usize = 64;
@@ -246,6 +255,32 @@ impl SystemStatus {
             restarts: record.load32(RESTARTS, Acquire),
             is_running: state == State::Running,
         })
+    }
+
+    /// What became of the last order of an orderer that `init` has looked at.
+    pub fn answer(&self, orderer: usize) -> Option<Answer> {
+        let place = Self::answer_place(orderer)?;
+        let sequence = self.region.load64(place, Acquire);
+        Some(Answer {
+            sequence,
+            outcome: Outcome::from_word(self.region.load32(place + 8, Relaxed)),
+            outage: self.region.load64(place + 16, Relaxed),
+        })
+    }
+
+    /// Answers an order.
+    pub fn set_answer(&self, orderer: usize, answer: Answer) {
+        let Some(place) = Self::answer_place(orderer) else {
+            return;
+        };
+        let word = answer.outcome.map_or(UNDER_WAY, Outcome::word);
+        self.region.store32(place + 8, word, Relaxed);
+        self.region.store64(place + 16, answer.outage, Relaxed);
+        self.region.store64(place, answer.sequence, Release);
+    }
+
+    fn answer_place(orderer: usize) -> Option<usize> {
+        (orderer < ORDERERS).then_some(HEADER_ANSWERS + orderer * ANSWER_SIZE)
     }
 
     /// The index of the protection domain of this name.

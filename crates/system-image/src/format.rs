@@ -44,6 +44,10 @@ pub mod limits {
     pub const FUNCTIONS: usize = 8;
     /// Applications that they can be granted to.
     pub const GRANTEES: usize = 64;
+    /// Images of protection domains besides the first ones.
+    pub const IMAGES: usize = 64;
+    /// Regions with orders to `init`.
+    pub const ORDERERS: usize = 4;
 }
 
 /// The interrupt of `init`'s own clock (the interval timer), which no protection
@@ -61,7 +65,7 @@ pub mod layout {
     pub use sel4_microkit_abi::grant;
     use sel4_microkit_abi::slot;
     pub use sel4_microkit_abi::{
-        CONSOLE_CHANNEL, IPC_BUFFER_ADDRESS as IPC_BUFFER, STACK_TOP, call_badge,
+        CONSOLE_CHANNEL, IPC_BUFFER_ADDRESS as IPC_BUFFER, ORDER_BADGE, STACK_TOP, call_badge,
         notification_badge,
     };
 
@@ -76,6 +80,8 @@ pub mod layout {
     pub const FAULT_ENDPOINT: u16 = slot::FAULT_ENDPOINT as u16;
     /// Its own VSpace.
     pub const VSPACE: u16 = slot::VSPACE as u16;
+    /// The notification of `init`'s, of those who may give orders.
+    pub const INIT: u16 = slot::INIT as u16;
     /// First of the notifications it may signal, by channel id.
     pub const NOTIFICATIONS: u16 = slot::notification(0) as u16;
     /// First of the endpoints it may call, by channel id.
@@ -171,11 +177,13 @@ pub enum Table {
     Functions,
     /// [`Grantee`]s.
     Grantees,
+    /// [`Image`]s.
+    Images,
 }
 
 impl Table {
     /// How many tables there are.
-    pub const COUNT: usize = Table::Grantees as usize + 1;
+    pub const COUNT: usize = Table::Images as usize + 1;
 }
 
 /// Longest time without progress that can be asked for, in milliseconds.
@@ -329,6 +337,11 @@ pub mod region_contents {
     pub const SYSTEM_STATUS: u8 = 3;
     /// Crash reports, written by `init`.
     pub const CRASH_REPORTS: u8 = 4;
+    /// Orders to `init`, one page: whoever may write it gives them. Orderers count in the
+    /// order of these regions.
+    pub const ORDERS: u8 = 5;
+    /// An image that was sent to the machine, for `init` to install.
+    pub const STAGING: u8 = 6;
 }
 
 /// A memory region.
@@ -381,6 +394,8 @@ pub mod capability_kind {
     pub const IRQ_HANDLER: u8 = 5;
     /// IO ports: an index into the table of ports.
     pub const IO_PORTS: u8 = 6;
+    /// The notification by which `init` hears of orders.
+    pub const INIT: u8 = 7;
 }
 
 /// Rights of a [`Capability`], as seL4 numbers them.
@@ -547,3 +562,47 @@ pub fn padded_name(text: &str) -> [u8; 64] {
     bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
     bytes
 }
+
+/// What an [`Image`] comes from.
+pub mod image_kind {
+    /// It is in the payload.
+    pub const PACKED: u32 = 0;
+    /// It is sent to the machine while it runs.
+    pub const SENT: u32 = 1;
+}
+
+/// Another image of a protection domain: an address space that its thread can run in, with the
+/// same regions at the same addresses and the same CSpace.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Image {
+    /// Where it starts.
+    pub entry: u64,
+    /// Its stored pages: offset in the payload.
+    pub program_offset: u64,
+    /// Its stored pages: bytes.
+    pub program_length: u64,
+    /// SHA-256 of these bytes.
+    pub program_hash: [u8; 32],
+    /// Of one that is sent: the bytes from [`SENT_IMAGE_START`] on that it may use, a multiple
+    /// of 4 KiB; else 0.
+    pub sent_size: u64,
+    /// Its pages: program, stack and IPC buffer; those of one that is sent are stack and IPC
+    /// buffer.
+    pub runs: Span,
+    /// Its page tables, in the order in which to map them.
+    pub paging: Span,
+    /// The memory regions it sees: those of the protection domain.
+    pub maps: Span,
+    /// The untypeds that all of its objects come from, largest first.
+    pub memory: Span,
+    /// Whose it is.
+    pub protection_domain: u32,
+    /// A constant of [`image_kind`].
+    pub kind: u32,
+}
+
+/// First address that an image that is sent may use.
+pub const SENT_IMAGE_START: u64 = 0x20_0000;
+/// Most bytes that it may have.
+pub const LARGEST_SENT_IMAGE: u64 = 8 << 20;

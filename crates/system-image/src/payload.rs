@@ -7,10 +7,11 @@ use sha2::{Digest, Sha256};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::format::{
-    self, Capability, Function, Grantee, Header, IoMap, IoSpace, IoTable, Irq, LONGEST_HEARTBEAT,
-    Location, MAGIC, Map, NONE, PAGE_SIZE, Paging, Ports, ProtectionDomain, Region, Run, Span,
-    Table, Untyped, VERSION, capability_kind, clock, irq_kind, layout, limits, paging_level,
-    region_contents, region_kind, run_kind, run_role,
+    self, Capability, Function, Grantee, Header, Image, IoMap, IoSpace, IoTable, Irq,
+    LARGEST_SENT_IMAGE, LONGEST_HEARTBEAT, Location, MAGIC, Map, NONE, PAGE_SIZE, Paging, Ports,
+    ProtectionDomain, Region, Run, Span, Table, Untyped, VERSION, capability_kind, clock,
+    image_kind, irq_kind, layout, limits, paging_level, region_contents, region_kind, run_kind,
+    run_role,
 };
 use crate::resources;
 
@@ -109,6 +110,8 @@ pub struct Payload<'a> {
     pub functions: &'a [Function],
     /// All that they can be granted to.
     pub grantees: &'a [Grantee],
+    /// All images of protection domains besides the first ones.
+    pub images: &'a [Image],
 }
 
 /// SHA-256 of header and tables, with the header's hash field taken as zero.
@@ -186,6 +189,7 @@ impl<'a> Payload<'a> {
             io_maps: table(tables, header, Table::IoMaps, limits::IO_MAPS)?,
             functions: table(tables, header, Table::Functions, limits::FUNCTIONS)?,
             grantees: table(tables, header, Table::Grantees, limits::GRANTEES)?,
+            images: table(tables, header, Table::Images, limits::IMAGES)?,
         };
         payload.check()?;
         Ok(payload)
@@ -214,6 +218,21 @@ impl<'a> Payload<'a> {
         let bytes = self.data(domain.program_offset, domain.program_length);
         let hash: [u8; 32] = Sha256::digest(bytes).into();
         hash == domain.program_hash
+    }
+
+    /// The same for another image of one.
+    pub fn image_is_intact(&self, image: &Image) -> bool {
+        let bytes = self.data(image.program_offset, image.program_length);
+        let hash: [u8; 32] = Sha256::digest(bytes).into();
+        hash == image.program_hash
+    }
+
+    /// The indices of the images that a protection domain has besides its first.
+    pub fn images_of(&self, domain: usize) -> impl Iterator<Item = usize> + use<'a> {
+        let images = self.images.iter().enumerate();
+        images
+            .filter(move |(_, image)| image.protection_domain as usize == domain)
+            .map(|(index, _)| index)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -279,6 +298,13 @@ impl<'a> Payload<'a> {
         each(Table::Grantees, self.grantees, |grantee| {
             self.check_grantee(grantee)
         })?;
+        each(Table::Images, self.images, |image| self.check_image(image))?;
+        let orderers = self.regions.iter();
+        let orderers = orderers.filter(|region| region.contents == region_contents::ORDERS);
+        if orderers.count() > limits::ORDERERS {
+            let what = "too many regions with orders";
+            return Err(Error::Record(Table::Regions, 0, what));
+        }
         let lasting =
             resources::lasting_bytes(self.protection_domains, self.io_tables.len(), self.grantees);
         if self
@@ -320,15 +346,19 @@ impl<'a> Payload<'a> {
                 .is_some(),
             "data outside the image",
         )?;
-        require(
-            region.contents <= region_contents::CRASH_REPORTS,
-            "contents",
-        )?;
+        require(region.contents <= region_contents::STAGING, "contents")?;
         require(
             resources::kept_pages(region) == 0 || region.page_bits == 12,
             "large pages that init writes",
         )?;
         let memory = self.memory_in(region.memory).ok_or("memory")?;
+        if region.contents >= region_contents::ORDERS {
+            require(
+                region.kind == region_kind::MEMORY,
+                "kind of a region for init",
+            )?;
+            require(region.page_bits == 12, "large pages that init reads")?;
+        }
         match region.kind {
             region_kind::MEMORY => require(memory >= region.size, "too little memory"),
             region_kind::IN_PLACE => {
@@ -377,7 +407,7 @@ impl<'a> Payload<'a> {
             "a part of the image that may be written",
         )?;
         require(
-            resources::kept_pages(region) == 0 || map.writable == 0,
+            !resources::is_of_init(region) || map.writable == 0,
             "a region of init's that may be written",
         )
     }
@@ -390,7 +420,7 @@ impl<'a> Payload<'a> {
             "a region that no device may reach",
         )?;
         require(
-            resources::kept_pages(region) == 0,
+            resources::kept_pages(region) == 0 && region.contents != region_contents::STAGING,
             "a region of init's that a device may reach",
         )?;
         require(map.address.is_multiple_of(PAGE_SIZE), "address")?;
@@ -467,6 +497,47 @@ impl<'a> Payload<'a> {
         capabilities
             .iter()
             .try_for_each(|capability| self.check_capability(capability))
+    }
+
+    fn check_image(&self, image: &Image) -> Result<(), &'static str> {
+        let domain = self
+            .protection_domains
+            .get(image.protection_domain as usize)
+            .ok_or("protection domain")?;
+        require(
+            self.checked_data(image.program_offset, image.program_length)
+                .is_some(),
+            "program outside the image",
+        )?;
+        match image.kind {
+            image_kind::PACKED => require(image.sent_size == 0, "size")?,
+            image_kind::SENT => require(
+                image.sent_size > 0
+                    && image.sent_size <= LARGEST_SENT_IMAGE
+                    && image.sent_size.is_multiple_of(PAGE_SIZE)
+                    && image.program_length == 0,
+                "size",
+            )?,
+            _ => return Err("kind"),
+        }
+        let runs = self.runs.get(image.runs.range()).ok_or("runs")?;
+        let buffers = runs.iter().filter(|run| run.role == run_role::IPC_BUFFER);
+        require(buffers.count() == 1, "IPC buffer")?;
+        let paging = self.paging.get(image.paging.range()).ok_or("page tables")?;
+        let maps = self.maps.get(image.maps.range()).ok_or("maps")?;
+        let its = Self::slice(self.maps, domain.maps);
+        let same = maps.len() == its.len()
+            && maps.iter().zip(its).all(|(a, b)| {
+                let key = |map: &Map| (map.address, map.region, map.writable, map.cached);
+                key(a) == key(b)
+            });
+        require(same, "other maps than the protection domain's")?;
+        let needed = resources::image_bytes(image, runs, paging.len());
+        require(
+            self.memory_in(image.memory)
+                .is_some_and(|bytes| bytes >= needed),
+            "too little memory",
+        )
     }
 
     /// Whoever grants is one protection domain, in all records.
@@ -547,7 +618,9 @@ impl<'a> Payload<'a> {
                 .protection_domains
                 .get(object)
                 .is_some_and(|domain| domain.has_endpoint == 1),
-            capability_kind::FAULT_ENDPOINT | capability_kind::VSPACE => true,
+            capability_kind::FAULT_ENDPOINT | capability_kind::VSPACE | capability_kind::INIT => {
+                true
+            }
             capability_kind::IRQ_HANDLER => object < self.irqs.len(),
             capability_kind::IO_PORTS => object < self.ports.len(),
             _ => false,

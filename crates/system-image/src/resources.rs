@@ -6,7 +6,7 @@
 
 use crate::Payload;
 use crate::format::{
-    Grantee, ProtectionDomain, Region, Run, layout, region_contents, region_kind, run_kind,
+    Grantee, Image, ProtectionDomain, Region, Run, layout, region_contents, region_kind, run_kind,
 };
 
 /// Sizes of kernel objects, as powers of two (seL4 5.0.0 on x86_64).
@@ -38,28 +38,48 @@ pub const KEPT_PAGES: u64 = 256;
 /// Paging structures for the windows through which `init` sees frames.
 pub const WINDOW_TABLES: u64 = 2;
 
-/// Pages of a region that `init` keeps in view, since it writes it while the
+/// Pages of a region that `init` keeps in view, since it writes or reads it while the
 /// system runs.
 pub fn kept_pages(region: &Region) -> u64 {
     match region.contents {
-        region_contents::SYSTEM_STATUS | region_contents::CRASH_REPORTS => {
-            region.size >> region.page_bits
-        }
+        region_contents::SYSTEM_STATUS
+        | region_contents::CRASH_REPORTS
+        | region_contents::ORDERS => region.size >> region.page_bits,
         _ => 0,
     }
+}
+
+/// Whether `init` alone writes a region.
+pub fn is_of_init(region: &Region) -> bool {
+    matches!(
+        region.contents,
+        region_contents::SYSTEM_STATUS | region_contents::CRASH_REPORTS
+    )
+}
+
+/// Bytes that another image of a protection domain takes: pages, paging structures, VSpace;
+/// of one that is sent a page to keep and a page to run in for each that it may have.
+pub fn image_bytes(image: &Image, runs: &[Run], paging: usize) -> u64 {
+    pages_bytes(runs) + ((paging as u64 + 1) << object_bits::PAGE) + 2 * image.sent_size
+}
+
+/// Bytes of pages that are not the payload's own.
+fn pages_bytes(runs: &[Run]) -> u64 {
+    runs.iter()
+        .filter(|run| run.kind != run_kind::IN_PLACE)
+        .map(|run| u64::from(run.pages) << run.page_bits)
+        .sum()
 }
 
 /// Bytes that a protection domain's own objects take: pages, paging structures,
 /// VSpace, CNodes and thread control block.
 pub fn domain_bytes(runs: &[Run], paging: usize) -> u64 {
-    let pages: u64 = runs
-        .iter()
-        .filter(|run| run.kind != run_kind::IN_PLACE)
-        .map(|run| u64::from(run.pages) << run.page_bits)
-        .sum();
     let cnodes = (1 << (layout::CNODE_BITS + object_bits::SLOT))
         + (1 << (layout::ROOT_CNODE_BITS + object_bits::SLOT));
-    pages + ((paging as u64 + 1) << object_bits::PAGE) + cnodes + (1 << object_bits::TCB)
+    pages_bytes(runs)
+        + ((paging as u64 + 1) << object_bits::PAGE)
+        + cnodes
+        + (1 << object_bits::TCB)
 }
 
 /// Bytes of what outlives a restart: the windows' paging structures, IO page
@@ -147,6 +167,13 @@ pub fn needs(payload: &Payload) -> Needs {
         };
         slots += kept_pages(region);
     }
+    // A VSpace, and a copy of the page that shows its work; the pages of one that is sent, which
+    // are mapped by a copy.
+    slots += payload
+        .images
+        .iter()
+        .map(|image| 2 + 3 * (image.sent_size >> 12))
+        .sum::<u64>();
     // Two interrupt handlers each.
     slots += 2 * payload.functions.len() as u64;
     // Two CNodes each and the IO page tables; the CNode of authority.

@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::format::{
-    Capability, Function, Grantee, Header, IoMap, IoSpace, IoTable, Irq, Location, MAGIC, Map,
-    NONE, PAGE_SIZE, Paging, Ports, ProtectionDomain, Region, Run, Span, Table, Untyped, VERSION,
-    region_kind, run_kind,
+    Capability, Function, Grantee, Header, Image, IoMap, IoSpace, IoTable, Irq, Location, MAGIC,
+    Map, NONE, PAGE_SIZE, Paging, Ports, ProtectionDomain, Region, Run, Span, Table, Untyped,
+    VERSION, region_kind, run_kind,
 };
 use crate::payload::tables_hash;
 use crate::resources;
@@ -52,6 +52,8 @@ pub struct Tables {
     pub functions: Vec<Function>,
     /// Records of [`Table::Grantees`].
     pub grantees: Vec<Grantee>,
+    /// Records of [`Table::Images`].
+    pub images: Vec<Image>,
     /// What follows the tables; its length is always a multiple of the page
     /// size.
     pub data: Vec<u8>,
@@ -76,6 +78,7 @@ impl Default for Tables {
             io_maps: vec![],
             functions: vec![],
             grantees: vec![],
+            images: vec![],
             data: vec![],
         }
     }
@@ -132,6 +135,7 @@ impl Tables {
             size_of_val(&self.io_maps[..]),
             size_of_val(&self.functions[..]),
             size_of_val(&self.grantees[..]),
+            size_of_val(&self.images[..]),
         ];
         let tables_length = size_of::<Header>()
             + sizes
@@ -189,6 +193,7 @@ impl Tables {
             IoMaps io_maps
             Functions functions
             Grantees grantees
+            Images images
         }
         debug_assert_eq!(bytes.len(), tables_length);
         bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
@@ -205,6 +210,12 @@ impl Tables {
             let program = &self.data[start..start + domain.program_length as usize];
             domain.program_hash = Sha256::digest(program).into();
             domain.program_offset += data_offset;
+        }
+        for image in &mut self.images {
+            let start = image.program_offset as usize;
+            let program = &self.data[start..start + image.program_length as usize];
+            image.program_hash = Sha256::digest(program).into();
+            image.program_offset += data_offset;
         }
         for run in &mut self.runs {
             if run.kind != run_kind::ZERO {

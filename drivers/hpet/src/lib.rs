@@ -1,11 +1,11 @@
-//! The high precision event timer: a 64-bit counter and one comparator.
+//! The high precision event timer: a 64-bit counter and one comparator, or two.
 //!
 //! Responsible for: reading the counter, and one interrupt when it passes a
-//! given value. Never: decides who waits for what (that is the timer protection
+//! given value. A driver that takes over from another one goes on with its counter. Never: decides who waits for what (that is the timer protection
 //! domain's queue). It knows no seL4 and reaches the registers through
 //! [`segue_device::Mmio`].
 //!
-//! Limits: one timer, one-shot, edge-triggered, on a pin of the IO APIC.
+//! Limits: one-shot, edge-triggered, on one pin of the IO APIC.
 //! Specification: IA-PC HPET 1.0a.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -75,19 +75,34 @@ pub enum Arming {
     Passed,
 }
 
+/// One of the two comparators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparator {
+    /// The one that every device has.
+    First,
+    /// A second one on the same pin.
+    Second,
+}
+
+/// No counter gets so far by counting: at 10 ns a tick it takes 2,900 years.
+const IMPLAUSIBLE: u64 = 1 << 63;
+
 /// The device.
 #[derive(Debug)]
 pub struct Hpet<M> {
     registers: M,
-    timer: usize,
+    /// The number of the first comparator, and of the second if there is one.
+    timers: [Option<usize>; 2],
     pin: u8,
     /// Femtoseconds in a tick.
     period: u64,
 }
 
 impl<M: Mmio> Hpet<M> {
-    /// Starts the counter and takes the first timer that can interrupt on the
-    /// IO APIC's pin `pin`. All other timers are silenced.
+    /// Takes the first two timers that can interrupt on the IO APIC's pin `pin`; one is
+    /// enough. All timers are silenced: what a predecessor, or the firmware, has armed does
+    /// not come. A counter that runs goes on where it is, unless its value is one that
+    /// nobody can have counted to; else it is started.
     ///
     /// # Errors
     ///
@@ -104,7 +119,7 @@ impl<M: Mmio> Hpet<M> {
         }
         let timers = capabilities.read(Capabilities::LAST_TIMER) as usize + 1;
         let mut available = 0;
-        let mut chosen = None;
+        let mut chosen = [None; 2];
         for timer in 0..timers {
             let offset = registers::timer_configuration(timer);
             let configuration =
@@ -114,34 +129,49 @@ impl<M: Mmio> Hpet<M> {
             if configuration.is_set(Timer::WIDE) {
                 let routes = configuration.read(Timer::ROUTES) as u32;
                 available |= routes;
-                if chosen.is_none() && pin < 32 && routes >> pin & 1 != 0 {
-                    chosen = Some(timer);
+                if pin < 32
+                    && routes >> pin & 1 != 0
+                    && let Some(free) = chosen.iter_mut().find(|place| place.is_none())
+                {
+                    *free = Some(timer);
                 }
             }
         }
-        let timer = chosen.ok_or(Error::PinUnavailable { pin, available })?;
+        if chosen[0].is_none() {
+            return Err(Error::PinUnavailable { pin, available });
+        }
+        // A bit is taken back by writing it; those of edge-triggered timers mean nothing.
+        registers.write32(registers::INTERRUPT_STATUS, u32::MAX);
+        if read(&registers, registers::COUNTER) >= IMPLAUSIBLE {
+            // It may be written only while it stands.
+            registers.write32(registers::CONFIGURATION, 0);
+            registers.write32(registers::COUNTER, 0);
+            registers.write32(registers::COUNTER + 4, 0);
+        }
         registers.write32(
             registers::CONFIGURATION,
             (Configuration::ENABLE::SET + Configuration::LEGACY_REPLACEMENT::CLEAR).value as u32,
         );
         let hpet = Self {
             registers,
-            timer,
+            timers: chosen,
             pin,
             period,
         };
-        hpet.configure(false);
+        for timer in hpet.timers.into_iter().flatten() {
+            hpet.configure(timer, false);
+        }
         Ok(hpet)
     }
 
-    fn configure(&self, interrupt: bool) {
+    fn configure(&self, timer: usize, interrupt: bool) {
         let mut configuration = LocalRegisterCopy::<u64, Timer::Register>::new(0);
         configuration.write(
             Timer::ROUTE.val(u64::from(self.pin)) + Timer::INTERRUPT.val(u64::from(interrupt)),
         );
         // The upper half is read-only.
         self.registers.write32(
-            registers::timer_configuration(self.timer),
+            registers::timer_configuration(timer),
             configuration.get() as u32,
         );
     }
@@ -163,30 +193,46 @@ impl<M: Mmio> Hpet<M> {
         u64::try_from(nanoseconds).unwrap_or(u64::MAX)
     }
 
-    /// Makes the timer interrupt once when the counter reaches `deadline`,
+    /// Whether there is a second comparator.
+    pub fn has_second(&self) -> bool {
+        self.timer(Comparator::Second).is_some()
+    }
+
+    fn timer(&self, comparator: Comparator) -> Option<usize> {
+        match comparator {
+            Comparator::First => self.timers[0],
+            Comparator::Second => self.timers[1],
+        }
+    }
+
+    /// Makes a comparator interrupt once when the counter reaches `deadline`,
     /// instead of what was set before. An interrupt for an earlier deadline may
-    /// still come.
-    pub fn arm(&self, deadline: u64) -> Arming {
+    /// still come. One that does not exist never interrupts: as if the time had passed.
+    pub fn arm(&self, comparator: Comparator, deadline: u64) -> Arming {
+        let Some(timer) = self.timer(comparator) else {
+            return Arming::Passed;
+        };
         // The comparator is written in two halves, between which it has a value
         // that nobody asked for.
-        self.configure(false);
-        let comparator = registers::timer_comparator(self.timer);
-        self.registers
-            .write32(comparator + 4, (deadline >> 32) as u32);
-        self.registers.write32(comparator, deadline as u32);
-        self.configure(true);
+        self.configure(timer, false);
+        let offset = registers::timer_comparator(timer);
+        self.registers.write32(offset + 4, (deadline >> 32) as u32);
+        self.registers.write32(offset, deadline as u32);
+        self.configure(timer, true);
         // The comparator fires when the counter *becomes* equal. If that was
         // before this point, the interrupt may never come (section 2.3.9.2).
         if self.now() >= deadline {
-            self.configure(false);
+            self.configure(timer, false);
             return Arming::Passed;
         }
         Arming::Pending
     }
 
-    /// Makes the timer silent.
-    pub fn disarm(&self) {
-        self.configure(false);
+    /// Makes a comparator silent.
+    pub fn disarm(&self, comparator: Comparator) {
+        if let Some(timer) = self.timer(comparator) {
+            self.configure(timer, false);
+        }
     }
 }
 

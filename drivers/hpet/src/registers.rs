@@ -6,6 +6,8 @@ use tock_registers::register_bitfields;
 pub const CAPABILITIES: usize = 0x000;
 /// General configuration.
 pub const CONFIGURATION: usize = 0x010;
+/// General interrupt status.
+pub const INTERRUPT_STATUS: usize = 0x020;
 /// Main counter.
 pub const COUNTER: usize = 0x0f0;
 

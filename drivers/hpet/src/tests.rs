@@ -70,6 +70,14 @@ impl Mmio for &Simulation {
         self.pass(self.speed.get());
         match offset {
             0x010 => self.configuration.set(value),
+            // All timers are edge-triggered: there is no status.
+            0x020 => {}
+            0x0f0 | 0x0f4 => {
+                assert_eq!(self.configuration.get() & 1, 0, "the counter runs");
+                let shift = (offset & 4) * 8;
+                let other = self.counter.get() & !(0xffff_ffff << shift);
+                self.counter.set(other | u64::from(value) << shift);
+            }
             0x100 | 0x120 | 0x140 => self.timers.borrow_mut()[(offset - 0x100) / 0x20].0 = value,
             0x108 | 0x128 | 0x148 | 0x10c | 0x12c | 0x14c => {
                 let comparator = &mut self.timers.borrow_mut()[(offset - 0x108) / 0x20].1;
@@ -101,10 +109,13 @@ fn it_routes_to_the_pin_and_silences_the_rest() {
         1,
         "counting, no legacy replacement"
     );
-    assert_eq!(device.timers.borrow().map(|timer| timer.0), [16 << 9, 0, 0]);
-    assert_eq!(hpet.arm(1_000_000), Arming::Pending);
+    assert_eq!(
+        device.timers.borrow().map(|timer| timer.0),
+        [16 << 9, 16 << 9, 0]
+    );
+    assert_eq!(hpet.arm(Comparator::First, 1_000_000), Arming::Pending);
     assert_eq!(device.timers.borrow()[0], (16 << 9 | 4, 1_000_000));
-    hpet.disarm();
+    hpet.disarm(Comparator::First);
     assert_eq!(device.timers.borrow()[0].0, 16 << 9);
 }
 
@@ -112,7 +123,7 @@ fn it_routes_to_the_pin_and_silences_the_rest() {
 fn a_deadline_interrupts_once() {
     let device = Simulation::new();
     let hpet = Hpet::new(&device, 16).unwrap();
-    assert_eq!(hpet.arm(1_000), Arming::Pending);
+    assert_eq!(hpet.arm(Comparator::First, 1_000), Arming::Pending);
     device.pass(10_000);
     assert_eq!(device.interrupts.get(), 1);
     device.pass(10_000);
@@ -125,8 +136,57 @@ fn a_deadline_that_passes_meanwhile_is_reported() {
     let hpet = Hpet::new(&device, 16).unwrap();
     device.speed.set(1_000);
     let deadline = device.counter.get() + 2_000;
-    assert_eq!(hpet.arm(deadline), Arming::Passed);
-    assert_eq!(hpet.arm(0), Arming::Passed);
+    assert_eq!(hpet.arm(Comparator::First, deadline), Arming::Passed);
+    assert_eq!(hpet.arm(Comparator::First, 0), Arming::Passed);
+}
+
+#[test]
+fn a_successor_goes_on_with_the_counter_and_not_with_the_deadlines() {
+    let device = Simulation::new();
+    let predecessor = Hpet::new(&device, 16).unwrap();
+    for comparator in [Comparator::First, Comparator::Second] {
+        assert_eq!(predecessor.arm(comparator, 5_000), Arming::Pending);
+    }
+    device.pass(1_000);
+    let before = device.counter.get();
+    let hpet = Hpet::new(&device, 16).unwrap();
+    assert!((before..before + 100).contains(&hpet.now()));
+    device.pass(10_000);
+    assert_eq!(device.interrupts.get(), 0, "its predecessor's deadlines");
+    // Whatever the predecessor did last: a halted counter, any timer with any bit.
+    device.configuration.set(2);
+    *device.timers.borrow_mut() = [(u32::MAX, 1), (u32::MAX, 2), (u32::MAX, 3)];
+    let hpet = Hpet::new(&device, 16).unwrap();
+    assert_eq!(device.configuration.get(), 1);
+    assert_eq!(
+        device.timers.borrow().map(|timer| timer.0),
+        [16 << 9, 16 << 9, 0]
+    );
+    assert!(hpet.now() > before);
+}
+
+#[test]
+fn a_counter_that_nobody_can_have_counted_to_begins_anew() {
+    let device = Simulation::new();
+    Hpet::new(&device, 16).unwrap();
+    device.counter.set(u64::MAX - 1_000);
+    let hpet = Hpet::new(&device, 16).unwrap();
+    assert!(hpet.now() < 100, "{:#x}", hpet.now());
+}
+
+#[test]
+fn the_second_comparator_is_there_if_the_pin_has_two() {
+    let device = Simulation::new();
+    let hpet = Hpet::new(&device, 16).unwrap();
+    assert!(hpet.has_second());
+    let (first, second) = (Comparator::First, Comparator::Second);
+    assert_eq!(hpet.arm(first, 5_000), Arming::Pending);
+    assert_eq!(hpet.arm(second, 3_000), Arming::Pending);
+    device.pass(3_000);
+    assert_eq!(device.interrupts.get(), 1);
+    hpet.disarm(second);
+    device.pass(3_000);
+    assert_eq!(device.interrupts.get(), 2);
 }
 
 #[test]
@@ -202,7 +262,7 @@ proptest! {
         for delay in delays {
             let before = device.interrupts.get();
             let deadline = device.counter.get() + delay;
-            match hpet.arm(deadline) {
+            match hpet.arm(Comparator::First, deadline) {
                 Arming::Passed => prop_assert!(device.counter.get() >= deadline),
                 Arming::Pending => {
                     device.pass(40_000);

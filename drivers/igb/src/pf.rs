@@ -7,16 +7,25 @@
 //! function again after its user has reset it. Functions without an address can be
 //! granted to changing holders while it runs: [`PhysicalFunction::enable`],
 //! [`PhysicalFunction::route`], [`PhysicalFunction::scrub`]. It moves no frame itself.
+//!
+//! A driver may come to a device that its predecessor has set up, and that carries traffic:
+//! [`PhysicalFunction::adopt`] then takes it over as it is.
+
+use core::cell::Cell;
 
 use segue_device::Mmio;
+use tock_registers::fields::FieldValue;
 
 use crate::error::Error;
 use crate::filters::{ADDRESS_FILTERS, Filter};
 use crate::pf_registers::*;
 
+mod adoption;
 mod grants;
 #[cfg(test)]
 mod tests;
+
+pub use adoption::{Record, Route};
 
 /// Virtual functions of an 82576.
 pub const VIRTUAL_FUNCTIONS: usize = 8;
@@ -44,6 +53,9 @@ const TRANSCEIVER_ADDRESS: u32 = 1;
 const TRANSCEIVER_CONTROL: u32 = 0;
 /// Automatic negotiation on and started anew, full duplex, 1000 Mbit/s.
 const TRANSCEIVER_NEGOTIATE: u32 = 0x1340;
+/// The bits of its control register that say whether it works, and how: reset, loopback, negotiation,
+/// power down, isolation.
+const TRANSCEIVER_WORKS: u32 = 0xdc00;
 /// Longest frame a pool accepts, with its check sequence.
 const LONGEST_FRAME: u32 = 1536;
 /// Values the datasheet recommends (8.12.1).
@@ -82,9 +94,19 @@ pub enum Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Start,
-    Resetting { since: u64 },
-    Negotiating { since: u64 },
-    Running { link: Link },
+    Resetting {
+        since: u64,
+    },
+    Negotiating {
+        since: u64,
+    },
+    /// Adopted without a link: the transceiver is asked whether it tries to get one.
+    Asking {
+        since: u64,
+    },
+    Running {
+        link: Link,
+    },
     Failed(Error),
 }
 
@@ -101,6 +123,8 @@ pub struct PhysicalFunction<M> {
     /// Those of them that are to work now.
     enabled: u8,
     state: State,
+    /// Registers that were not as they should be.
+    corrected: Cell<u32>,
 }
 
 /// An address of one station. Pools and functions are one bit each.
@@ -112,6 +136,16 @@ struct Unicast {
     /// Functions, none of them granted, whose frames can have it as their source; they get
     /// its frames unless a granted function does.
     home: u8,
+}
+
+impl Unicast {
+    /// The upper half of its filter.
+    fn high(&self) -> FieldValue<u32, ADDRESS_HIGH::Register> {
+        let [.., e, f] = self.address;
+        ADDRESS_HIGH::OCTETS.val(u16::from_le_bytes([e, f]).into())
+            + ADDRESS_HIGH::POOLS.val(self.pools.into())
+            + ADDRESS_HIGH::VALID::SET
+    }
 }
 
 impl<M: Mmio> PhysicalFunction<M> {
@@ -143,6 +177,7 @@ impl<M: Mmio> PhysicalFunction<M> {
             grantable: 0,
             enabled: 0,
             state: State::Start,
+            corrected: Cell::new(0),
         };
         for (index, address) in addresses.into_iter().enumerate() {
             function.unicast[index] = address.map(|address| Unicast {
@@ -214,12 +249,18 @@ impl<M: Mmio> PhysicalFunction<M> {
         result
     }
 
+    /// Whether the device is set up, so that it can be told of functions and routes.
+    pub fn is_running(&self) -> bool {
+        matches!(self.state, State::Running { .. })
+    }
+
     fn step(&mut self, now: u64) -> Result<Outcome, Error> {
         match self.state {
             State::Failed(error) => Err(error),
             State::Start => self.begin_reset(now),
             State::Resetting { since } => self.await_reset(now, since),
             State::Negotiating { since } => self.await_transceiver(now, since),
+            State::Asking { since } => self.look_at_transceiver(now, since),
             State::Running { link } => Ok(self.watch(now, link)),
         }
     }
@@ -258,6 +299,11 @@ impl<M: Mmio> PhysicalFunction<M> {
         // In case the reset allowed some again.
         self.forbid_interrupts();
         CONTROL_REGISTER.modify(&self.registers, CONTROL::SET_LINK_UP::SET);
+        self.negotiate(now)
+    }
+
+    /// Has the transceiver negotiate a link anew.
+    fn negotiate(&mut self, now: u64) -> Result<Outcome, Error> {
         TRANSCEIVER_REGISTER.write(
             &self.registers,
             TRANSCEIVER::OPERATION::Write
@@ -270,19 +316,31 @@ impl<M: Mmio> PhysicalFunction<M> {
     }
 
     fn await_transceiver(&mut self, now: u64, since: u64) -> Result<Outcome, Error> {
+        if self.transceiver_answer(now, since)?.is_none() {
+            return Self::wait(now, TRANSCEIVER_POLL_MICROSECONDS);
+        }
+        self.set_up();
+        // What was reset along with the device needs nothing else.
+        FUNCTIONS_RESET.write(&self.registers, u32::from(u8::MAX));
+        self.set_working_functions();
+        self.tell_that_it_works();
+        self.state = State::Running { link: Link::Down };
+        Ok(self.watch(now, Link::Down))
+    }
+
+    /// What the transceiver has answered, once it has: 16 bits, if it was asked for any.
+    fn transceiver_answer(&self, now: u64, since: u64) -> Result<Option<u32>, Error> {
         let access = TRANSCEIVER_REGISTER.read(&self.registers);
         if access.is_set(TRANSCEIVER::ERROR) {
             return Err(Error::TransceiverError);
         }
-        if !access.is_set(TRANSCEIVER::READY) {
-            if now.saturating_sub(since) >= TRANSCEIVER_LIMIT_MICROSECONDS {
-                return Err(Error::TransceiverSilent);
-            }
-            return Self::wait(now, TRANSCEIVER_POLL_MICROSECONDS);
+        if access.is_set(TRANSCEIVER::READY) {
+            return Ok(Some(access.read(TRANSCEIVER::DATA)));
         }
-        self.set_up();
-        self.state = State::Running { link: Link::Down };
-        Ok(self.watch(now, Link::Down))
+        match now.saturating_sub(since) >= TRANSCEIVER_LIMIT_MICROSECONDS {
+            true => Err(Error::TransceiverSilent),
+            false => Ok(None),
+        }
     }
 
     fn forbid_interrupts(&self) {
@@ -309,74 +367,94 @@ impl<M: Mmio> PhysicalFunction<M> {
 
     fn set_working_functions(&self) {
         let working = self.working();
-        RECEIVE_ENABLE.write(&self.registers, working.into());
-        TRANSMIT_ENABLE.write(&self.registers, working.into());
+        self.count(RECEIVE_ENABLE.correct(&self.registers, working.into()));
+        self.count(TRANSMIT_ENABLE.correct(&self.registers, working.into()));
     }
 
-    fn set_up(&mut self) {
+    /// Counts a register that was not as it should be.
+    fn count(&self, is_corrected: bool) {
+        let before = self.corrected.get();
+        self.corrected.set(before + u32::from(is_corrected));
+    }
+
+    /// Makes the device what it is to be, but for which functions work. Each register is looked at
+    /// first and written only if it differs, so that a device that runs is not disturbed.
+    fn set_up(&self) {
         self.set_up_pools();
         let registers = &self.registers;
-        INTERRUPT_MODE_REGISTER.write(
+        self.count(INTERRUPT_MODE_REGISTER.correct_all(
             registers,
             INTERRUPT_MODE::MSIX::SET
                 + INTERRUPT_MODE::PENDING_BITS::SET
                 + INTERRUPT_MODE::CLEAR_ON_READ::SET,
-        );
-        INTERRUPT_THROTTLE_0.write(
+        ));
+        self.count(INTERRUPT_THROTTLE_0.correct(
             registers,
             THROTTLE::INTERVAL.val(INTERRUPT_INTERVAL_MICROSECONDS),
-        );
-        OTHER_VECTORS_REGISTER.write(
+        ));
+        self.count(OTHER_VECTORS_REGISTER.correct_all(
             registers,
             OTHER_VECTORS::OTHER.val(0) + OTHER_VECTORS::OTHER_VALID::SET,
-        );
+        ));
         // Mailboxes are not used, so nobody may interrupt by writing one.
-        MAILBOX_INTERRUPT_MASK.write(registers, 0);
-        INTERRUPT_AUTO_CLEAR.write(registers, 1);
-        INTERRUPT_MASK_SET.write(registers, 1);
-        CAUSE_MASK_SET.write(
-            registers,
-            CAUSE::LINK_CHANGE::SET + CAUSE::VIRTUAL_FUNCTION::SET,
-        );
+        self.count(MAILBOX_INTERRUPT_MASK.correct(registers, 0));
+        // The other entries are the virtual functions'.
+        for own in [INTERRUPT_AUTO_CLEAR, INTERRUPT_MASK_SET] {
+            let is_off = own.read(registers) & 1 == 0;
+            if is_off {
+                own.write(registers, 1);
+            }
+            self.count(is_off);
+        }
+        self.allow_interrupts();
 
-        TRANSMIT_CONTROL_REGISTER.write(
-            registers,
-            TRANSMIT_CONTROL::ENABLE::SET
-                + TRANSMIT_CONTROL::PAD_SHORT::SET
-                + TRANSMIT_CONTROL::COLLISION_THRESHOLD.val(COLLISION_THRESHOLD)
-                + TRANSMIT_CONTROL::COLLISION_DISTANCE.val(COLLISION_DISTANCE),
-        );
-        RECEIVE_CONTROL_REGISTER.write(
-            registers,
-            RECEIVE_CONTROL::ENABLE::SET
-                + RECEIVE_CONTROL::MULTICAST_HASH::Bits47To36
-                + RECEIVE_CONTROL::ACCEPT_BROADCAST::SET
-                + RECEIVE_CONTROL::STRIP_FRAME_CHECK::SET,
-        );
+        self.count(TRANSMIT_CONTROL_REGISTER.correct_all(registers, transmit_control()));
+        self.count(RECEIVE_CONTROL_REGISTER.correct_all(registers, receive_control()));
         // A holder that offers no descriptors would otherwise hold up the frames of all.
-        QUEUE_DROP.write(registers, ALL_QUEUES);
-        FUNCTIONS_RESET.write(registers, u32::from(u8::MAX));
-        self.set_working_functions();
-        CONTROL_EXTENDED_REGISTER.modify(
-            registers,
-            CONTROL_EXTENDED::RESET_DONE::SET + CONTROL_EXTENDED::DRIVER_LOADED::SET,
-        );
+        self.count(QUEUE_DROP.correct(registers, ALL_QUEUES));
     }
 
-    fn set_up_pools(&mut self) {
-        QUEUE_SPREAD_REGISTER.write(&self.registers, QUEUE_SPREAD::MODE::Pools);
-        POOL_CONTROL_REGISTER.write(
-            &self.registers,
-            POOL_CONTROL::NO_DEFAULT_POOL::SET + POOL_CONTROL::REPLICATE::SET,
-        );
-        // Frames between functions leave the device: loopback costs the emulated
-        // NIC its segmentation, and makes it return broadcasts to their sender.
-        self.set_source_checks(self.source_checks());
-        for index in 0..ADDRESS_FILTERS {
-            self.write_filter(index);
+    /// Lets the causes interrupt that this driver looks at, and no others.
+    fn allow_interrupts(&self) {
+        let registers = &self.registers;
+        let wanted = CAUSE::LINK_CHANGE::SET + CAUSE::VIRTUAL_FUNCTION::SET;
+        let found = CAUSE_MASK_SET.read(registers).get();
+        let superfluous = found & !wanted.value;
+        if superfluous != 0 {
+            CAUSE_MASK_CLEAR.write(registers, superfluous);
         }
+        if found & wanted.value != wanted.value {
+            CAUSE_MASK_SET.write(registers, wanted);
+        }
+        self.count(found != wanted.value);
+    }
+
+    /// Tells the virtual functions that the physical one works. Last, so that this also says that the
+    /// device was set up to the end.
+    fn tell_that_it_works(&self) {
+        self.count(CONTROL_EXTENDED_REGISTER.correct(
+            &self.registers,
+            CONTROL_EXTENDED::RESET_DONE::SET + CONTROL_EXTENDED::DRIVER_LOADED::SET,
+        ));
+    }
+
+    fn set_up_pools(&self) {
+        let registers = &self.registers;
+        self.count(QUEUE_SPREAD_REGISTER.correct_all(registers, QUEUE_SPREAD::MODE::Pools));
+        self.count(POOL_CONTROL_REGISTER.correct_all(registers, pool_control()));
+        // First without the checks that are too many, then with those that are missing: nobody's
+        // frames are stopped who may send them before or after.
+        let wanted = self.source_checks();
+        let found = TRANSMIT_SWITCH_REGISTER.read(registers);
+        let checked = found.read(TRANSMIT_SWITCH::CHECK_SOURCE_ADDRESS) as u8;
+        self.set_source_checks(checked & wanted);
+        for index in 0..ADDRESS_FILTERS {
+            self.correct_filter(index);
+        }
+        self.set_source_checks(wanted);
+        self.count(found.get() != u32::from(wanted));
         for (index, bits) in self.multicast.iter().enumerate() {
-            multicast_table(index).write(&self.registers, *bits);
+            self.count(multicast_table(index).correct(registers, *bits));
         }
         self.set_pool_filters(u8::MAX);
     }
@@ -397,7 +475,7 @@ impl<M: Mmio> PhysicalFunction<M> {
             if granted || self.multicast_pools >> index & 1 != 0 {
                 filter += POOL_FILTER::ACCEPT_MULTICAST_HASH::SET;
             }
-            pool_filter(index).write(&self.registers, filter);
+            self.count(pool_filter(index).correct_all(&self.registers, filter));
         }
     }
 
@@ -452,6 +530,24 @@ impl<M: Mmio> PhysicalFunction<M> {
             full_duplex: status.is_set(STATUS::FULL_DUPLEX),
         }
     }
+}
+
+fn transmit_control() -> FieldValue<u32, TRANSMIT_CONTROL::Register> {
+    TRANSMIT_CONTROL::ENABLE::SET
+        + TRANSMIT_CONTROL::PAD_SHORT::SET
+        + TRANSMIT_CONTROL::COLLISION_THRESHOLD.val(COLLISION_THRESHOLD)
+        + TRANSMIT_CONTROL::COLLISION_DISTANCE.val(COLLISION_DISTANCE)
+}
+
+fn receive_control() -> FieldValue<u32, RECEIVE_CONTROL::Register> {
+    RECEIVE_CONTROL::ENABLE::SET
+        + RECEIVE_CONTROL::MULTICAST_HASH::Bits47To36
+        + RECEIVE_CONTROL::ACCEPT_BROADCAST::SET
+        + RECEIVE_CONTROL::STRIP_FRAME_CHECK::SET
+}
+
+fn pool_control() -> FieldValue<u32, POOL_CONTROL::Register> {
+    POOL_CONTROL::NO_DEFAULT_POOL::SET + POOL_CONTROL::REPLICATE::SET
 }
 
 /// Where a multicast address is in the multicast table: the register, and the bit in

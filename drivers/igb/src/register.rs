@@ -31,6 +31,27 @@ impl<L: RegisterLongName> Register<L> {
         registers.write32(self.offset, fields.value);
     }
 
+    /// Makes sure that the fields stand as wanted, whatever the others are: nothing is written if
+    /// they do. Says whether it wrote.
+    pub(crate) fn correct(&self, registers: &impl Mmio, fields: FieldValue<u32, L>) -> bool {
+        let before = registers.read32(self.offset);
+        let is_wrong = before & fields.mask() != fields.value;
+        if is_wrong {
+            registers.write32(self.offset, before & !fields.mask() | fields.value);
+        }
+        is_wrong
+    }
+
+    /// Makes sure that the register has the value `fields`, with 0 in those not named: nothing is
+    /// written if it does. Says whether it wrote.
+    pub(crate) fn correct_all(&self, registers: &impl Mmio, fields: FieldValue<u32, L>) -> bool {
+        let is_wrong = registers.read32(self.offset) != fields.value;
+        if is_wrong {
+            registers.write32(self.offset, fields.value);
+        }
+        is_wrong
+    }
+
     /// Reads the register and writes it back with some fields changed.
     pub(crate) fn modify(&self, registers: &impl Mmio, fields: FieldValue<u32, L>) {
         let before = registers.read32(self.offset);
@@ -50,5 +71,15 @@ impl Plain {
     /// Writes the register.
     pub(crate) fn write(&self, registers: &impl Mmio, value: u32) {
         registers.write32(self.0, value);
+    }
+
+    /// Makes sure that the register has this value: nothing is written if it does. Says whether it
+    /// wrote.
+    pub(crate) fn correct(&self, registers: &impl Mmio, value: u32) -> bool {
+        let is_wrong = self.read(registers) != value;
+        if is_wrong {
+            self.write(registers, value);
+        }
+        is_wrong
     }
 }

@@ -21,6 +21,11 @@ register_bitfields![u32,
         /// The link is up.
         LINK_UP OFFSET(1) NUMBITS(1) [],
     ],
+    /// Mailbox to the physical function (8.14.2), of which only this is used.
+    pub(crate) MAILBOX [
+        /// The physical function was reset and has not been set up since.
+        RESET_IN_PROGRESS OFFSET(6) NUMBITS(1) [],
+    ],
     /// Virtual function interrupt vector allocation.
     pub(crate) VECTORS [
         /// MSI-X entry for receive queue 0.
@@ -61,6 +66,7 @@ register_bitfields![u32,
 
 pub(crate) const CONTROL_REGISTER: Register<CONTROL::Register> = Register::at(0x0000);
 pub(crate) const STATUS_REGISTER: Register<STATUS::Register> = Register::at(0x0008);
+pub(crate) const MAILBOX_REGISTER: Register<MAILBOX::Register> = Register::at(0x0c40);
 
 /// Extended interrupt mask set: writing 1 allows an MSI-X entry's interrupt.
 pub(crate) const INTERRUPT_MASK_SET: Plain = Plain(0x1524);

@@ -115,6 +115,22 @@ impl<'a, M: Mmio> Bars<'a, M> {
         })
     }
 
+    /// What memory register `number` says without being sized: its place and, since it lies at a
+    /// multiple of its size, the most bytes that it can cover. `None` if it is not there, is I/O space,
+    /// the upper half of another, or was never set.
+    pub fn at_most(&self, number: usize) -> Option<Bar> {
+        if number >= BAR_COUNT || self.is_upper_half(number) {
+            return None;
+        }
+        let (address, is_64_bit) = self.address(number)?;
+        (address != 0).then(|| Bar {
+            number,
+            address,
+            size: address & address.wrapping_neg(),
+            is_64_bit,
+        })
+    }
+
     fn is_upper_half(&self, number: usize) -> bool {
         let mut at = 0;
         while at < number {
@@ -139,6 +155,30 @@ impl<'a, M: Mmio> Bars<'a, M> {
         }
         self.address(bar.number)
             .is_some_and(|(read, _)| read == address)
+    }
+}
+
+impl<M: Mmio> Bars<'_, M> {
+    /// Points memory register `number` to `address` without sizing it, if it points elsewhere. Returns
+    /// whether it was written, or `None` if it does not take the address.
+    ///
+    /// Memory decoding must be off.
+    #[must_use]
+    pub fn correct(&self, number: usize, address: u64) -> Option<bool> {
+        if number >= BAR_COUNT || self.is_upper_half(number) {
+            return None;
+        }
+        let (found, is_64_bit) = self.address(number)?;
+        if found == address {
+            return Some(false);
+        }
+        let bar = Bar {
+            number,
+            address: found,
+            size: 0,
+            is_64_bit,
+        };
+        self.place(&bar, address).then_some(true)
     }
 }
 

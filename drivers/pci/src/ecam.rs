@@ -190,13 +190,14 @@ impl<M: Mmio> Function<'_, M> {
     }
 
     /// Sets and clears bits of the command register; nothing is written if it
-    /// stands as wanted.
-    pub fn change_command(&self, set: u16, clear: u16) {
+    /// stands as wanted. Returns whether it was written.
+    pub fn change_command(&self, set: u16, clear: u16) -> bool {
         let before = self.command();
         let after = (before & !clear) | set;
         if after != before {
             self.write16(header::COMMAND, after);
         }
+        after != before
     }
 
     /// Lets the function read and write memory and send interrupts, or stops it.

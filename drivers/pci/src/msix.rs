@@ -76,13 +76,14 @@ impl<'a, M: Mmio> MsiX<'a, M> {
         }
     }
 
-    /// Lets the function send MSI-X interrupts.
-    pub fn enable(&self) {
+    /// Lets the function send MSI-X interrupts. Returns whether that had to be written.
+    pub fn enable(&self) -> bool {
         let control = self.function.read16(self.offset + MESSAGE_CONTROL);
         let wanted = (control | CONTROL_ENABLE) & !CONTROL_FUNCTION_MASK;
         if wanted != control {
             self.function.write16(self.offset + MESSAGE_CONTROL, wanted);
         }
+        wanted != control
     }
 
     /// Whether the function may send MSI-X interrupts.
@@ -104,31 +105,48 @@ impl<M: Mmio> Table<M> {
         Self { registers, entries }
     }
 
-    /// Makes every entry silent.
-    pub fn mask_all(&self) {
-        for index in 0..self.entries {
-            self.registers
-                .write32(index * ENTRY_SIZE + ENTRY_CONTROL, ENTRY_MASKED);
-        }
-    }
-
-    /// Makes entry `index` raise `vector`, a vector number of the system
-    /// description. Returns false if there is no such entry or vector.
-    #[must_use]
-    pub fn set(&self, index: usize, vector: u32) -> bool {
-        if index >= self.entries || vector >= VECTOR_COUNT {
+    /// Makes entry `index` silent if it is not. Returns whether it was written.
+    pub fn mask(&self, index: usize) -> bool {
+        if index >= self.entries {
             return false;
         }
+        let control = index * ENTRY_SIZE + ENTRY_CONTROL;
+        let is_open = self.registers.read32(control) & ENTRY_MASKED == 0;
+        if is_open {
+            self.registers.write32(control, ENTRY_MASKED);
+        }
+        is_open
+    }
+
+    /// Makes entry `index` raise `vector`, a vector number of the system description. One that
+    /// does so already is left alone. Returns whether it was written, or `None` if there is no such
+    /// entry or vector.
+    #[must_use]
+    pub fn set(&self, index: usize, vector: u32) -> Option<bool> {
+        if index >= self.entries || vector >= VECTOR_COUNT {
+            return None;
+        }
         let entry = index * ENTRY_SIZE;
-        // Masked while it changes, so that no mixture of old and new is sent.
-        self.registers.write32(entry + ENTRY_CONTROL, ENTRY_MASKED);
-        self.registers
-            .write32(entry + ENTRY_ADDRESS_LOW, MESSAGE_ADDRESS);
-        self.registers.write32(entry + ENTRY_ADDRESS_HIGH, 0);
-        self.registers
-            .write32(entry + ENTRY_DATA, FIRST_VECTOR + vector);
-        self.registers.write32(entry + ENTRY_CONTROL, 0);
-        true
+        let wanted = [
+            (ENTRY_ADDRESS_LOW, MESSAGE_ADDRESS),
+            (ENTRY_ADDRESS_HIGH, 0),
+            (ENTRY_DATA, FIRST_VECTOR + vector),
+        ];
+        let differs =
+            |&(field, value): &(usize, u32)| self.registers.read32(entry + field) != value;
+        let is_wrong = wanted.iter().any(differs);
+        if is_wrong {
+            // Masked while it changes, so that no mixture of old and new is sent.
+            self.mask(index);
+            for (field, value) in wanted.iter().filter(|&word| differs(word)) {
+                self.registers.write32(entry + field, *value);
+            }
+        }
+        let is_masked = self.registers.read32(entry + ENTRY_CONTROL) & ENTRY_MASKED != 0;
+        if is_masked {
+            self.registers.write32(entry + ENTRY_CONTROL, 0);
+        }
+        Some(is_wrong || is_masked)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A simulated configuration space, modelled on QEMU's q35 with an 82576.
 extern crate std;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::vec;
@@ -136,9 +136,35 @@ fn virtual_function() -> SimulatedFunction {
     function
 }
 
+/// Writes of the driver that still reach anything: then it has died. It does not notice, but nothing
+/// that it does has an effect. `None` while it lives.
+#[derive(Clone, Default)]
+pub struct Life(Rc<Cell<Option<usize>>>);
+
+impl Life {
+    /// Lets the driver die after this many writes, or a new one live.
+    pub fn set(&self, writes: Option<usize>) {
+        self.0.set(writes);
+    }
+
+    /// Whether the driver is dead, as far as its writes go.
+    pub fn is_over(&self) -> bool {
+        self.0.get() == Some(0)
+    }
+
+    /// Whether a write has an effect.
+    fn write(&self) -> bool {
+        let Some(left) = self.0.get() else {
+            return true;
+        };
+        self.0.set(Some(left.saturating_sub(1)));
+        left > 0
+    }
+}
+
 /// The whole space: bus 0.
 #[derive(Clone)]
-pub struct SimulatedSpace(pub Rc<RefCell<State>>);
+pub struct SimulatedSpace(pub Rc<RefCell<State>>, pub Life);
 
 pub struct State {
     pub functions: BTreeMap<u16, SimulatedFunction>,
@@ -146,6 +172,8 @@ pub struct State {
     pub commands: Vec<(u16, u16)>,
     /// Whether virtual functions appear when they are switched on.
     pub vfs_appear: bool,
+    /// Requester id and offset of each write.
+    pub writes: Vec<(u16, usize)>,
 }
 
 impl SimulatedSpace {
@@ -162,11 +190,18 @@ impl SimulatedSpace {
         sata.add_bar(0x24, 0x1000, 0, 0xfebe_4000);
         functions.insert(0xfa, sata);
         functions.insert(0xfb, SimulatedFunction::new(0x8086, 0x2930, 0x0c_0500, 0));
-        Self(Rc::new(RefCell::new(State {
+        let state = Rc::new(RefCell::new(State {
             functions,
             commands: Vec::new(),
             vfs_appear: true,
-        })))
+            writes: Vec::new(),
+        }));
+        Self(state, Life::default())
+    }
+
+    /// Where the driver wrote since the last call: requester id and offset.
+    pub fn take_writes(&self) -> Vec<(u16, usize)> {
+        core::mem::take(&mut self.0.borrow_mut().writes)
     }
 
     /// Changes one function from outside.
@@ -191,8 +226,12 @@ impl SimulatedSpace {
     }
 
     fn write(&self, offset: usize, data: &[u8]) {
+        if !self.1.write() {
+            return;
+        }
         let (id, at) = ((offset >> 12) as u16, offset & 0xfff);
         let mut state = self.0.borrow_mut();
+        state.writes.push((id, at));
         let Some(function) = state.functions.get_mut(&id) else {
             return;
         };
@@ -225,12 +264,15 @@ impl State {
         }
         let (offset, stride) = (nic.get16(SRIOV + 0x14), nic.get16(SRIOV + 0x16));
         let on = nic.bytes[SRIOV + 8] & 1 != 0;
-        self.functions
-            .retain(|&id, _| !(NIC + VF_OFFSET..0xf8).contains(&id));
+        let is_virtual = |id: &u16| (NIC + VF_OFFSET..0xf8).contains(id);
+        if !on {
+            self.functions.retain(|id, _| !is_virtual(id));
+        }
         for index in 0..count {
+            let id = NIC.saturating_add(offset.saturating_add(index.saturating_mul(stride)));
             if on && self.vfs_appear {
-                self.functions
-                    .insert(NIC + offset + index * stride, virtual_function());
+                // Those that are there stay what they are.
+                self.functions.entry(id).or_insert_with(virtual_function);
             }
         }
     }
@@ -251,16 +293,40 @@ impl Mmio for SimulatedSpace {
     }
 }
 
-/// A piece of device memory that remembers what is written.
+/// An MSI-X table. Its entries are masked after a reset.
 #[derive(Clone, Default)]
-pub struct SimulatedWindow(pub Rc<RefCell<BTreeMap<usize, u32>>>);
+pub struct SimulatedWindow {
+    words: Rc<RefCell<BTreeMap<usize, u32>>>,
+    /// Offsets that the driver wrote.
+    pub writes: Rc<RefCell<Vec<usize>>>,
+    life: Life,
+}
+
+impl SimulatedWindow {
+    /// Written by a driver with this life.
+    pub fn new(life: &Life) -> Self {
+        Self {
+            life: life.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Changes a word from outside.
+    pub fn set(&self, offset: usize, value: u32) {
+        self.words.borrow_mut().insert(offset, value);
+    }
+}
 
 impl Mmio for SimulatedWindow {
     fn read32(&self, offset: usize) -> u32 {
-        self.0.borrow().get(&offset).copied().unwrap_or(0)
+        let reset = u32::from(offset % 16 == 12);
+        self.words.borrow().get(&offset).copied().unwrap_or(reset)
     }
     fn write32(&self, offset: usize, value: u32) {
-        self.0.borrow_mut().insert(offset, value);
+        if self.life.write() {
+            self.writes.borrow_mut().push(offset);
+            self.set(offset, value);
+        }
     }
     fn write16(&self, _: usize, _: u16) {
         unreachable!("MSI-X tables are written by words");

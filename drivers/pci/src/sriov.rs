@@ -51,14 +51,24 @@ impl<'a, M: Mmio> Sriov<'a, M> {
         self.read(TOTAL_VFS)
     }
 
-    /// How many virtual functions are switched on.
+    /// How many virtual functions there are now; whether they answer to their BARs is another matter.
     pub fn enabled(&self) -> u16 {
-        let on = CONTROL_ENABLE | CONTROL_MEMORY_SPACE;
-        if self.read(CONTROL) & on == on {
-            self.read(NUM_VFS)
-        } else {
-            0
+        match self.read(CONTROL) & CONTROL_ENABLE {
+            0 => 0,
+            _ => self.read(NUM_VFS),
         }
+    }
+
+    /// Whether the virtual functions answer to their BARs.
+    pub fn answers(&self) -> bool {
+        self.read(CONTROL) & CONTROL_MEMORY_SPACE != 0
+    }
+
+    /// Has the virtual functions answer to their BARs, or not; they stay what they are.
+    pub fn set_answers(&self, on: bool) {
+        let control = self.read(CONTROL);
+        let bit = if on { CONTROL_MEMORY_SPACE } else { 0 };
+        self.write(CONTROL, control & !CONTROL_MEMORY_SPACE | bit);
     }
 
     /// Device id of the virtual functions; their vendor is the physical function's.

@@ -1,11 +1,14 @@
 //! The whole crate against a simulated configuration space.
 extern crate std;
 
+mod adoption;
+
 use std::collections::BTreeMap;
 use std::string::ToString;
 use std::vec::Vec;
 
 use proptest::prelude::*;
+use segue_device::Mmio;
 
 use crate::address::{Address, RequesterId};
 use crate::config::{BarPlacement, Device, Interrupt};
@@ -76,18 +79,25 @@ fn run(
 ) -> (Result<Found, Error>, Windows) {
     let ecam = Ecam::new(space.clone(), BUS_SIZE);
     let mut windows = Windows::new();
-    let result = set_up(&ecam, device, interrupts, |request: WindowRequest| {
-        assert_eq!((request.bar, request.offset), (3, 0));
-        assert_eq!(
-            request.length,
-            if request.virtual_function.is_some() {
-                48
-            } else {
-                160
-            }
-        );
-        Some(windows.entry(request.virtual_function).or_default().clone())
-    });
+    let result = set_up(
+        &ecam,
+        device,
+        interrupts,
+        0,
+        |request: WindowRequest| {
+            assert_eq!((request.bar, request.offset), (3, 0));
+            assert_eq!(
+                request.length,
+                if request.virtual_function.is_some() {
+                    48
+                } else {
+                    160
+                }
+            );
+            Some(windows.entry(request.virtual_function).or_default().clone())
+        },
+        || {},
+    );
     (result, windows)
 }
 
@@ -161,13 +171,13 @@ fn a_nic_is_brought_to_what_the_description_says() {
     }
 
     let entry = |window: &SimulatedWindow, index: usize| {
-        [0, 4, 8, 12].map(|at| window.0.borrow()[&(16 * index + at)])
+        [0, 4, 8, 12].map(|at| window.read32(16 * index + at))
     };
     assert_eq!(entry(&windows[&None], 0), [0xfee0_0000, 0, 0x41, 0]);
     assert_eq!(entry(&windows[&Some(0)], 0), [0xfee0_0000, 0, 0x40, 0]);
     assert_eq!(entry(&windows[&Some(1)], 2), [0xfee0_0000, 0, 0x42, 0]);
     assert_eq!(
-        windows[&Some(0)].0.borrow()[&(16 + 12)],
+        windows[&Some(0)].read32(16 + 12),
         1,
         "unused entries are masked"
     );
@@ -363,7 +373,14 @@ fn interrupts_that_cannot_be_are_refused() {
         assert_eq!(run(&space, &device(), &wrong).0.unwrap_err().kind, kind);
     }
     let ecam = Ecam::new(space.clone(), BUS_SIZE);
-    let result = set_up(&ecam, &device(), &interrupts(), |_| None::<SimulatedWindow>);
+    let result = set_up(
+        &ecam,
+        &device(),
+        &interrupts(),
+        0,
+        |_| None::<SimulatedWindow>,
+        || {},
+    );
     assert!(matches!(
         result.unwrap_err().kind,
         ErrorKind::MsiXNotMapped { .. }
@@ -428,7 +445,7 @@ proptest! {
         space.change(NIC, |function| *function = hostile);
         space.0.borrow_mut().vfs_appear = true;
         let ecam = Ecam::new(space.clone(), BUS_SIZE);
-        let result = set_up(&ecam, &device(), &interrupts(), |_| Some(SimulatedWindow::default()));
+        let result = set_up(&ecam, &device(), &interrupts(), 0, |_| Some(SimulatedWindow::default()), || {});
         if result.is_err() {
             prop_assert_eq!(space.get16(NIC, 4) & 4, 0);
         }

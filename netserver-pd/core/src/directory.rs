@@ -202,11 +202,12 @@ impl Directory {
     }
 
     /// Looks whether leased addresses have changed, which costs one load if they have
-    /// not. Returns whether they have.
+    /// not. Returns whether they have. While they are changing (a port map may have died over
+    /// it) what is known stays.
     #[inline]
     pub fn refresh(&mut self) -> bool {
         let generation = self.leases.map_or(0, |leases| leases.generation());
-        if generation == self.generation {
+        if generation == self.generation || generation & 1 != 0 {
             return false;
         }
         self.rebuild();

@@ -49,6 +49,16 @@ pub enum Decision {
     Longer,
 }
 
+impl Decision {
+    /// The applications that get the frame, as far as the frame itself says.
+    pub fn recipients(&self) -> Applications {
+        match self {
+            Self::Deliver(applications) | Self::FirstFragment(_, applications) => *applications,
+            _ => 0,
+        }
+    }
+}
+
 /// How the server answers for those who share an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {

@@ -13,6 +13,7 @@
 //! - [`inside`]: frames between applications.
 //! - [`fair`]: whose frame is sent next?
 //! - [`shares`]: who has taken more of the server's time than is fair?
+//! - [`watch`]: when is a silent network card looked at?
 //! - [`server`]: the turn of the server, over channels and network card.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -34,6 +35,7 @@ pub mod nic;
 pub mod report;
 pub mod server;
 pub mod shares;
+pub mod watch;
 
 pub use directory::Directory;
 pub use nic::Nic;

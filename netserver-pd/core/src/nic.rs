@@ -66,8 +66,13 @@ pub trait Nic {
     fn read(&self, frame: &Self::Frame, to: &mut [u8]);
     /// Copies all of it to `offset` in `to`.
     fn copy(&self, frame: &Self::Frame, to: &Region, offset: usize);
-    /// Gives its buffer back to the card.
+    /// Is done with a frame. Its buffer goes back to the card with [`Self::settle`].
     fn release(&mut self, frame: Self::Frame);
+    /// Takes a frame back that cannot be dealt with yet: it is the next one received.
+    fn keep(&mut self, frame: Self::Frame);
+    /// The receivers of all released frames have been told. From here on a server that starts
+    /// anew would not find these frames any more.
+    fn settle(&mut self);
 
     /// No interrupts for now: the server is awake and looks for itself.
     fn mask_interrupt(&mut self);

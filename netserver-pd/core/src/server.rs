@@ -33,6 +33,10 @@ const ROUNDS_BEFORE_NOTIFICATION: usize = 8;
 /// How long the network card waits for a receive ring, in microseconds.
 const LONGEST_PAUSE: u64 = 1_000_000;
 
+/// How long frames wait for applications that were there when the server started anew, in
+/// microseconds: they need but a turn to join again.
+const LONGEST_REUNION: u64 = 5_000;
+
 /// The regions of one channel, as mapped in the server.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelRegions {
@@ -104,6 +108,12 @@ pub struct Server {
     active: Applications,
     /// Those whose channels are up.
     up: Applications,
+    /// Those that were part of an epoch of a predecessor and have not joined again yet.
+    expected: Applications,
+    /// Until when frames wait for them, in microseconds; set in the first round.
+    expected_until: Option<u64>,
+    /// Whether a frame waits for them, with the network card.
+    keeps: bool,
     /// Those for whom something was done that they do not know of.
     unpublished: Applications,
     /// Those to be notified before the server sleeps.
@@ -122,7 +132,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens a channel to each application of the table. `regions` finds the
+    /// Opens a channel to each application of the table, as if nobody had been there: the
+    /// regions may hold anything. The network card must not read or write any memory for a
+    /// predecessor any more. `regions` finds the
     /// regions of an entry; `headers` is memory that the network card may read,
     /// 256 bytes for each frame it can hold and 32 KiB for the server's answers.
     ///
@@ -168,6 +180,11 @@ impl Server {
         }
         let headers = Buffers::new(headers).ok_or("there is no memory for header buffers")?;
         let count = links.len();
+        let expected = links
+            .iter()
+            .enumerate()
+            .filter(|(_, link)| link.channel.had_peer())
+            .fold(0, |set, (index, _)| set | 1 << index);
         let all = links.iter().fold(0, |set, _| set << 1 | 1);
         Ok(Self {
             directory: Directory::new(table, ports, leases),
@@ -188,6 +205,9 @@ impl Server {
             reporter: Reporter::new(count),
             active: all,
             up: 0,
+            expected,
+            expected_until: None,
+            keeps: false,
             unpublished: all,
             unnotified: 0,
             awaited: 0,
@@ -292,9 +312,9 @@ impl Server {
             if !self.may_sleep(nic) {
                 continue;
             }
-            if self.awaited != 0 {
-                // Whoever makes room says so; until then there is nothing to be
-                // done with a received frame.
+            if self.awaited != 0 || self.keeps {
+                // Whoever makes room, or joins, says so; until then there is nothing
+                // to be done with a received frame.
                 break;
             }
             if !nic.unmask_interrupt(nic.outstanding() > 0) {
@@ -308,6 +328,15 @@ impl Server {
     /// Looks at each active channel and at the network card once.
     fn round<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
         self.now = clock();
+        if self.expected != 0 {
+            let until = *self
+                .expected_until
+                .get_or_insert(self.now + LONGEST_REUNION);
+            if self.now >= until {
+                self.expected = 0;
+                self.held = 0;
+            }
+        }
         let before = (self.received.frames, self.transmitted.frames);
         if self.now >= self.held_until {
             self.held = 0;
@@ -324,6 +353,7 @@ impl Server {
         self.reclaim(nic);
         let (received, transmitted) = (self.received.frames, self.transmitted.frames);
         self.publish();
+        nic.settle();
         if received != before.0 || transmitted != before.1 {
             self.show_totals();
         }
@@ -423,6 +453,11 @@ impl Server {
         if is_up != link.was_up {
             link.was_up = is_up;
             self.up = self.up & !(1 << index) | Applications::from(is_up) << index;
+            if self.expected & 1 << index != 0 {
+                self.expected &= !(1 << index);
+                // Whoever has waited for it waits no more.
+                self.held = 0;
+            }
             if is_up {
                 link.status.add(Counter::Epochs, 1);
                 link.status.set_state(ChannelState::Up);

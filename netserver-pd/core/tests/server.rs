@@ -363,6 +363,124 @@ fn a_server_that_restarts_finds_its_applications_and_their_frames() {
     assert_eq!(world.receive(0).len(), 1);
 }
 
+impl World {
+    /// The server dies, and its card with what it has; another one starts.
+    fn restart(&mut self) {
+        self.card.queued.clear();
+        self.card.completed.clear();
+        let (server, headers) = new_server(self.status, &self.regions);
+        self.server = server;
+        self.card.headers = headers;
+        self.take_notified();
+        self.run(0);
+        assert_eq!(self.take_notified(), [0, 1, 2]);
+    }
+
+    /// One application takes its turn.
+    fn turn(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.wake();
+        client.poll().unwrap();
+        let woken = Applications::from(client.publish()) << index;
+        let _ = client.sleep(false);
+        self.run(woken);
+    }
+}
+
+#[test]
+fn frames_wait_for_applications_that_were_there() {
+    let mut world = World::new();
+    let frame = |port: u16, number: u8| udp(IN, 5000, port, &[number; 40]);
+    // Delivered, and not taken before the server dies.
+    world.card.received.push_back((frame(80, 1), true));
+    world.run(0);
+    world.restart();
+    for (port, number) in [(80, 2), (81, 3), (80, 4)] {
+        world.card.received.push_back((frame(port, number), true));
+    }
+    world.run(0);
+    assert_eq!(world.card.received.len(), 3);
+    assert!(world.card.masked, "they are no reason to wake up");
+    assert_eq!(world.server.resume_at(), Some(5_000));
+    world.turn(2);
+    assert_eq!(world.card.received.len(), 3, "none is for that one");
+    world.turn(0);
+    assert_eq!(world.card.received.len(), 2, "order is kept");
+    world.turn(1);
+    assert!(world.card.received.is_empty() && !world.card.masked);
+    assert_eq!(world.server.resume_at(), None);
+    assert_eq!(world.receive(0), [frame(80, 1), frame(80, 2), frame(80, 4)]);
+    assert_eq!(world.receive(1), [frame(81, 3)]);
+    assert_eq!(world.counter(0, Counter::ReceiveDropped), 0);
+}
+
+#[test]
+fn frames_do_not_wait_long_for_an_application_that_is_gone() {
+    let mut world = World::new();
+    world.restart();
+    let frame = |port| udp(IN, 5000, port, &[1; 40]);
+    world.card.received.push_back((frame(81), true));
+    world.card.received.push_back((frame(80), true));
+    world.turn(0);
+    assert_eq!(world.card.received.len(), 2);
+    world.now.set(world.server.resume_at().expect("a time"));
+    world.run(0);
+    assert_eq!(world.receive(0), [frame(80)]);
+    assert_eq!(world.status.dropped(IngressDrop::ChannelDown), 1);
+    assert!(!world.card.masked);
+    assert_eq!(world.server.resume_at(), None);
+}
+
+#[test]
+fn frames_inside_wait_for_their_receiver_too() {
+    let mut world = World::new();
+    let inside = |number| {
+        let ends = Ends {
+            destination_mac: OWN_MAC,
+            destination: OWN,
+            ..OUT
+        };
+        tcp(ends, 80, 5000, TcpControl::None, &[number; 60])
+    };
+    world.send(0, &[inside(1)]);
+    assert_eq!(world.receive(2), [inside(1)]);
+    // It learns that this is sent, so it does not send it again.
+    world.turn(0);
+    world.restart();
+    world.turn(0);
+    world.send(0, &[inside(2), data(&[3; 10])]);
+    assert_eq!(world.card.sent.len(), 0, "order is kept");
+    world.turn(2);
+    assert_eq!(world.receive(2), [inside(2)]);
+    assert_eq!(world.card.sent, [data(&[3; 10])]);
+    // Without it they wait no longer than that.
+    world.turn(0);
+    world.restart();
+    world.turn(0);
+    world.send(0, &[inside(4), data(&[5; 10])]);
+    assert_eq!(world.card.sent.len(), 1);
+    world.now.set(world.server.resume_at().expect("a time"));
+    world.run(0);
+    assert_eq!(world.card.sent.len(), 2);
+    assert_eq!(world.server.resume_at(), None);
+}
+
+#[test]
+fn whoever_was_cut_off_is_not_any_more() {
+    let mut world = World::new();
+    world.regions[1].client.store32(0x40, 9999, Relaxed);
+    world.run(0b10);
+    let state = |world: &World| world.status.application(1).unwrap().state();
+    assert_eq!(state(&world), ChannelState::CutOff);
+    world.regions[1].client.store32(0x40, 0, Relaxed);
+    let (server, headers) = new_server(world.status, &world.regions);
+    (world.server, world.card.headers) = (server, headers);
+    assert_eq!(state(&world), ChannelState::Down);
+    world.run(0);
+    world.join_all();
+    assert_eq!(state(&world), ChannelState::Up);
+}
+
 #[test]
 fn an_application_that_restarts_is_joined_again() {
     let mut world = World::new();

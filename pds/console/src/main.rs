@@ -7,18 +7,21 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use segue_console_core::{Console, Pace, Regions, Switching, TICK_NANOSECONDS, WISHES_SIZE};
+use segue_console_core::{
+    Console, Pace, Regions, Switching, TICK_MICROSECONDS, Upgrading, WISHES_SIZE,
+};
 use segue_director_core::board::{BOARD_SIZE, Board};
 use segue_director_core::config::DirectorTable;
 use segue_log_ring::config::RingTable;
 use segue_status::crash::CrashReports;
+use segue_status::orders::{self, ImageTable};
 use segue_status::symbols::Symbols;
 use segue_status::system::SystemStatus;
-use segue_timer_core::protocol;
+use segue_timer_client::{Timeout, Trouble};
 use segue_uart_driver::{Ports, Uart};
 use sel4_microkit::{
-    Channel, ChannelSet, Handler, IoPort, IrqAckError, MessageInfo, abi, channel, io_port,
-    protection_domain, region, region_at, set_mr, var,
+    Channel, ChannelSet, Handler, IoPort, IrqAckError, abi, channel, io_port, notify_init,
+    protection_domain, region, region_at, var,
 };
 
 /// Bits a second on the serial line.
@@ -53,17 +56,15 @@ struct SerialConsole {
     interrupt: Channel,
     console: Console,
     /// Without a timer, output is not paced.
-    timer: Option<Channel>,
+    timer: Option<(Channel, Timeout)>,
     pace: Pace,
-    /// Whether the timer will signal.
-    ticking: bool,
     /// Whom to tell about faults, since they are reported here.
     portmap: Option<Channel>,
     /// Whom to tell about faults and about what the operator wants.
     director: Option<Channel>,
     status: Option<SystemStatus>,
-    /// Faults of all protection domains that it was told about.
-    faults: u32,
+    /// Faults and restarts of all protection domains that were passed on.
+    lives: u32,
 }
 
 #[protection_domain(heap_size = 0x2_0000)]
@@ -92,6 +93,7 @@ fn init() -> SerialConsole {
         symbols: Symbols::new(region!(symbols)),
         switching: switching(director),
         faults: faults(),
+        upgrading: upgrading(),
     };
     let rings = rings.map(|ring| (ring.name(), region_at!(ring.address, ring.length)));
     let mut console = Console::new(rings, regions);
@@ -106,13 +108,12 @@ fn init() -> SerialConsole {
         uart,
         interrupt,
         console,
-        timer,
+        timer: timer.map(|channel| (channel, Timeout::new(channel))),
         pace,
-        ticking: false,
         portmap,
         director,
         status: regions.status,
-        faults: 0,
+        lives: 0,
     };
     console.write();
     console
@@ -156,6 +157,20 @@ fn switching(director: Option<Channel>) -> Option<Switching> {
     })
 }
 
+/// Other images, and where to order them; `None` if nobody has any.
+fn upgrading() -> Option<Upgrading> {
+    let table = var!(images: ImageTable = ImageTable::EMPTY);
+    let orders = *var!(init_orders: u64 = 0);
+    if orders == 0 {
+        return None;
+    }
+    Some(Upgrading {
+        table,
+        orders: region_at!(orders, orders::REGION_SIZE as u64),
+        orderer: *var!(init_orderer: u64 = 0) as usize,
+    })
+}
+
 impl SerialConsole {
     /// Takes what the operator typed, as much as one wake-up may.
     fn read(&mut self) {
@@ -178,23 +193,28 @@ impl SerialConsole {
         if self.portmap.is_none() && self.director.is_none() {
             return;
         }
-        let faults = status
-            .domains()
-            .fold(0, |sum: u32, domain| sum.wrapping_add(domain.faults));
-        if faults != self.faults {
-            self.faults = faults;
+        let lives = status.domains().fold(0, |sum: u32, domain| {
+            sum.wrapping_add(domain.faults)
+                .wrapping_add(domain.restarts)
+        });
+        if lives != self.lives {
+            self.lives = lives;
             for told in [self.portmap, self.director].into_iter().flatten() {
                 told.notify();
             }
         }
     }
 
-    /// Tells the director that the operator wants something of it.
+    /// Tells the director and `init` that the operator wants something of them.
     fn pass_on_wishes(&mut self) {
-        if self.console.take_asked()
+        let asked = self.console.take_asked();
+        if asked.director
             && let Some(director) = self.director
         {
             director.notify();
+        }
+        if asked.init {
+            notify_init();
         }
     }
 
@@ -226,20 +246,21 @@ impl SerialConsole {
         if put == OUTPUT_LIMIT {
             self.uart.interrupt_again();
         }
-        if let Some(timer) = self.timer
+        if let Some((_, timeout)) = &mut self.timer
             && self.pace.needs_tick()
-            && !self.ticking
         {
-            set_mr(0, TICK_NANOSECONDS);
-            let answer = timer.pp_call(MessageInfo::new(protocol::SET, 1));
-            if answer.is_refused() {
-                // Then nobody would ever allow more.
-                self.timer = None;
-                self.console
-                    .say(format_args!("the timer refuses: output is not paced"));
-            } else {
-                self.ticking = true;
+            match timeout.set_within(TICK_MICROSECONDS) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(Trouble::Refused) => self
+                    .console
+                    .say(format_args!("the timer refuses: output is not paced")),
+                Err(Trouble::Gone) => self
+                    .console
+                    .say(format_args!("there is no timer: output is not paced")),
             }
+            // Nobody would ever allow more. It is asked again next time.
+            self.pace = Pace::new();
         }
     }
 }
@@ -253,9 +274,11 @@ impl Handler for SerialConsole {
             self.interrupt.irq_ack()?;
             self.read();
         }
-        if self.timer.is_some_and(|timer| channels.contains(timer)) {
-            self.ticking = false;
-            self.pace.tick();
+        if let Some((channel, timeout)) = &mut self.timer {
+            timeout.notified(channels);
+            if channels.contains(*channel) {
+                self.pace.tick();
+            }
         }
         self.pass_on_wishes();
         self.pass_on_faults();

@@ -1,10 +1,12 @@
 //! The protection domain that owns the NIC's physical function.
 //!
-//! When `pcie` says that the functions are in place it brings the NIC up, follows
-//! the link, and enables virtual functions: at the start, and again when their
+//! When `pcie` says that the functions are in place (it is asked at the start) it brings the NIC
+//! up, follows the link, and enables virtual functions: at the start, and again when their
 //! user has reset them. It tells the user of a virtual function when that works. For the
 //! director, if there is one, it enables functions for those they are granted to, and moves
-//! the addresses of applications between them and the network server.
+//! the addresses of applications between them and the network server. If it is started anew
+//! while the NIC carries traffic, it takes it over as it is, finds in its registers and in the
+//! director's orders what its predecessor knew, and tells all users again.
 //! Never: sends or receives a frame, or waits for the director.
 #![no_std]
 #![no_main]
@@ -12,16 +14,16 @@
 
 use segue_director_core::board::{ANSWERS_SIZE, Answers, BOARD_SIZE, Board, Refused};
 use segue_director_core::config::RouteTable;
-use segue_director_core::route_server::{RouteDevice, RouteServer};
+use segue_director_core::route_server::{self, RouteDevice, RouteServer, Settled};
 use segue_igb_driver::Error;
 use segue_igb_driver::filters::FilterTable;
-use segue_igb_driver::pf::{Link, Outcome, PhysicalFunction, VIRTUAL_FUNCTIONS};
+use segue_igb_driver::pf::{Link, Outcome, PhysicalFunction, Record, Route, VIRTUAL_FUNCTIONS};
 use segue_pci_driver::config::DeviceTable;
 use segue_shared_memory::Region;
-use segue_timer_core::protocol;
+use segue_timer_client::Timeout;
 use sel4_microkit::{
-    Channel, ChannelSet, Clock, Handler, IrqAckError, MessageInfo, channel, protection_domain,
-    region, region_at, set_mr, var,
+    Channel, ChannelSet, Clock, Handler, IrqAckError, channel, progress, protection_domain, region,
+    region_at, var,
 };
 
 struct IgbPf {
@@ -31,7 +33,7 @@ struct IgbPf {
     failed: bool,
     clock: Clock,
     pcie: Channel,
-    timer: Channel,
+    timeout: Timeout,
     interrupt: Channel,
     users: [Option<Channel>; VIRTUAL_FUNCTIONS],
     resets: [Resets; VIRTUAL_FUNCTIONS],
@@ -43,6 +45,8 @@ struct IgbPf {
 struct Routes {
     server: RouteServer,
     director: Channel,
+    /// Whether there may be one that was not looked at.
+    waiting: bool,
 }
 
 /// At most one line a second says that a virtual function was reset: its user can
@@ -77,13 +81,16 @@ fn init() -> IgbPf {
     // The image builder refuses such a system.
     let function = PhysicalFunction::new(region!(nic_registers), addresses, filters, grantable)
         .unwrap_or_else(|error| panic!("{error}"));
+    let pcie = channel!(pcie_channel);
+    // It may have said so to nobody, or to a predecessor.
+    pcie.notify();
     IgbPf {
         function,
         placed: false,
         failed: false,
         clock: Clock::new(region!(tsc_frequency, 0x1000)),
-        pcie: channel!(pcie_channel),
-        timer: channel!(timer_channel),
+        pcie,
+        timeout: Timeout::new(channel!(timer_channel)),
         interrupt: channel!(nic_irq),
         users: [
             *var!(vf0_user: u64 = u64::MAX),
@@ -111,7 +118,22 @@ impl Routes {
         Some(Self {
             server: RouteServer::new(table, board?, answers?),
             director: Channel::new(table.channel as usize),
+            waiting: true,
         })
+    }
+}
+
+/// What an order says of its application, in the driver's words.
+fn record(record: route_server::Record) -> Record {
+    Record {
+        mac: record.mac,
+        route: match record.settled {
+            Settled::No => Route::Unsettled,
+            Settled::Home => Route::Home,
+            Settled::To(function) => Route::To(function),
+        },
+        function: record.function,
+        works: record.works,
     }
 }
 
@@ -120,16 +142,23 @@ struct Nic<'a>(&'a mut PhysicalFunction<Region>);
 
 impl RouteDevice for Nic<'_> {
     fn enable(&mut self, function: u8) -> Result<(), Refused> {
-        self.0.enable(function).map_err(refused)
+        done(self.0.enable(function))
     }
 
     fn route(&mut self, mac: [u8; 6], function: u8) -> Result<(), Refused> {
-        self.0.route(mac, function).map_err(refused)
+        done(self.0.route(mac, function))
     }
 
     fn scrub(&mut self, function: u8) -> Result<(), Refused> {
-        self.0.scrub(function).map_err(refused)
+        done(self.0.scrub(function))
     }
+}
+
+/// What became of an order. There may be more of them, and each can take as long as a queue may take
+/// to stop.
+fn done(result: Result<(), Error>) -> Result<(), Refused> {
+    progress();
+    result.map_err(refused)
 }
 
 /// The answer to an order that the driver did not carry out; the log says more.
@@ -156,13 +185,32 @@ impl IgbPf {
         }
     }
 
-    /// Carries out what the director has ordered. Before the device is set up, and when it
-    /// was given up, the driver refuses by itself and touches nothing.
-    fn serve_director(&mut self, channels: ChannelSet) {
+    /// Takes the NIC over from a predecessor, if there was one.
+    fn take_over(&mut self) {
+        let records = self.routes.iter().flat_map(|it| it.server.records());
+        let records = records.map(record);
+        match self.function.adopt(self.clock.now_microseconds(), records) {
+            Ok(None) => {}
+            Ok(Some(0)) => log::info!("the NIC runs already and is taken over as it is"),
+            Ok(Some(count)) => log::warn!(
+                "the NIC runs already and is taken over; {count} of its registers were not as they should be, and were corrected"
+            ),
+            // `poll` says the same.
+            Err(_) => {}
+        }
+    }
+
+    /// Carries out what the director has ordered, once the device is set up. When it was given up,
+    /// the driver refuses by itself and touches nothing.
+    fn serve_director(&mut self) {
+        let can_serve = self.failed || self.function.is_running();
         if let Some(routes) = &mut self.routes
-            && channels.contains(routes.director)
-            && routes.server.serve(&mut Nic(&mut self.function))
+            && routes.waiting
+            && can_serve
         {
+            routes.waiting = false;
+            routes.server.serve(&mut Nic(&mut self.function));
+            // In any case: an answer may have been a predecessor's last act.
             routes.director.notify();
         }
     }
@@ -187,16 +235,7 @@ impl IgbPf {
             }
         }
         self.report_resets(outcome.reset);
-        if let Some(wake_at) = outcome.wake_at {
-            let pause = wake_at.saturating_sub(self.clock.now_microseconds());
-            set_mr(0, pause.saturating_mul(1000));
-            let answer = self.timer.pp_call(MessageInfo::new(protocol::SET, 1));
-            if answer.is_refused() {
-                log::error!(
-                    "the timer refused a timeout: changes of the link are noticed by interrupt only"
-                );
-            }
-        }
+        self.timeout.set(outcome.wake_at, &self.clock);
     }
 
     fn report_resets(&mut self, functions: u8) {
@@ -231,14 +270,21 @@ impl Handler for IgbPf {
     type Error = IrqAckError;
 
     fn notified(&mut self, channels: ChannelSet) -> Result<(), IrqAckError> {
-        self.placed |= channels.contains(self.pcie);
+        self.timeout.notified(channels);
         if channels.contains(self.interrupt) {
             self.interrupt.irq_ack()?;
+        }
+        if channels.contains(self.pcie) && !self.placed {
+            self.placed = true;
+            self.take_over();
         }
         if self.placed && !self.failed {
             self.poll();
         }
-        self.serve_director(channels);
+        if let Some(routes) = &mut self.routes {
+            routes.waiting |= channels.contains(routes.director);
+        }
+        self.serve_director();
         Ok(())
     }
 }

@@ -39,6 +39,7 @@ pub(crate) struct Slots {
     pub(crate) irqs: [u32; limits::IRQS],
     pub(crate) domains: [DomainSlots; limits::PROTECTION_DOMAINS],
     pub(crate) grantees: [GranteeSlots; limits::GRANTEES],
+    pub(crate) images: [ImageSlots; limits::IMAGES],
     /// The CNode of authority over functions that can be granted.
     pub(crate) authority: u64,
     /// The endpoint on which faults arrive.
@@ -59,10 +60,33 @@ pub(crate) struct DomainSlots {
     pub(crate) notification: u64,
     /// 0 if nobody calls it.
     pub(crate) endpoint: u64,
+    /// That of the image that it runs.
     pub(crate) vspace: u64,
+    /// That of its first image.
+    pub(crate) first_vspace: u64,
     pub(crate) cnode: u64,
     pub(crate) root_cnode: u64,
+    /// Which image it runs: an index into the images, or `None` for its first.
+    pub(crate) image: Option<usize>,
 }
+
+/// The kernel objects of another image of a protection domain.
+#[derive(Clone, Copy)]
+pub(crate) struct ImageSlots {
+    pub(crate) vspace: u64,
+    /// Of one that is sent: first of the pages to keep, of those to run in, and of the places for
+    /// copies by which the former are mapped.
+    pub(crate) kept: u64,
+    pub(crate) own: u64,
+    pub(crate) copies: u64,
+}
+
+const NO_IMAGE: ImageSlots = ImageSlots {
+    vspace: 0,
+    kept: 0,
+    own: 0,
+    copies: 0,
+};
 
 impl Slots {
     /// Nothing is made yet. A constant, so that it is made where it stays: it is
@@ -76,6 +100,7 @@ impl Slots {
         irqs: [0; limits::IRQS],
         domains: [NO_DOMAIN; limits::PROTECTION_DOMAINS],
         grantees: [GranteeSlots::NONE; limits::GRANTEES],
+        images: [NO_IMAGE; limits::IMAGES],
         authority: 0,
         fault_endpoint: 0,
         io_tables: 0,
@@ -90,8 +115,10 @@ const NO_DOMAIN: DomainSlots = DomainSlots {
     notification: 0,
     endpoint: 0,
     vspace: 0,
+    first_vspace: 0,
     cnode: 0,
     root_cnode: 0,
+    image: None,
 };
 
 /// What the fault loop needs of a system that runs.
@@ -101,6 +128,8 @@ pub(crate) struct Started {
     pub(crate) crashes: Option<CrashReports>,
     /// The capability that notifies the console.
     pub(crate) console: Option<u64>,
+    /// The capability that notifies each orderer.
+    pub(crate) orderers: [Option<u64>; limits::ORDERERS],
     pub(crate) tsc_megahertz: u32,
 }
 
@@ -117,6 +146,12 @@ pub(crate) struct Builder<'a> {
     tsc_megahertz: u32,
     status: Option<Memory>,
     crashes: Option<Memory>,
+    /// Regions of orders, in the order of the orderers.
+    pub(crate) orders: [Option<Memory>; limits::ORDERERS],
+    /// The region that holds an image that was sent.
+    pub(crate) staging: Option<usize>,
+    /// Entry of each image that was sent.
+    pub(crate) sent_entries: [u64; limits::IMAGES],
 }
 
 /// The name of a record, for sentences.
@@ -170,6 +205,14 @@ impl<'a> Builder<'a> {
                 });
             }
         }
+        for image in payload.images {
+            if !payload.image_is_intact(image) {
+                let domain = &payload.protection_domains[image.protection_domain as usize];
+                return Err(Failure::Program {
+                    domain: name(&domain.name),
+                });
+            }
+        }
         allocator.take_memory(payload)?;
         let window = make_lasting(payload, allocator, slots)?;
         let pages = (start::payload_address() - start::image_address()) >> 12;
@@ -183,6 +226,9 @@ impl<'a> Builder<'a> {
             tsc_megahertz: clock::measure().unwrap_or(boot_info.tsc_megahertz()),
             status: None,
             crashes: None,
+            orders: [None; limits::ORDERERS],
+            staging: None,
+            sent_entries: [0; limits::IMAGES],
         })
     }
 
@@ -196,6 +242,9 @@ impl<'a> Builder<'a> {
         self.make_irqs()?;
         for index in 0..self.payload.protection_domains.len() {
             self.make_domain(index)?;
+        }
+        for index in 0..self.payload.images.len() {
+            self.make_image(index)?;
         }
         self.make_grants()?;
         for index in 0..self.payload.protection_domains.len() {
@@ -250,6 +299,15 @@ impl<'a> Builder<'a> {
             region_contents::CRASH_REPORTS => {
                 self.crashes = Some(self.window.keep(self.allocator, frames, pages)?);
             }
+            region_contents::ORDERS => {
+                let orders = self.window.keep(self.allocator, frames, pages)?;
+                let place = self.orders.iter_mut().find(|place| place.is_none());
+                // The payload has no more of them than there is room for.
+                if let Some(place) = place {
+                    *place = Some(orders);
+                }
+            }
+            region_contents::STAGING => self.staging = Some(index),
             _ => (),
         }
         Ok(())
@@ -286,6 +344,7 @@ impl<'a> Builder<'a> {
             status.publish(domains.len(), free_memory);
         }
         let console = self.console_notification()?;
+        let orderers = self.orderer_notifications()?;
         for index in 0..domains.len() {
             self.run(index)?;
         }
@@ -294,6 +353,7 @@ impl<'a> Builder<'a> {
             status,
             crashes: self.crashes.and_then(CrashReports::new),
             console,
+            orderers,
             tsc_megahertz: self.tsc_megahertz,
         })
     }
@@ -302,7 +362,7 @@ impl<'a> Builder<'a> {
     pub(crate) fn run(&self, index: usize) -> Result<(), Failure> {
         let domain = &self.payload.protection_domains[index];
         let context = sel4::cap::UserContext {
-            rip: domain.entry,
+            rip: self.entry(index),
             rsp: layout::STACK_TOP,
             ..Default::default()
         };
@@ -323,6 +383,29 @@ impl<'a> Builder<'a> {
         let notification = self.slots.domains[console as usize].notification;
         self.mint(slot, notification, badge)?;
         Ok(Some(slot))
+    }
+
+    /// Capabilities that notify those who may give orders, in the order of their regions: each is
+    /// the one that writes it, and hears of answers on the channel for reports.
+    fn orderer_notifications(&mut self) -> Result<[Option<u64>; limits::ORDERERS], Failure> {
+        let mut orderers = [None; limits::ORDERERS];
+        let payload = self.payload;
+        let regions = payload.regions.iter().enumerate();
+        let regions = regions.filter(|(_, region)| region.contents == region_contents::ORDERS);
+        for ((region, _), place) in regions.zip(&mut orderers) {
+            let mut domains = payload.protection_domains.iter();
+            let writer = domains.position(|domain| {
+                let maps = Payload::slice(payload.maps, domain.maps);
+                let mut maps = maps.iter();
+                maps.any(|map| map.region as usize == region && map.writable == 1)
+            });
+            let Some(writer) = writer else { continue };
+            let slot = self.allocator.slots(1)?;
+            let badge = layout::notification_badge(layout::CONSOLE_CHANNEL);
+            self.mint(slot, self.slots.domains[writer].notification, badge)?;
+            *place = Some(slot);
+        }
+        Ok(orderers)
     }
 
     /// Mints a capability to signal `notification` with a badge.

@@ -2,8 +2,8 @@
 
 use segue_system_image::Payload;
 use segue_system_image::format::{
-    Capability, ProtectionDomain, Run, capability_kind, layout, paging_level, region_kind,
-    run_kind, run_role,
+    Capability, ProtectionDomain, Run, Span, capability_kind, image_kind, layout, paging_level,
+    region_kind, run_kind, run_role,
 };
 use sel4::cap::{CNode, Page, PageDirectory, PageDirectoryPointerTable, PageTable, Pml4, Tcb};
 use sel4::{CapData, CapRights, ObjectType, Priorities, VmAttributes};
@@ -33,14 +33,14 @@ impl Builder<'_> {
         let domain = &self.payload.protection_domains[index];
         let mut chunks = Chunks::new(domain.memory);
 
-        self.make_frames(domain, &mut chunks, 21)?;
+        self.make_frames(domain.runs, &mut chunks, 21)?;
         let cnode = chunks.make(self.allocator, ObjectType::CNode, layout::CNODE_BITS, 1)?;
         let vspace = chunks.make(self.allocator, ObjectType::Pml4, 0, 1)?;
         root::ASID_POOL
             .assign(vspace)
             .doing("an address space could not be made", name(&domain.name))?;
-        self.make_paging(domain, &mut chunks, vspace)?;
-        self.make_frames(domain, &mut chunks, 12)?;
+        self.make_paging(domain.paging, domain, &mut chunks, vspace)?;
+        self.make_frames(domain.runs, &mut chunks, 12)?;
         let thread = chunks.make(self.allocator, ObjectType::Tcb, 0, 1)?;
         let root_cnode = chunks.make(
             self.allocator,
@@ -52,6 +52,7 @@ impl Builder<'_> {
         let record = &mut self.slots.domains[index];
         record.thread = thread;
         record.vspace = vspace;
+        record.first_vspace = vspace;
         record.cnode = cnode;
         record.root_cnode = root_cnode;
         for run in domain.runs.range() {
@@ -63,13 +64,43 @@ impl Builder<'_> {
         self.configure_thread(index, domain)
     }
 
+    /// Makes another image: an address space that the thread of its protection domain can run in.
+    pub(crate) fn make_image(&mut self, index: usize) -> Result<(), Failure> {
+        let image = &self.payload.images[index];
+        let domain = &self.payload.protection_domains[image.protection_domain as usize];
+        let mut chunks = Chunks::new(image.memory);
+        self.make_frames(image.runs, &mut chunks, 21)?;
+        let vspace = chunks.make(self.allocator, ObjectType::Pml4, 0, 1)?;
+        root::ASID_POOL
+            .assign(vspace)
+            .doing("an address space could not be made", name(&domain.name))?;
+        self.make_paging(image.paging, domain, &mut chunks, vspace)?;
+        self.make_frames(image.runs, &mut chunks, 12)?;
+        let slots = &mut self.slots.images[index];
+        slots.vspace = vspace;
+        let pages = image.sent_size >> 12;
+        if pages > 0 {
+            let object = crate::allocator::frame_type(12);
+            slots.kept = chunks.make(self.allocator, object, 0, pages)?;
+            slots.own = chunks.make(self.allocator, object, 0, pages)?;
+            slots.copies = self.allocator.slots(pages)?;
+        }
+        for run in image.runs.range() {
+            self.map_run(domain, run, vspace)?;
+        }
+        for map in image.maps.range() {
+            self.map_region(domain, map, vspace)?;
+        }
+        Ok(())
+    }
+
     fn make_frames(
         &mut self,
-        domain: &ProtectionDomain,
+        runs: Span,
         chunks: &mut Chunks,
         page_bits: u8,
     ) -> Result<(), Failure> {
-        for index in domain.runs.range() {
+        for index in runs.range() {
             let run = &self.payload.runs[index];
             if run.page_bits != page_bits {
                 continue;
@@ -88,12 +119,13 @@ impl Builder<'_> {
 
     fn make_paging(
         &mut self,
+        paging: Span,
         domain: &'static ProtectionDomain,
         chunks: &mut Chunks,
         vspace: u64,
     ) -> Result<(), Failure> {
         let attributes = VmAttributes::WRITE_BACK;
-        for paging in Payload::slice(self.payload.paging, domain.paging) {
+        for paging in Payload::slice(self.payload.paging, paging) {
             let object = match paging.level {
                 paging_level::PDPT => ObjectType::PageDirectoryPointerTable,
                 paging_level::PAGE_DIRECTORY => ObjectType::PageDirectory,
@@ -211,16 +243,21 @@ impl Builder<'_> {
                 CapData::guard(0, GUARD_BITS),
             )
             .doing("a CSpace could not be made", domain_name)?;
-        let buffer = domain
-            .runs
-            .range()
-            .find(|run| self.payload.runs[*run].role == run_role::IPC_BUFFER)
-            .map(|run| u64::from(self.slots.runs[run]))
-            .ok_or(Failure::Inconsistent(
-                "a protection domain has no IPC buffer",
-            ))?;
-        let thread = Tcb(slots.thread);
-        thread
+        self.enter(index)?;
+        if slots.endpoint != 0 {
+            Tcb(slots.thread)
+                .bind_notification(slots.notification)
+                .doing("a notification could not be bound", domain_name)?;
+        }
+        Ok(())
+    }
+
+    /// Has a thread run in the address space of its protection domain's image.
+    fn enter(&self, index: usize) -> Result<(), Failure> {
+        let domain = &self.payload.protection_domains[index];
+        let slots = self.slots.domains[index];
+        let buffer = self.buffer(self.runs(index))?;
+        Tcb(slots.thread)
             .configure(
                 u64::from(layout::FAULT_ENDPOINT),
                 Priorities::new(domain.priority as u8, 0),
@@ -231,13 +268,68 @@ impl Builder<'_> {
                 layout::IPC_BUFFER,
                 buffer,
             )
-            .doing("a thread could not be configured", domain_name)?;
-        if slots.endpoint != 0 {
-            thread
-                .bind_notification(slots.notification)
-                .doing("a notification could not be bound", domain_name)?;
+            .doing("a thread could not be configured", name(&domain.name))
+    }
+
+    /// The frame of the IPC buffer among these runs.
+    pub(crate) fn buffer(&self, runs: Span) -> Result<u64, Failure> {
+        runs.range()
+            .find(|run| self.payload.runs[*run].role == run_role::IPC_BUFFER)
+            .map(|run| u64::from(self.slots.runs[run]))
+            .ok_or(Failure::Inconsistent(
+                "a protection domain has no IPC buffer",
+            ))
+    }
+
+    /// The pages of the image that a protection domain runs.
+    pub(crate) fn runs(&self, index: usize) -> Span {
+        match self.slots.domains[index].image {
+            Some(image) => self.payload.images[image].runs,
+            None => self.payload.protection_domains[index].runs,
         }
-        Ok(())
+    }
+
+    /// Where the image that a protection domain runs starts.
+    pub(crate) fn entry(&self, index: usize) -> u64 {
+        let Some(image) = self.slots.domains[index].image else {
+            return self.payload.protection_domains[index].entry;
+        };
+        match self.payload.images[image].kind {
+            image_kind::SENT => self.sent_entries[image],
+            _ => self.payload.images[image].entry,
+        }
+    }
+
+    /// Puts a stopped thread into the address space of another image of its protection domain,
+    /// whose pages are to be filled before it runs.
+    pub(crate) fn change_image(
+        &mut self,
+        index: usize,
+        image: Option<usize>,
+    ) -> Result<(), Failure> {
+        let slots = &mut self.slots.domains[index];
+        slots.image = image;
+        slots.vspace = match image {
+            Some(image) => self.slots.images[image].vspace,
+            None => slots.first_vspace,
+        };
+        let slots = *slots;
+        self.enter(index)?;
+        let (place, bits) = (u64::from(layout::VSPACE), layout::CNODE_BITS as u8);
+        let cnode = CNode(slots.cnode);
+        cnode
+            .delete(place, bits)
+            .and_then(|()| {
+                cnode.copy(
+                    place,
+                    bits,
+                    root::CNODE,
+                    slots.vspace,
+                    root::DEPTH,
+                    CapRights::ALL,
+                )
+            })
+            .doing("a capability could not be given", self.name_of(index))
     }
 
     /// Puts every capability that the tables list into a protection domain's
@@ -275,6 +367,7 @@ impl Builder<'_> {
             capability_kind::ENDPOINT => (self.slots.domains[object].endpoint, badge),
             capability_kind::FAULT_ENDPOINT => (self.slots.fault_endpoint, badge),
             capability_kind::VSPACE => (self.slots.domains[domain].vspace, CapData::NONE),
+            capability_kind::INIT => (self.slots.notification, badge),
             capability_kind::IRQ_HANDLER => (u64::from(self.slots.irqs[object]), CapData::NONE),
             _ => {
                 let ports = &self.payload.ports[object];

@@ -6,7 +6,7 @@ use core::convert::Infallible;
 use segue_status::crash::{REGISTERS, Report, label};
 use segue_status::system::State;
 use segue_system_image::Payload;
-use segue_system_image::format::{ProtectionDomain, Run, run_kind};
+use segue_system_image::format::{ProtectionDomain, Run, Span, layout, run_kind};
 use sel4::CapRights;
 use sel4::cap::{Tcb, UserContext};
 
@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::heartbeat::Heartbeats;
 use crate::pacer::PACER_BADGE;
 use crate::restart::{Cause, Restarts};
+use crate::upgrade::Upgrades;
 use crate::{serial_line, start};
 
 /// Waits for faults, and for those who hang, for ever.
@@ -25,6 +26,7 @@ pub(crate) fn serve(
     started: Started,
 ) -> Result<Infallible, Failure> {
     let mut watcher = Watcher {
+        upgrades: Upgrades::new(),
         restarts: Restarts::new(&mut builder)?,
         heartbeats: Heartbeats::new(&mut builder)?,
         report: Report::empty(),
@@ -34,20 +36,21 @@ pub(crate) fn serve(
     };
     // Nobody is restarted or looked at without it.
     let is_needed = |domain: &ProtectionDomain| domain.restart_limit > 0 || domain.heartbeat > 0;
-    let alarm = match payload.protection_domains.iter().any(is_needed) {
+    let has_orders = builder.orders[0].is_some();
+    let alarm = match has_orders || payload.protection_domains.iter().any(is_needed) {
         true => Some(Alarm::new(builder.allocator, builder.slots.notification)?),
         false => None,
     };
     loop {
         watcher.set(alarm.as_ref());
         let (information, badge) = sel4::syscall::recv(builder.slots.fault_endpoint);
-        if badge & (ALARM_BADGE | PACER_BADGE) != 0 {
+        if badge & (ALARM_BADGE | PACER_BADGE | layout::ORDER_BADGE) != 0 {
             if badge & ALARM_BADGE != 0
                 && let Some(alarm) = &alarm
             {
                 alarm.acknowledge();
             }
-            watcher.look(&mut builder, badge & PACER_BADGE != 0);
+            watcher.look(&mut builder, badge);
             continue;
         }
         // The badge is the index of the sender, counted from one.
@@ -71,6 +74,7 @@ pub(crate) fn serve(
 
 /// What `init` does while the system runs.
 struct Watcher {
+    upgrades: Upgrades,
     restarts: Restarts,
     heartbeats: Heartbeats,
     report: Report,
@@ -83,22 +87,32 @@ struct Watcher {
 impl Watcher {
     /// Has the alarm ring when there is something to do.
     fn set(&self, alarm: Option<&Alarm>) {
-        let next = [self.restarts.due(), self.heartbeats.due()];
+        let now = start::microseconds(self.started.tsc_megahertz);
+        let next = [
+            self.restarts.due(),
+            self.heartbeats.due(),
+            self.upgrades.due(now),
+        ];
         if let Some(alarm) = alarm
             && let Some(due) = next.into_iter().flatten().min()
         {
-            let now = start::microseconds(self.started.tsc_megahertz);
             alarm.set(due.saturating_sub(now));
         }
     }
 
-    /// Looks for those who hang, and goes on with restarts.
-    fn look(&mut self, builder: &mut Builder<'_>, pacer: bool) {
+    /// Does what has been ordered, looks for those who hang, and goes on with restarts. `badge`
+    /// says who has signalled.
+    fn look(&mut self, builder: &mut Builder<'_>, badge: u64) {
         let (started, console) = (&self.started, self.console);
-        if pacer {
+        if badge & PACER_BADGE != 0 {
             self.restarts
                 .go_on(builder, &mut self.heartbeats, started, console);
         }
+        let (restarts, heartbeats) = (&mut self.restarts, &mut self.heartbeats);
+        if badge & layout::ORDER_BADGE != 0 {
+            self.upgrades.serve(builder, restarts, heartbeats, started);
+        }
+        self.upgrades.look(builder, restarts, heartbeats, started);
         let now = start::microseconds(started.tsc_megahertz);
         if let Some((index, idle)) = self.heartbeats.look(now) {
             let heartbeat = builder.payload.protection_domains[index].heartbeat;
@@ -123,13 +137,21 @@ impl Watcher {
         report.restarts = self.restarts.restarts(index);
         report.tsc_megahertz = self.started.tsc_megahertz;
         let cause = if report.is_exit() { Cause::End } else { cause };
-        let state = self
-            .restarts
-            .stop(index, cause, report.time, builder, &self.started);
+        let (restarts, heartbeats) = (&mut self.restarts, &mut self.heartbeats);
+        let started = &self.started;
+        let on_trial = self
+            .upgrades
+            .stop(index, cause, builder, restarts, heartbeats, started);
+        let state = if on_trial {
+            State::Running
+        } else {
+            restarts.stop(index, cause, report.time, builder, started)
+        };
         if let Some(crashes) = self.started.crashes {
             crashes.add(report);
         }
-        if self.console_index == index as u32 && state != State::Restarting {
+        let is_over = !matches!(state, State::Restarting | State::Running);
+        if self.console_index == index as u32 && is_over {
             self.console = None;
         }
         match self.console {
@@ -163,25 +185,30 @@ fn stop(builder: &Builder<'_>, index: usize, report: &mut Report) {
     let thread = Tcb(builder.slots.domains[index].thread);
     report.name = domain.name;
     report.domain = index as u32;
+    report.image = builder.slots.domains[index].image.map_or(0, |image| {
+        let mut images = builder.payload.images_of(index);
+        images.position(|place| place == image).unwrap_or(0) as u32 + 1
+    });
+    let runs = builder.runs(index);
     let count = UserContext::COUNT as u64;
     let context = thread.read_registers(true, 0, count).unwrap_or_default();
     let words = context.words();
     report.registers = core::array::from_fn(|register| words[register]);
     const { assert!(REGISTERS.len() < UserContext::COUNT) };
-    report.code_length = read(builder, domain, context.rip, &mut report.code) as u32;
+    report.code_length = read(builder, runs, context.rip, &mut report.code) as u32;
     report.stack_address = context.rsp;
-    report.stack_length = read(builder, domain, context.rsp, &mut report.stack) as u32;
+    report.stack_length = read(builder, runs, context.rsp, &mut report.stack) as u32;
 }
 
 /// Copies bytes of a protection domain's own pages, as far as they are there
 /// without a gap, and says how many.
-fn read(builder: &Builder<'_>, domain: &ProtectionDomain, address: u64, to: &mut [u8]) -> usize {
+fn read(builder: &Builder<'_>, runs: Span, address: u64, to: &mut [u8]) -> usize {
     let mut done = 0;
     while done < to.len() {
         let Some(place) = address.checked_add(done as u64) else {
             break;
         };
-        let Some((run, index)) = run_at(builder, domain, place) else {
+        let Some((run, index)) = run_at(builder, runs, place) else {
             break;
         };
         let page_size = 1u64 << run.page_bits;
@@ -209,10 +236,8 @@ fn read(builder: &Builder<'_>, domain: &ProtectionDomain, address: u64, to: &mut
 }
 
 /// The run of pages that an address lies in, and its index.
-fn run_at(builder: &Builder<'_>, domain: &ProtectionDomain, address: u64) -> Option<(Run, usize)> {
-    domain
-        .runs
-        .range()
+fn run_at(builder: &Builder<'_>, runs: Span, address: u64) -> Option<(Run, usize)> {
+    runs.range()
         .map(|index| (builder.payload.runs[index], index))
         .find(|(run, _)| {
             let length = u64::from(run.pages) << run.page_bits;

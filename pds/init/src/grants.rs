@@ -195,8 +195,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Gives protection domain `index` its part in grants, once its CSpace is made or
-    /// made anew.
+    /// Gives protection domain `index` its part in grants, once its CSpace is made.
     pub(crate) fn give_grants(&mut self, index: usize) -> Result<(), Failure> {
         let payload = self.payload;
         let domain_name = name(&payload.protection_domains[index].name);
@@ -237,7 +236,6 @@ impl Builder<'_> {
                 CapRights::ALL,
             )
             .doing("a capability could not be given", domain_name)?;
-        // That of a predecessor went with its address space.
         let vspace = grant::application(u64::from(grantee.index), grant::ITS_VSPACE);
         self.to_authority(vspace, slots.vspace, CapData::NONE)
     }

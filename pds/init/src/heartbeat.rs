@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use segue_shared_memory::Region;
 use segue_system_image::Payload;
-use segue_system_image::format::{limits, run_role};
+use segue_system_image::format::limits;
 use sel4_microkit_abi::watch;
 
 use crate::builder::Builder;
@@ -35,6 +35,9 @@ struct Seen {
 pub(crate) struct Heartbeats {
     payload: Payload<'static>,
     seen: [Seen; limits::PROTECTION_DOMAINS],
+    /// The pages of their first images, and of others.
+    first_pages: [Option<Region>; limits::PROTECTION_DOMAINS],
+    image_pages: [Option<Region>; limits::IMAGES],
     /// Microseconds between two looks; `None` if nobody is watched.
     period: Option<u64>,
     /// When the next one is due, in microseconds.
@@ -52,16 +55,16 @@ impl Heartbeats {
             again: 0,
         };
         let mut seen = [nothing; limits::PROTECTION_DOMAINS];
+        let mut first_pages = [None; limits::PROTECTION_DOMAINS];
         for (index, domain) in payload.protection_domains.iter().enumerate() {
-            let buffer = domain
-                .runs
-                .range()
-                .find(|run| payload.runs[*run].role == run_role::IPC_BUFFER);
-            let frame = buffer.map(|run| u64::from(builder.slots.runs[run]));
-            let frame = frame.ok_or(Failure::Inconsistent(
-                "a protection domain has no IPC buffer",
-            ))?;
-            seen[index].page = Some(builder.window.keep(builder.allocator, frame, 1)?);
+            let frame = builder.buffer(domain.runs)?;
+            first_pages[index] = Some(builder.window.keep(builder.allocator, frame, 1)?);
+            seen[index].page = first_pages[index];
+        }
+        let mut image_pages = [None; limits::IMAGES];
+        for (index, image) in payload.images.iter().enumerate() {
+            let frame = builder.buffer(image.runs)?;
+            image_pages[index] = Some(builder.window.keep(builder.allocator, frame, 1)?);
         }
         let heartbeats = payload.protection_domains.iter();
         let shortest = heartbeats
@@ -73,9 +76,26 @@ impl Heartbeats {
         Ok(Self {
             payload,
             seen,
+            first_pages,
+            image_pages,
             period,
             next: 0,
         })
+    }
+
+    /// A protection domain runs another image from now on.
+    pub(crate) fn change_image(&mut self, index: usize, image: Option<usize>) {
+        self.seen[index].page = match image {
+            Some(image) => self.image_pages[image],
+            None => self.first_pages[index],
+        };
+        self.forget(index);
+    }
+
+    /// Whether a protection domain says that it is able to do what it is for.
+    pub(crate) fn is_ready(&self, index: usize) -> bool {
+        let page = self.seen[index].page;
+        page.is_some_and(|page| page.load64(watch::READY, Relaxed) != 0)
     }
 
     /// What a protection domain has written of its work.

@@ -15,6 +15,7 @@
 //! - `clock`: how fast the time stamp counter runs; an alarm.
 //! - `faults`: what happens from then on; `heartbeat`: who hangs; `restart`: who runs again,
 //!   `refill`: with which memory, `pacer`: and when; `gone`: what is left of those who do not.
+//! - `upgrade`: who runs another image.
 //! - `serial`, `failure`: sentences for people.
 #![no_std]
 #![no_main]
@@ -34,6 +35,7 @@ mod refill;
 mod restart;
 mod serial;
 mod start;
+mod upgrade;
 mod window;
 
 use segue_system_image::Payload;

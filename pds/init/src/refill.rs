@@ -24,10 +24,19 @@ pub(crate) struct Position {
 }
 
 impl Builder<'_> {
-    /// Fills some of the pages of a stopped protection domain; says whether that was all.
-    pub(crate) fn refill(&self, index: usize, position: &mut Position) -> Result<bool, Failure> {
+    /// Fills some of the pages of an image of a protection domain, which does not run; says whether
+    /// that was all.
+    pub(crate) fn refill(
+        &self,
+        index: usize,
+        image: Option<usize>,
+        position: &mut Position,
+    ) -> Result<bool, Failure> {
         let mut left = STEP;
-        let runs = self.payload.protection_domains[index].runs;
+        let runs = match image {
+            Some(image) => self.payload.images[image].runs,
+            None => self.payload.protection_domains[index].runs,
+        };
         while (position.run as u64) < u64::from(runs.count) {
             let place = runs.first as usize + position.run;
             let run = &self.payload.runs[place];

@@ -53,6 +53,8 @@ struct Lives {
     /// When it was last stopped.
     stopped: u64,
     wait: Wait,
+    /// It is stopped for good.
+    is_buried: bool,
 }
 
 const FIRST_LIFE: Lives = Lives {
@@ -62,6 +64,7 @@ const FIRST_LIFE: Lives = Lives {
     started: 0,
     stopped: 0,
     wait: Wait::Nothing,
+    is_buried: false,
 };
 
 impl Lives {
@@ -125,6 +128,21 @@ impl Restarts {
         self.lives[index].restarts
     }
 
+    /// Another image has been put in the place of what ran, at `now`: a life like any other. Yields how
+    /// many there have been besides the first.
+    pub(crate) fn swapped(&mut self, index: usize, now: u64) -> u32 {
+        let lives = &mut self.lives[index];
+        lives.wait = Wait::Nothing;
+        lives.started = now;
+        lives.restarts = lives.restarts.saturating_add(1);
+        lives.restarts
+    }
+
+    /// Whether a protection domain is stopped for good.
+    pub(crate) fn is_buried(&self, index: usize) -> bool {
+        self.lives[index].is_buried
+    }
+
     /// Counts a stop and shows what becomes of the protection domain.
     pub(crate) fn stop(
         &mut self,
@@ -144,6 +162,7 @@ impl Restarts {
             status.set_stopped(index, state, lives.faults, idle);
         }
         if state != State::Restarting {
+            lives.is_buried = true;
             bury(index, builder);
         }
         state
@@ -221,7 +240,7 @@ impl Restarts {
             return;
         };
         let before = start::microseconds(started.tsc_megahertz);
-        let filled = builder.refill(index, &mut position);
+        let filled = builder.refill(index, builder.slots.domains[index].image, &mut position);
         let now = start::microseconds(started.tsc_megahertz);
         let worked = worked + now.saturating_sub(before);
         let result = match filled {
@@ -259,6 +278,7 @@ impl Restarts {
                     status.set_stopped(index, State::GivenUp, lives.faults, 0);
                 }
                 serial_line!("{name} cannot be started again: {failure}.");
+                lives.is_buried = true;
                 bury(index, builder);
             }
             (Ok(()), None) => serial_line!(

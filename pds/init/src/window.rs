@@ -19,8 +19,8 @@ const WINDOW: u64 = 0x40_0000_0000;
 const SMALL: u64 = WINDOW + 0x1f_f000;
 /// Where a large frame appears for a moment.
 const LARGE: u64 = WINDOW + 0x20_0000;
-/// Pages that stay in view: of regions, and one of each protection domain.
-const MOST_KEPT: u64 = KEPT_PAGES + limits::PROTECTION_DOMAINS as u64;
+/// Pages that stay in view: of regions, and one of each image of each protection domain.
+const MOST_KEPT: u64 = KEPT_PAGES + (limits::PROTECTION_DOMAINS + limits::IMAGES) as u64;
 /// They end below it.
 const _: () = assert!(WINDOW + (MOST_KEPT << 12) <= SMALL);
 

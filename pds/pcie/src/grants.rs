@@ -8,12 +8,17 @@
 //! entry goes with its last capability, then interrupts and registers. Where the registers
 //! were, the application sees pages of its own that mean nothing from then on: who was
 //! only slow does not fault.
+//!
+//! This program can die between any two of these calls. So taking a function back does not ask
+//! what was given, nor to whom, and can be done again; whatever was given in part is taken back
+//! before it is given anew.
 
 use segue_director_core::board::Refused;
 use segue_director_core::config::GrantTable;
 use segue_director_core::grant_server::GrantDevice;
 use sel4::cap::{CNode, IrqHandler, Page};
 use sel4::{CapData, CapRights, VmAttributes};
+use sel4_microkit::progress;
 use sel4_microkit_abi::grant;
 
 /// Bytes of a page.
@@ -86,8 +91,13 @@ impl<F: Functions> GrantDevice for Authority<'_, F> {
         Ok(())
     }
 
+    /// Only what a damaged register could have taken away.
+    fn keep(&mut self, _: usize, function: u8) {
+        self.functions.set_bus_master(function, true);
+    }
+
     /// Each step is tried, whatever became of those before.
-    fn revoke(&mut self, application: usize, function: u8) -> Result<(), Refused> {
+    fn withdraw(&mut self, function: u8) -> Result<(), Refused> {
         self.functions.set_bus_master(function, false);
         let number = u64::from(function);
         let mut result = Ok(());
@@ -105,6 +115,12 @@ impl<F: Functions> GrantDevice for Authority<'_, F> {
             note(revoke(slot));
         }
         note(revoke(grant::UNTYPED));
+        // There may be more of them.
+        progress();
+        result
+    }
+
+    fn cover(&mut self, application: usize) {
         let window = self.table.windows.get(application).copied().unwrap_or(0);
         let application = application as u64;
         let vspace = grant::authority(grant::application(application, grant::ITS_VSPACE));
@@ -120,7 +136,6 @@ impl<F: Functions> GrantDevice for Authority<'_, F> {
                 VmAttributes::WRITE_BACK,
             );
         }
-        result
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! At the start it makes every device what the system description says: places
 //! base address registers, switches virtual functions on, programs MSI-X, allows
-//! memory requests; then it tells the owner of the physical function. A device
-//! that is not as described is named in a sentence, and the system goes on
+//! memory requests; then it tells the owner of the physical function, and again whenever
+//! that asks. A device that is not as described is named in a sentence, and the system goes on
 //! without it. Then it grants virtual functions to applications, and takes them back,
-//! as the director orders ([`grants`]). Never: calls another protection domain, or touches
-//! a data path.
+//! as the director orders ([`grants`]). If it is started anew while others use the device, it
+//! takes over what it finds there, and what its predecessor has answered. Never: calls another
+//! protection domain, or touches a data path.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -15,18 +16,23 @@ mod grants;
 
 use grants::{Authority, Functions};
 use segue_director_core::board::{ANSWERS_SIZE, Answers, BOARD_SIZE, Board};
-use segue_director_core::config::{GrantTable, MAXIMUM_FUNCTIONS};
+use segue_director_core::config::GrantTable;
 use segue_director_core::grant_server::GrantServer;
 use segue_pci_driver::config::{Device, DeviceTable, Interrupt};
 use segue_pci_driver::ecam::Ecam;
 use segue_pci_driver::set_up::{Found, WindowRequest, interrupt_without_device, set_up};
 use segue_shared_memory::Region;
 use sel4_microkit::{
-    Channel, ChannelSet, Handler, Infallible, channel, protection_domain, region, region_at, var,
+    Channel, ChannelSet, Handler, Infallible, channel, progress, protection_domain, region,
+    region_at, var,
 };
 
 struct Pcie {
     devices: Devices,
+    /// Told that the functions are in their places.
+    function_owner: Channel,
+    /// Whether they are.
+    placed: bool,
     /// If somebody switches modes in this system.
     grants: Option<Grants>,
 }
@@ -88,7 +94,6 @@ fn init() -> Pcie {
         physical: optional_region(*var!(nic_msix: u64 = 0), *var!(nic_msix_size: u64 = 0)),
         virtuals: optional_region(*var!(vf_msix: u64 = 0), *var!(vf_msix_size: u64 = 0)),
     };
-    let function_owner = channel!(function_owner);
 
     log_functions(&ecam, devices);
     if let Some((address, interrupt)) = interrupt_without_device(devices, interrupts) {
@@ -97,35 +102,38 @@ fn init() -> Pcie {
             interrupt.vector
         );
     }
-    let mut all_right = true;
+    let mut placed = true;
     for (index, device) in devices.iter().enumerate() {
         let window = |request| {
             (index == 0)
                 .then(|| windows.find(device, request))
                 .flatten()
         };
-        match set_up(&ecam, device, interrupts, window) {
+        // Grants are those of the first device's functions.
+        let lent = match (&grants, index) {
+            (Some(grants), 0) => grants.table.functions as u16,
+            _ => 0,
+        };
+        match set_up(&ecam, device, interrupts, lent, window, progress) {
             Ok(found) => log_device(device, &found, interrupts),
             Err(error) => {
                 log::error!("{error}");
-                all_right = false;
+                placed = false;
             }
         }
     }
-    let devices = Devices {
-        ecam,
-        device: devices.first(),
+    let mut pcie = Pcie {
+        devices: Devices {
+            ecam,
+            device: devices.first(),
+        },
+        function_owner: channel!(function_owner),
+        placed,
+        grants,
     };
-    if let Some(grants) = &grants {
-        let functions = grants.table.functions;
-        for number in (0..MAXIMUM_FUNCTIONS as u8).filter(|number| functions >> number & 1 != 0) {
-            devices.set_bus_master(number, false);
-        }
-    }
-    if all_right {
-        function_owner.notify();
-    }
-    Pcie { devices, grants }
+    pcie.tell_owner();
+    pcie.recover();
+    pcie
 }
 
 /// Where the MSI-X tables of the first device are mapped.
@@ -181,6 +189,13 @@ fn log_device(device: &Device, found: &Found, interrupts: &[Interrupt]) {
         device.vf_count,
         if found.adopted { ", found running" } else { "" }
     );
+    if found.adopted && found.corrected > 0 {
+        log::warn!(
+            "{}: {} registers were not as they should be, and were corrected",
+            device.name(),
+            found.corrected
+        );
+    }
     for index in 0..usize::from(device.vf_count) {
         let (Some(id), Some(registers)) = (device.vf_requester_id(index), device.vf_bar(index, 0))
         else {
@@ -203,13 +218,31 @@ fn log_device(device: &Device, found: &Found, interrupts: &[Interrupt]) {
     }
 }
 
-impl Handler for Pcie {
-    type Error = Infallible;
+impl Pcie {
+    /// The owner of the physical function may have been started after it was told, or anew.
+    fn tell_owner(&self) {
+        if self.placed {
+            self.function_owner.notify();
+        }
+    }
 
-    fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
-        if let Some(grants) = &mut self.grants
-            && channels.contains(grants.director)
-        {
+    /// Takes over from a predecessor, if there was one. The director hears of it in any case: an
+    /// answer may have been the predecessor's last act.
+    fn recover(&mut self) {
+        if let Some(grants) = &mut self.grants {
+            let mut authority = Authority {
+                table: grants.table,
+                functions: &self.devices,
+            };
+            grants.server.recover(&mut authority);
+            grants.server.serve(&mut authority);
+            grants.director.notify();
+        }
+    }
+
+    /// Carries out what the director has ordered.
+    fn serve(&mut self) {
+        if let Some(grants) = &mut self.grants {
             let mut authority = Authority {
                 table: grants.table,
                 functions: &self.devices,
@@ -217,6 +250,20 @@ impl Handler for Pcie {
             if grants.server.serve(&mut authority) {
                 grants.director.notify();
             }
+        }
+    }
+}
+
+impl Handler for Pcie {
+    type Error = Infallible;
+
+    fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
+        if channels.contains(self.function_owner) {
+            self.tell_owner();
+        }
+        let director = self.grants.as_ref().map(|grants| grants.director);
+        if director.is_some_and(|director| channels.contains(director)) {
+            self.serve();
         }
         Ok(())
     }

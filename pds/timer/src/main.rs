@@ -7,24 +7,46 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use segue_hpet_driver::{Arming, Hpet};
+use segue_hpet_driver::{Arming, Comparator, Hpet};
 use segue_shared_memory::Region;
-use segue_timer_core::{Request, Timeouts, protocol};
+use segue_timer_core::{Alarm, CLIENTS, Request, Timer, protocol};
 use sel4_microkit::{
     Channel, ChannelSet, Handler, IrqAckError, MessageInfo, channel, get_mr, protection_domain,
     region, var,
 };
 
-struct Timer {
-    hpet: Hpet<Region>,
+/// How late a timeout may come whose interrupt is lost.
+const WATCH_NANOSECONDS: u64 = 100_000_000;
+
+struct Program {
+    device: Device,
     interrupt: Channel,
-    timeouts: Timeouts,
-    /// The deadline that the device is armed for.
-    armed: Option<u64>,
+    timer: Timer,
+}
+
+/// The HPET: one comparator for the next timeout, one in case an interrupt is lost.
+struct Device(Hpet<Region>);
+
+impl Alarm for Device {
+    fn now(&self) -> u64 {
+        self.0.now()
+    }
+
+    fn arm(&mut self, deadline: u64) -> bool {
+        self.0.arm(Comparator::First, deadline) == Arming::Pending
+    }
+
+    fn disarm(&mut self) {
+        self.0.disarm(Comparator::First);
+    }
+
+    fn watch(&mut self, deadline: u64) -> bool {
+        self.0.has_second() && self.0.arm(Comparator::Second, deadline) == Arming::Pending
+    }
 }
 
 #[protection_domain]
-fn init() -> Timer {
+fn init() -> Program {
     // The pin of the <irq> element with setvar_id="hpet_irq".
     let pin = u8::try_from(*var!(hpet_pin: u64 = 16)).unwrap_or(u8::MAX);
     let hpet = match Hpet::new(region!(hpet_registers), pin) {
@@ -35,48 +57,38 @@ fn init() -> Timer {
         "counting in steps of {} ns, interrupts on pin {pin}",
         hpet.nanoseconds(1)
     );
-    Timer {
-        hpet,
+    // A predecessor's timeouts are lost: whoever had one sets it anew. Nothing is armed before
+    // the interrupt can come.
+    for client in (0..CLIENTS).map(Channel::new) {
+        signal(client);
+    }
+    Program {
+        timer: Timer::new(hpet.ticks(WATCH_NANOSECONDS)),
+        device: Device(hpet),
         interrupt: channel!(hpet_irq),
-        timeouts: Timeouts::new(),
-        armed: None,
     }
 }
 
-impl Timer {
-    /// Signals everyone whose time has come and arms the device for the next.
-    fn update(&mut self) {
-        loop {
-            let now = self.hpet.now();
-            while let Some(client) = self.timeouts.expire(now) {
-                Channel::new(client).notify();
-            }
-            let next = self.timeouts.next();
-            if next == self.armed {
-                return;
-            }
-            self.armed = next;
-            match next {
-                None => return self.hpet.disarm(),
-                Some(deadline) => match self.hpet.arm(deadline) {
-                    Arming::Pending => return,
-                    Arming::Passed => self.armed = None,
-                },
-            }
-        }
+/// Signals a client. One that cannot be signalled has no timeouts.
+fn signal(client: Channel) {
+    if client.may_notify() {
+        client.notify();
     }
 }
 
-impl Handler for Timer {
+/// Signals the client with this number.
+fn notify(client: usize) {
+    signal(Channel::new(client));
+}
+
+impl Handler for Program {
     type Error = IrqAckError;
 
     fn notified(&mut self, channels: ChannelSet) -> Result<(), IrqAckError> {
         if channels.contains(self.interrupt) {
             self.interrupt.irq_ack()?;
-            // The comparator has fired, or soon will again for what it is armed for.
-            self.armed = None;
         }
-        self.update();
+        self.timer.interrupted(&mut self.device, notify);
         Ok(())
     }
 
@@ -85,18 +97,16 @@ impl Handler for Timer {
         channel: Channel,
         call: MessageInfo,
     ) -> Result<MessageInfo, IrqAckError> {
-        let request = Request::parse(call.label(), call.count(), get_mr(0));
-        match request {
+        let client = channel.index();
+        match Request::parse(call.label(), call.count(), get_mr(0)) {
             // A client that cannot be signalled cannot be told that time is up.
             Some(Request::Set { nanoseconds }) if channel.may_notify() => {
-                let ticks = self.hpet.ticks(nanoseconds);
-                self.timeouts
-                    .set(channel.index(), self.hpet.now().saturating_add(ticks));
+                let ticks = self.device.0.ticks(nanoseconds);
+                self.timer.set(client, ticks, &mut self.device, notify);
             }
-            Some(Request::Cancel) => self.timeouts.cancel(channel.index()),
+            Some(Request::Cancel) => self.timer.cancel(client, &mut self.device, notify),
             _ => return Ok(MessageInfo::REFUSED),
         }
-        self.update();
         Ok(MessageInfo::new(protocol::DONE, 0))
     }
 }

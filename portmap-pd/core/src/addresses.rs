@@ -97,6 +97,9 @@ impl AddressTable {
         fence(Release);
         match addresses {
             Some(addresses) => {
+                // Whoever dies in between leaves no addresses that are half another's.
+                region.store64(at, 0, Relaxed);
+                fence(Release);
                 region.write(at + ADDRESSES, addresses.as_bytes());
                 region.store64(at, PRESENT, Release);
             }

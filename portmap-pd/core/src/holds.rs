@@ -2,10 +2,11 @@
 //! held, when each owner's last connection has left TIME_WAIT, when leases end, which
 //! incarnations of the owners there were.
 //!
-//! The memory is a region of its own. All zeroes says that nothing is held. A time is a
+//! The memory is a region of its own, which also has the [`crate::journal`]. All zeroes says that nothing is held. A time is a
 //! number of seconds since the machine started; 0 is none.
 
 use crate::config::MAXIMUM_OWNERS;
+use crate::journal::{JOURNAL_AT, JOURNAL_SIZE};
 use crate::table::{ENTRIES, Family, Protocol, index};
 use core::sync::atomic::Ordering::Relaxed;
 use segue_shared_memory::Region;
@@ -22,6 +23,8 @@ const LEASES_AT: usize = MAXIMUM_OWNERS * WORD;
 const INCARNATIONS_AT: usize = 2 * MAXIMUM_OWNERS * WORD;
 /// For each port, when its hold ends, and whether its owner has given it back.
 const PORTS_AT: usize = 0x1000;
+const _: () = assert!(JOURNAL_AT >= 3 * MAXIMUM_OWNERS * WORD);
+const _: () = assert!(JOURNAL_AT + JOURNAL_SIZE <= PORTS_AT);
 /// The owner has given the port back: it is held, or else free.
 const RELEASED: u32 = 1 << 31;
 

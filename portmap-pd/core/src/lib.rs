@@ -10,6 +10,7 @@ pub mod addresses;
 pub mod config;
 mod holds;
 pub mod ipv4;
+mod journal;
 mod leases;
 #[cfg(feature = "testing")]
 pub mod model;
@@ -22,5 +23,5 @@ pub use addresses::{AddressReader, AddressTable, REGION_SIZE};
 pub use holds::HOLDS_SIZE;
 pub use ports::Returned;
 pub use protocol::{PortClient, PortError, SharedAddress};
-pub use service::{Changes, Life, Service};
+pub use service::{Changes, Life, Repairs, Service};
 pub use table::{Families, Family, PortReader, PortTable, Protocol, TABLE_SIZE};

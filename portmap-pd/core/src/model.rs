@@ -98,16 +98,15 @@ impl Model {
         if request.operation == Operation::Addresses {
             self.addresses(entry, sequence, reply);
         } else {
-            let first = self.last[index].is_none();
             match self.last[index] {
                 Some((last, before)) if last == request => assert_eq!(*reply, before),
                 _ => {
                     let answer = answer.expect("an answer to this request");
-                    self.perform(entry, request.operation, first, answer, now);
+                    self.perform(entry, request.operation, answer, now);
                 }
             }
+            self.last[index] = Some((request, *reply));
         }
-        self.last[index] = Some((request, *reply));
     }
 
     fn addresses(&mut self, entry: &OwnerEntry, sequence: u64, reply: &Message) {
@@ -152,14 +151,7 @@ impl Model {
         })
     }
 
-    fn perform(
-        &mut self,
-        entry: &OwnerEntry,
-        operation: Operation,
-        first: bool,
-        answer: Answer,
-        now: u64,
-    ) {
+    fn perform(&mut self, entry: &OwnerEntry, operation: Operation, answer: Answer, now: u64) {
         let owner = entry.owner;
         let second = now / 1_000_000;
         let of = |port: Option<&Port>| port.map(|port| (port.owner == owner, port.bound));
@@ -176,7 +168,7 @@ impl Model {
                 let may =
                     each(protocol, port, families).all(|key| match of(self.ports.get(&key)) {
                         None => true,
-                        Some((own, bound)) => own && (!bound || first),
+                        Some((own, bound)) => own && !bound,
                     });
                 if !may {
                     assert_eq!(answer, Err(PortError::AddressInUse));
@@ -212,11 +204,8 @@ impl Model {
                 assert_eq!(answer, Ok(port.into()));
             }
             Operation::Release(protocol, port, families) => {
-                let may =
-                    each(protocol, port, families).all(|key| match of(self.ports.get(&key)) {
-                        None => first && port != 0,
-                        Some((own, bound)) => own && (bound || first),
-                    });
+                let may = each(protocol, port, families)
+                    .all(|key| of(self.ports.get(&key)) == Some((true, true)));
                 if !may {
                     assert_eq!(answer, Err(PortError::NotOwner));
                     return;
@@ -340,7 +329,6 @@ impl Model {
 
     /// The port map has been started anew; nobody counts as gone until [`Self::noted`].
     pub fn restarted(&mut self) {
-        self.last.fill(None);
         self.gone.fill(false);
     }
 

@@ -6,10 +6,15 @@
 
 use crate::config::MAXIMUM_OWNERS;
 use crate::holds::{Hold, Holds, Seconds};
-use crate::protocol::PortError;
+use crate::protocol::{LONGEST_HOLD, PortError};
 use crate::table::{
     ENTRIES, EPHEMERAL_PORTS, FREE, Families, Family, PortTable, Protocol, from_index, index,
 };
+use core::sync::atomic::Ordering::Release;
+use core::sync::atomic::fence;
+
+/// No hold is longer, in seconds: one that begins in the middle of a second ends with one.
+pub(crate) const LONGEST_HOLD_SECONDS: Seconds = LONGEST_HOLD / 1000 + 1;
 
 /// Ports of one block: blocks without a held port need no look when time has passed.
 const BLOCK: usize = 256;
@@ -38,8 +43,10 @@ pub struct Returned {
 }
 
 impl Ports {
-    /// What an earlier incarnation left, or, all zeroes, nothing.
-    pub(crate) fn new(table: PortTable, holds: Holds) -> Self {
+    /// What an earlier incarnation left, or, all zeroes, nothing. Also says how many entries made
+    /// no sense and were put right: the owner was none of `owners` (a bit each, from 1 on), or a
+    /// hold was longer than there are.
+    pub(crate) fn new(table: PortTable, holds: Holds, owners: u64, now: Seconds) -> (Self, u32) {
         let mut ports = Self {
             table,
             holds,
@@ -47,20 +54,60 @@ impl Ports {
             next_expiry: None,
             next: [*EPHEMERAL_PORTS.start(); 2],
         };
-        for start in (0..ENTRIES).step_by(2) {
+        let mut repaired = 0;
+        for start in (0..ENTRIES).step_by(4) {
             // Most of it is empty.
-            if ports.holds.two_are_empty(start) {
+            if ports.table.four_are_free(start)
+                && ports.holds.two_are_empty(start)
+                && ports.holds.two_are_empty(start + 2)
+            {
                 continue;
             }
-            for index in [start, start + 1] {
-                let hold = ports.holds.at(index);
-                if hold.released {
-                    ports.held[index / BLOCK] += 1;
-                    ports.expect(hold.until);
-                }
+            for index in start..start + 4 {
+                repaired += u32::from(ports.recover(index, owners, now));
             }
         }
-        ports
+        (ports, repaired)
+    }
+
+    /// Takes over one entry. Returns whether it made no sense.
+    fn recover(&mut self, index: usize, owners: u64, now: Seconds) -> bool {
+        let Some((family, protocol, port)) = from_index(index) else {
+            return false;
+        };
+        let owner = self.table.owner(family, protocol, port);
+        if owner == FREE {
+            // It was becoming free.
+            if self.holds.at(index) != Hold::default() {
+                self.holds.set(family, protocol, port, Hold::default());
+            }
+            return false;
+        }
+        let bit = 1u64.checked_shl(u32::from(owner) - 1).unwrap_or(0);
+        if port == 0 || owners & bit == 0 {
+            self.free(family, protocol, port);
+            return true;
+        }
+        let hold = self.holds.at(index);
+        let until = hold.until.min(now.saturating_add(LONGEST_HOLD_SECONDS));
+        if until != hold.until {
+            self.holds
+                .set(family, protocol, port, Hold { until, ..hold });
+        }
+        if hold.released {
+            self.held[index / BLOCK] += 1;
+            self.expect(until);
+        }
+        until != hold.until
+    }
+
+    /// Nobody owns the port any more. In this order: a port without an owner that still has a
+    /// hold is known to be free, one without a hold that still has an owner would be taken for
+    /// a bound one.
+    fn free(&mut self, family: Family, protocol: Protocol, port: u16) {
+        self.table.set(family, protocol, port, FREE);
+        fence(Release);
+        self.holds.set(family, protocol, port, Hold::default());
     }
 
     /// The table.
@@ -79,53 +126,35 @@ impl Ports {
             && !self.holds.get(family, protocol, port).released
     }
 
-    /// Gives `port` to `owner`, in all of `families` or in none. With `again` it may be the
-    /// owner's already, in any of them.
-    pub(crate) fn bind(
-        &mut self,
+    /// Whether `owner` may have `port` in all of `families`: it is free, or its own and was given
+    /// back.
+    pub(crate) fn may_bind(
+        &self,
         owner: u16,
         families: Families,
         protocol: Protocol,
         port: u16,
-        again: bool,
-        now: Seconds,
     ) -> Result<(), PortError> {
         if port == 0 {
             return Err(PortError::InvalidPort);
         }
-        self.expire(now);
         let may_have = |family: &Family| {
             let holder = self.table.owner(*family, protocol, port);
             let released = self.holds.get(*family, protocol, port).released;
-            holder == FREE || holder == owner && (released || again)
+            holder == FREE || holder == owner && released
         };
         if !families.each().iter().all(may_have) {
             return Err(PortError::AddressInUse);
         }
-        for family in families.each() {
-            let hold = self.holds.get(*family, protocol, port);
-            if hold.released {
-                self.held[index(*family, protocol, port) / BLOCK] -= 1;
-                let hold = Hold {
-                    released: false,
-                    ..hold
-                };
-                self.holds.set(*family, protocol, port, hold);
-            }
-            self.table.set(*family, protocol, port, owner);
-        }
         Ok(())
     }
 
-    /// Gives a port of [`EPHEMERAL_PORTS`] to `owner` that is free in all of `families`.
-    pub(crate) fn bind_any(
+    /// A port of [`EPHEMERAL_PORTS`] that is free in all of `families`.
+    pub(crate) fn find_free(
         &mut self,
-        owner: u16,
         families: Families,
         protocol: Protocol,
-        now: Seconds,
     ) -> Result<u16, PortError> {
-        self.expire(now);
         let next = usize::from(protocol == Protocol::Udp);
         let mut port = self.next[next];
         for _ in EPHEMERAL_PORTS {
@@ -135,11 +164,8 @@ impl Ports {
             } else {
                 port + 1
             };
-            if self
-                .table
-                .bind(owner, families, protocol, candidate)
-                .is_ok()
-            {
+            let is_free = |family: &Family| self.table.owner(*family, protocol, candidate) == FREE;
+            if families.each().iter().all(is_free) {
                 self.next[next] = port;
                 return Ok(candidate);
             }
@@ -147,31 +173,77 @@ impl Ports {
         Err(PortError::NoPortFree)
     }
 
-    /// Takes `port` back from `owner`, in all of `families` or in none. A hold that lasts
-    /// goes on. With `again` it may have been taken back already, in any of them.
+    /// Gives `port` to `owner`, in all of `families` but those where it is another's. To be
+    /// done once more if it was done in part.
+    pub(crate) fn bind(&mut self, owner: u16, families: Families, protocol: Protocol, port: u16) {
+        for family in families.each() {
+            let holder = self.table.owner(*family, protocol, port);
+            if port == 0 || owner == FREE || holder != FREE && holder != owner {
+                continue;
+            }
+            let hold = self.holds.get(*family, protocol, port);
+            if hold.released {
+                let held = &mut self.held[index(*family, protocol, port) / BLOCK];
+                *held = held.saturating_sub(1);
+                let hold = Hold {
+                    released: false,
+                    ..hold
+                };
+                self.holds.set(*family, protocol, port, hold);
+            }
+            self.table.set(*family, protocol, port, owner);
+        }
+    }
+
+    /// Whether `owner` has bound `port` in all of `families`.
+    pub(crate) fn may_release(
+        &self,
+        owner: u16,
+        families: Families,
+        protocol: Protocol,
+        port: u16,
+    ) -> Result<(), PortError> {
+        let is_bound = |family: &Family| self.is_bound(owner, *family, protocol, port);
+        if !families.each().iter().all(is_bound) {
+            return Err(PortError::NotOwner);
+        }
+        Ok(())
+    }
+
+    /// Takes `port` back from `owner`, where it has bound it. A hold that lasts goes on. To be
+    /// done once more if it was done in part.
     pub(crate) fn release(
         &mut self,
         owner: u16,
         families: Families,
         protocol: Protocol,
         port: u16,
-        again: bool,
         now: Seconds,
-    ) -> Result<(), PortError> {
-        let may = |family: &Family| {
-            let holder = self.table.owner(*family, protocol, port);
-            self.is_bound(owner, *family, protocol, port)
-                || again && port != 0 && (holder == FREE || holder == owner)
-        };
-        if !families.each().iter().all(may) {
-            return Err(PortError::NotOwner);
-        }
+    ) {
         for family in families.each() {
             if self.is_bound(owner, *family, protocol, port) {
                 self.give_back(*family, protocol, port, now);
             }
         }
-        Ok(())
+    }
+
+    /// How many ports `owner` has bound; one counts once for each version of IP.
+    pub(crate) fn count_bound(&self, owner: u16) -> u32 {
+        let mut count = 0;
+        if owner == FREE {
+            return count;
+        }
+        for start in (0..ENTRIES).step_by(4) {
+            // Most of the table is empty, and everybody waits meanwhile.
+            if self.table.four_are_free(start) {
+                continue;
+            }
+            let four = (start..start + 4).filter_map(from_index);
+            count += four
+                .filter(|(family, protocol, port)| self.is_bound(owner, *family, *protocol, *port))
+                .count() as u32;
+        }
+        count
     }
 
     /// Takes all ports back from `owner`.
@@ -199,8 +271,23 @@ impl Ports {
         returned
     }
 
-    /// Notes that connections on `port` are in TIME_WAIT until then. An earlier hold that
-    /// ends later stays.
+    /// Whether `port` is the owner's in all of `families`, be it bound or held.
+    pub(crate) fn may_hold(
+        &self,
+        owner: u16,
+        families: Families,
+        protocol: Protocol,
+        port: u16,
+    ) -> Result<(), PortError> {
+        let is_owner = |family: &Family| self.table.owner(*family, protocol, port) == owner;
+        if owner == FREE || !families.each().iter().all(is_owner) {
+            return Err(PortError::NotOwner);
+        }
+        Ok(())
+    }
+
+    /// Notes that connections on `port` are in TIME_WAIT until then, where it is the owner's. An
+    /// earlier hold that ends later stays.
     pub(crate) fn hold(
         &mut self,
         owner: u16,
@@ -208,14 +295,11 @@ impl Ports {
         protocol: Protocol,
         port: u16,
         until: Seconds,
-        now: Seconds,
-    ) -> Result<(), PortError> {
-        self.expire(now);
-        let is_owner = |family: &Family| self.table.owner(*family, protocol, port) == owner;
-        if owner == FREE || !families.each().iter().all(is_owner) {
-            return Err(PortError::NotOwner);
-        }
+    ) {
         for family in families.each() {
+            if owner == FREE || self.table.owner(*family, protocol, port) != owner {
+                continue;
+            }
             let hold = self.holds.get(*family, protocol, port);
             let hold = Hold {
                 until: hold.until.max(until),
@@ -223,7 +307,6 @@ impl Ports {
             };
             self.holds.set(*family, protocol, port, hold);
         }
-        Ok(())
     }
 
     /// Frees the ports whose holds have ended.
@@ -244,8 +327,7 @@ impl Ports {
                 if hold.lasts(now) {
                     self.expect(hold.until);
                 } else if let Some((family, protocol, port)) = from_index(index) {
-                    self.table.set(family, protocol, port, FREE);
-                    self.holds.set(family, protocol, port, Hold::default());
+                    self.free(family, protocol, port);
                     self.held[block] -= 1;
                 }
             }
@@ -270,9 +352,7 @@ impl Ports {
             self.expect(hold.until);
             return true;
         }
-        // Whoever sees a free port must not find an old hold at it.
-        self.holds.set(family, protocol, port, Hold::default());
-        self.table.set(family, protocol, port, FREE);
+        self.free(family, protocol, port);
         false
     }
 

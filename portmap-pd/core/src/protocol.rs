@@ -3,7 +3,7 @@
 //! A request carries a sequence number. A caller that got no sensible answer
 //! (the port map died and its successor answered in its place) sends the same
 //! request with the same number again, which is safe: what was done is not done
-//! twice.
+//! twice, and answered as it would have been.
 
 use crate::table::{Families, Protocol};
 use core::fmt;
@@ -160,11 +160,11 @@ impl PortError {
         Self::InvalidAddress,
     ];
 
-    fn label(self) -> u64 {
+    pub(crate) fn label(self) -> u64 {
         1 + self as u64
     }
 
-    fn from_label(label: u64) -> Option<Self> {
+    pub(crate) fn from_label(label: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|error| error.label() == label)
     }
 }

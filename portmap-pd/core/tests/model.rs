@@ -6,11 +6,14 @@ use segue_portmap_core::model::{Model, sample};
 use segue_portmap_core::protocol::{Message, Operation, Request, decode_answer};
 use segue_portmap_core::table::EPHEMERAL_PORTS;
 use segue_portmap_core::{
-    Changes, Families, Family, HOLDS_SIZE, Life, PortClient, PortError, PortReader, Protocol,
-    REGION_SIZE, Returned, Service, SharedAddress, TABLE_SIZE,
+    AddressReader, AddressTable, Changes, Families, Family, HOLDS_SIZE, Life, PortClient,
+    PortError, PortReader, PortTable, Protocol, REGION_SIZE, Repairs, Returned, Service,
+    SharedAddress, TABLE_SIZE,
 };
-use segue_shared_memory::{Region, testing::leaked_region};
+use segue_shared_memory::Region;
+use segue_shared_memory::testing::{leaked_region, with_death_after};
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::Ordering::Relaxed;
 
 const SECOND: u64 = 1_000_000;
 /// Where the sample's owners are, by their index.
@@ -33,17 +36,22 @@ struct World {
 impl World {
     fn new() -> Self {
         let (tables, holds) = (leaked_region(REGION_SIZE), leaked_region(HOLDS_SIZE));
-        Self {
+        let mut world = Self {
             tables,
             holds,
-            service: service(tables, holds),
+            service: service(tables, holds, 5 * SECOND),
             now: 5 * SECOND,
             sequence: 0,
-        }
+        };
+        world.service.take_changes();
+        world
     }
 
     fn restart(&mut self) {
-        self.service = service(self.tables, self.holds);
+        self.service = service(self.tables, self.holds, self.now);
+        assert_eq!(self.service.repairs(), Repairs::default());
+        // Everybody is told.
+        self.service.take_changes();
     }
 
     fn message(&mut self, owner: usize, message: &Message) -> Message {
@@ -94,9 +102,9 @@ impl World {
     }
 }
 
-fn service(tables: Region, holds: Region) -> Service {
+fn service(tables: Region, holds: Region, now: u64) -> Service {
     let (owners, pools) = sample();
-    Service::new(tables, holds, owners, pools).expect("the regions are large enough")
+    Service::new(tables, holds, owners, pools, now).expect("the regions are large enough")
 }
 
 fn channel(owner: usize) -> u32 {
@@ -181,6 +189,9 @@ enum Step {
     Pass(u64),
     /// These owners are gone, the others are there, these in another incarnation.
     Lives([bool; OWNERS], [bool; OWNERS]),
+    /// An owner asks; the port map dies after so many stores, its successor after so many others,
+    /// and the owner asks again.
+    Die(usize, Operation, [u64; 2]),
     /// The port map is started anew.
     Restart,
     /// The timer comes when it was asked to.
@@ -197,6 +208,8 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(owner, operation, twice)| Step::Ask(owner, operation, twice)),
         3 => (0..90 * SECOND).prop_map(Step::Pass),
         2 => (some(0.3), some(0.1)).prop_map(|(gone, anew)| Step::Lives(gone, anew)),
+        5 => (0..OWNERS, operations(), prop::array::uniform2(0..25u64))
+            .prop_map(|(owner, operation, deaths)| Step::Die(owner, operation, deaths)),
         1 => Just(Step::Restart),
         1 => Just(Step::Timer),
     ]
@@ -231,6 +244,25 @@ proptest! {
                         let reply = world.message(owner, &message);
                         model.answered(channel(owner), &message, &reply, world.now);
                     }
+                }
+                Step::Die(owner, operation, [first, second]) => {
+                    world.sequence += 1;
+                    let message = Request { sequence: world.sequence, operation }.encode();
+                    with_death_after(first, || world.message(owner, &message));
+                    let World { tables, holds, now, .. } = world;
+                    with_death_after(second, || {
+                        let mut service = service(tables, holds, now);
+                        for (index, life) in lives.iter().enumerate() {
+                            service.note(index, *life, now);
+                        }
+                        service.handle(channel(owner), &message, now)
+                    });
+                    world.restart();
+                    world.note(&lives);
+                    model.restarted();
+                    model_note(&mut model, &lives, world.now);
+                    let reply = world.message(owner, &message);
+                    model.answered(channel(owner), &message, &reply, world.now);
                 }
                 Step::Pass(time) => world.now += time,
                 Step::Lives(gone, anew) => {
@@ -310,10 +342,7 @@ fn cycles_leave_both_regions_as_they_were() {
     world
         .ask(1, Operation::Bind(Protocol::Tcp, 443, Families::Both))
         .unwrap();
-    let before = (
-        bytes(world.tables, REGION_SIZE),
-        bytes(world.holds, HOLDS_SIZE),
-    );
+    let before = essence(&world);
     for cycle in 0..=u16::MAX {
         let families = [Families::V4, Families::V6, Families::Both][usize::from(cycle) % 3];
         let protocol = Protocol::ALL[usize::from(cycle / 3) % 2];
@@ -332,8 +361,7 @@ fn cycles_leave_both_regions_as_they_were() {
             .ask(0, Operation::Release(protocol, port, families))
             .unwrap();
     }
-    assert!(before.0 == bytes(world.tables, REGION_SIZE));
-    assert!(before.1 == bytes(world.holds, HOLDS_SIZE));
+    assert!(before == essence(&world));
 }
 
 #[test]
@@ -564,26 +592,320 @@ fn a_repeated_request_is_safe_across_a_restart_of_the_port_map() {
     }
 }
 
+/// What both regions say, but for the last requests and the number of changes.
+fn essence(world: &World) -> (Vec<u8>, Vec<Option<Addresses>>, Vec<u8>) {
+    let addresses = AddressReader::new(world.tables).unwrap();
+    let addresses = (1..=64).map(|owner| addresses.addresses(owner));
+    let mut holds = bytes(world.holds, HOLDS_SIZE);
+    holds[0x300..0x1000].fill(0);
+    (bytes(world.tables, TABLE_SIZE), addresses.collect(), holds)
+}
+
+/// Sends a message as a caller does whose port map dies before its `deaths[n]`-th store in life
+/// n, and then does not any more: again and again, until it has an answer.
+fn insist(world: &mut World, owner: usize, message: &Message, deaths: &[u64]) -> Message {
+    let (owners, pools) = sample();
+    for stores in deaths {
+        let World {
+            tables, holds, now, ..
+        } = *world;
+        let answered = with_death_after(*stores, || {
+            // From the second life on it may die while it takes over.
+            let mut service = Service::new(tables, holds, owners, pools, now)?;
+            Some(service.handle(channel(owner), message, now))
+        });
+        if let Some(Some(answer)) = answered {
+            world.restart();
+            return answer;
+        }
+    }
+    world.restart();
+    world.message(owner, message)
+}
+
+/// What is asked in the next test, one after the other: whose it is, and what.
+fn story() -> Vec<(usize, Operation)> {
+    let both = Families::Both;
+    let lease = SharedAddress {
+        address: [10, 0, 2, 40],
+        prefix_length: 24,
+        gateway: [10, 0, 2, 2],
+        seconds: 60,
+    };
+    let other = SharedAddress {
+        address: [10, 0, 2, 41],
+        ..lease
+    };
+    vec![
+        (0, Operation::ReleaseAll),
+        (0, Operation::Bind(Protocol::Tcp, 80, both)),
+        (0, Operation::Bind(Protocol::Tcp, 80, both)),
+        (0, Operation::BindAny(Protocol::Udp, both)),
+        (0, Operation::BindAny(Protocol::Udp, Families::V6)),
+        (1, Operation::Bind(Protocol::Tcp, 80, Families::V4)),
+        (0, Operation::Hold(Protocol::Tcp, 80, both, 60_000)),
+        (0, Operation::Release(Protocol::Tcp, 80, both)),
+        (0, Operation::Bind(Protocol::Tcp, 80, Families::V6)),
+        (1, Operation::Release(Protocol::Tcp, 80, both)),
+        (CLIENT, Operation::SetShared(Some(lease))),
+        (CLIENT, Operation::SetShared(Some(other))),
+        (POOLED, Operation::Addresses),
+        (POOLED, Operation::Hold(Protocol::Tcp, 80, both, 60_000)),
+        (ALONE, Operation::BindAny(Protocol::Tcp, both)),
+        (CLIENT, Operation::SetShared(None)),
+        (0, Operation::ReleaseAll),
+    ]
+}
+
 #[test]
-fn half_of_a_request_is_done_by_the_successor() {
-    // The port map died when it had bound the port in one family.
+fn a_request_is_carried_out_once_wherever_the_port_map_dies() {
+    for (length, (owner, operation)) in story().into_iter().enumerate() {
+        let before = || {
+            let mut world = World::new();
+            let requests = story().into_iter().zip(1..);
+            let mut messages = requests.map(|((owner, operation), sequence)| {
+                let request = Request {
+                    sequence,
+                    operation,
+                };
+                (owner, request.encode())
+            });
+            for (owner, message) in messages.by_ref().take(length) {
+                world.message(owner, &message);
+            }
+            let (_, message) = messages.next().expect("there is this one");
+            (world, message)
+        };
+        let (mut world, message) = before();
+        let expected = (world.message(owner, &message), essence(&world));
+        // So many stores there are at most, and once more.
+        let mut stores = 0;
+        loop {
+            let (mut world, message) = before();
+            let lives = with_death_after(stores, || world.message(owner, &message)).is_some();
+            world.restart();
+            let answer = world.message(owner, &message);
+            // The application alone at its address has no account here.
+            if owner != ALONE {
+                assert_eq!(
+                    (answer, essence(&world)),
+                    expected,
+                    "{operation:?}, {stores} stores"
+                );
+            }
+            // Asked once more, by a caller that has not heard it either.
+            world.restart();
+            assert_eq!(world.message(owner, &message), answer);
+            if lives {
+                break;
+            }
+            stores += 1;
+        }
+        // And if the successors die as well, while they take over or later.
+        for first in 0..=stores {
+            for second in 0..=stores {
+                let (mut world, message) = before();
+                let answer = insist(&mut world, owner, &message, &[first, second, second / 2]);
+                if owner != ALONE {
+                    assert_eq!((answer, essence(&world)), expected, "{operation:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_life_ends_once_wherever_the_port_map_dies() {
+    let both = Families::Both;
+    let before = || {
+        let mut world = World::new();
+        world.gone(&[]);
+        for port in [80, 81] {
+            world
+                .ask(0, Operation::Bind(Protocol::Tcp, port, both))
+                .unwrap();
+        }
+        let hold = Operation::Hold(Protocol::Tcp, 81, both, 60_000);
+        world.ask(0, hold).unwrap();
+        world
+    };
+    let ended = Life {
+        is_gone: false,
+        restarts: 1,
+    };
+    for stores in 0.. {
+        let mut world = before();
+        let lives = with_death_after(stores, || world.service.note(0, ended, world.now)).is_some();
+        world.restart();
+        world.service.note(0, ended, world.now);
+        assert_eq!(world.owner(Protocol::Tcp, 80), [0, 0]);
+        assert_eq!(world.owner(Protocol::Tcp, 81), [1, 1]);
+        let other = world.ask(1, Operation::Bind(Protocol::Tcp, 81, both));
+        assert_eq!(other, Err(PortError::AddressInUse));
+        // The new life's first request has the number of the last one's: it is another one.
+        world.sequence = 0;
+        world
+            .ask(0, Operation::Bind(Protocol::Tcp, 80, both))
+            .unwrap();
+        assert_eq!(world.owner(Protocol::Tcp, 80), [1, 1]);
+        world.pass(61);
+        assert_eq!(world.owner(Protocol::Tcp, 81), [0, 0]);
+        if lives {
+            break;
+        }
+    }
+}
+
+#[test]
+fn time_passes_wherever_the_port_map_dies() {
+    let lease = SharedAddress {
+        address: [10, 0, 2, 40],
+        prefix_length: 24,
+        gateway: [10, 0, 2, 2],
+        seconds: 60,
+    };
+    let both = Families::Both;
+    for stores in 0.. {
+        let mut world = World::new();
+        world
+            .ask(CLIENT, Operation::SetShared(Some(lease)))
+            .unwrap();
+        for operation in [
+            Operation::Bind(Protocol::Tcp, 80, both),
+            Operation::Hold(Protocol::Tcp, 80, both, 60_000),
+            Operation::Release(Protocol::Tcp, 80, both),
+        ] {
+            world.ask(0, operation).unwrap();
+        }
+        world.now += 60 * SECOND;
+        let now = world.now;
+        let lives = with_death_after(stores, || world.service.expire(now)).is_some();
+        world.restart();
+        world.pass(0);
+        assert_eq!(world.owner(Protocol::Tcp, 80), [0, 0]);
+        assert_eq!(world.addresses(FOLLOWER), Err(PortError::NoAddress));
+        assert_eq!(world.addresses(CLIENT), Err(PortError::NoAddress));
+        assert_eq!(world.service.next_deadline(), None);
+        if lives {
+            break;
+        }
+    }
+}
+
+#[test]
+fn everybody_with_leased_addresses_hears_of_a_new_port_map() {
     let mut world = World::new();
+    world.service = service(world.tables, world.holds, world.now);
+    let leased = (POOLED..=FOLLOWER).fold(0, |set, index| set | 1 << index);
+    let changes = Changes {
+        table: true,
+        owners: leased,
+    };
+    assert_eq!(world.service.take_changes(), changes);
+    assert_eq!(world.service.take_changes(), Changes::default());
+}
+
+#[test]
+fn what_makes_no_sense_is_put_right_and_counted() {
+    let lease = SharedAddress {
+        address: [10, 0, 2, 40],
+        prefix_length: 24,
+        gateway: [10, 0, 2, 2],
+        seconds: 60,
+    };
+    let both = Families::Both;
+    let mut world = World::new();
+    world.gone(&[]);
     world
-        .ask(0, Operation::Bind(Protocol::Tcp, 80, Families::V4))
+        .ask(0, Operation::Bind(Protocol::Tcp, 80, both))
         .unwrap();
-    world.restart();
     world
-        .ask(0, Operation::Bind(Protocol::Tcp, 80, Families::Both))
+        .ask(CLIENT, Operation::SetShared(Some(lease)))
         .unwrap();
+    let member = world.addresses(POOLED).unwrap();
+    let mut ports = PortTable::new(world.tables).unwrap();
+    // Of nobody, of one who is alone at its address, of one that no table has room for.
+    for (port, owner) in [(81, 10), (82, 9), (83, u16::MAX)] {
+        ports
+            .bind(owner, Families::V4, Protocol::Tcp, port)
+            .unwrap();
+    }
+    // A hold without an end.
+    let tcp_80 = 0x1000 + 80 * 4;
+    world.holds.store32(tcp_80, u32::MAX / 2, Relaxed);
+    let mut addresses = AddressTable::new(world.tables).unwrap();
+    // The same member twice; one of no pool; addresses of one whose are stated; of nobody.
+    addresses.set(5, Some(&member));
+    let nonsense = Addresses {
+        ipv4_prefix_length: 200,
+        ..member
+    };
+    for owner in [6, 1, 64] {
+        addresses.set(owner, Some(&nonsense));
+    }
+    // A lease of somebody who is no DHCP client, a last hold at the end of time, an incarnation
+    // that is yet to come, a record of nothing.
+    for word in [0, 0x100, 0x200] {
+        world.holds.store32(word, u32::MAX, Relaxed);
+    }
+    world.holds.store64(0x300, 0x1234_5678_0000_0001, Relaxed);
+    world.service = service(world.tables, world.holds, world.now);
+    let repairs = Repairs {
+        ports: 4,
+        addresses: 4,
+        records: 3,
+    };
+    assert_eq!(world.service.repairs(), repairs);
+    assert_eq!(world.gone(&[]), [], "nobody's life has ended");
+    for port in 81..84 {
+        assert_eq!(world.owner(Protocol::Tcp, port), [0, 0]);
+    }
     assert_eq!(world.owner(Protocol::Tcp, 80), [1, 1]);
-    world
-        .ask(0, Operation::Release(Protocol::Tcp, 80, Families::V6))
-        .unwrap();
-    world.restart();
-    world
-        .ask(0, Operation::Release(Protocol::Tcp, 80, Families::Both))
-        .unwrap();
+    assert_eq!(world.addresses(POOLED), Ok(member));
+    assert_ne!(world.addresses(POOLED + 1), Ok(member));
+    assert_eq!(world.addresses(FOLLOWER).unwrap().ipv4, lease.address);
+    world.gone(&[0]);
+    world.pass(122);
     assert_eq!(world.owner(Protocol::Tcp, 80), [0, 0]);
+    world.restart();
+}
+
+#[test]
+fn a_shared_address_that_not_all_share_is_nobodys() {
+    let lease = SharedAddress {
+        address: [10, 0, 2, 40],
+        prefix_length: 24,
+        gateway: [10, 0, 2, 2],
+        seconds: 60,
+    };
+    for damage in 0..3 {
+        let mut world = World::new();
+        world
+            .ask(CLIENT, Operation::SetShared(Some(lease)))
+            .unwrap();
+        let mut addresses = AddressTable::new(world.tables).unwrap();
+        match damage {
+            // One has another one, one has none; or the lease has no end.
+            0 => {
+                let mut other = addresses.addresses(8).unwrap();
+                other.ipv4 = [10, 0, 2, 41];
+                addresses.set(8, Some(&other));
+            }
+            1 => addresses.set(8, None),
+            _ => world.holds.store32(0x100 + CLIENT * 4, 0, Relaxed),
+        }
+        world.service = service(world.tables, world.holds, world.now);
+        assert_eq!(world.service.repairs().records, 1, "{damage}");
+        for owner in [CLIENT, FOLLOWER] {
+            assert_eq!(world.addresses(owner), Err(PortError::NoAddress));
+        }
+        // The client hears of it, and says it once more.
+        assert_ne!(world.service.take_changes().owners & 1 << CLIENT, 0);
+        world
+            .ask(CLIENT, Operation::SetShared(Some(lease)))
+            .unwrap();
+        assert_eq!(world.addresses(FOLLOWER).unwrap().ipv4, lease.address);
+    }
 }
 
 #[test]
@@ -607,8 +929,8 @@ fn a_region_that_is_too_small_holds_no_table() {
     let (owners, pools) = sample();
     let (tables, holds) = (leaked_region(REGION_SIZE), leaked_region(HOLDS_SIZE));
     let small = |region: Region| region.part(0, region.length() - 8).unwrap();
-    assert!(Service::new(small(tables), holds, owners, pools).is_none());
-    assert!(Service::new(tables, small(holds), owners, pools).is_none());
+    assert!(Service::new(small(tables), holds, owners, pools, 0).is_none());
+    assert!(Service::new(tables, small(holds), owners, pools, 0).is_none());
     assert!(PortReader::new(leaked_region(TABLE_SIZE - 8)).is_none());
 }
 

@@ -7,9 +7,10 @@ use segue_director_core::config::WINDOW_SIZE;
 use segue_status::symbols::write::Named;
 use segue_status::{crash, symbols, system};
 use segue_system_image::format::{
-    Capability, Function, Grantee, IoMap, IoSpace, IoTable, Irq, Map, NONE, Paging, Ports,
-    ProtectionDomain, Region, Run, Span, capability_kind, irq_kind, layout, limits, padded_name,
-    paging_level, region_contents, region_kind, rights, run_kind, run_role,
+    Capability, Function, Grantee, Image, IoMap, IoSpace, IoTable, Irq, Map, NONE, Paging, Ports,
+    ProtectionDomain, Region, Run, SENT_IMAGE_START, Span, capability_kind, image_kind, irq_kind,
+    layout, limits, padded_name, paging_level, region_contents, region_kind, rights, run_kind,
+    run_role,
 };
 use segue_system_image::resources;
 use segue_system_image::write::{Tables, append};
@@ -49,8 +50,11 @@ pub(super) fn lower(system: &System) -> Result<Lowered, Vec<Problem>> {
         return Err(lowering.problems);
     }
     lowering.lower_regions();
-    for (index, program) in programs.iter().enumerate() {
-        lowering.lower_domain(index, program);
+    for (index, programs) in programs.iter().enumerate() {
+        lowering.lower_domain(index, &programs[0]);
+    }
+    for (index, programs) in programs.iter().enumerate() {
+        lowering.lower_images(index, &programs[1..]);
     }
     lowering.lower_io_spaces();
     lowering.lower_grants();
@@ -69,19 +73,26 @@ impl Lowering<'_> {
         self.problems.push(Problem::new(message));
     }
 
-    /// Reads and configures all programs and makes their symbol tables.
-    fn read_programs(&mut self) -> Vec<Program> {
+    /// Reads and configures all programs and makes the symbol tables of the first ones: for each
+    /// protection domain that of its first image, then those of its others that are packed.
+    fn read_programs(&mut self) -> Vec<Vec<Program>> {
         let mut programs = Vec::new();
         let system = self.system;
         for domain in &system.protection_domains {
-            match read_program(&domain.program) {
-                Ok(program) => programs.push(program),
-                Err(message) => {
-                    self.problem(format!("protection domain {}: {message}", domain.name));
+            let others = domain.images.iter();
+            let others = others.filter_map(|image| image.program.as_ref());
+            let mut its = Vec::new();
+            for path in std::iter::once(&domain.program).chain(others) {
+                match read_program(path) {
+                    Ok(program) => its.push(program),
+                    Err(message) => {
+                        self.problem(format!("protection domain {}: {message}", domain.name));
+                    }
                 }
             }
+            programs.push(its);
         }
-        if programs.len() < system.protection_domains.len() {
+        if !self.problems.is_empty() {
             return programs;
         }
         let wanted = system
@@ -89,14 +100,15 @@ impl Lowering<'_> {
             .iter()
             .any(|region| region.contents == Contents::Symbols);
         if wanted {
-            let named = system
-                .protection_domains
-                .iter()
-                .zip(&programs)
-                .map(|(domain, program)| {
-                    let functions: Vec<Named> = program.functions.clone();
-                    (domain.name.clone(), functions)
-                });
+            let named =
+                system
+                    .protection_domains
+                    .iter()
+                    .zip(&programs)
+                    .map(|(domain, programs)| {
+                        let functions: Vec<Named> = programs[0].functions.clone();
+                        (domain.name.clone(), functions)
+                    });
             self.symbols = symbols::write::table(named);
         }
         if self.symbols.len() as u64 > SYMBOLS_LIMIT {
@@ -107,24 +119,29 @@ impl Lowering<'_> {
             ));
         }
         let symbols_size = self.symbols_size().to_le_bytes();
-        for (domain, program) in system.protection_domains.iter().zip(&mut programs) {
-            let patches = domain
-                .patches
-                .iter()
-                .map(|patch| (&patch.symbol, &patch.bytes[..]))
-                .chain(
-                    domain
-                        .symbols_size_patches
-                        .iter()
-                        .map(|symbol| (symbol, &symbols_size[..])),
-                );
-            for (symbol, bytes) in patches {
-                if let Err(message) = program.patch(symbol, bytes) {
-                    self.problems.push(Problem::new(format!(
-                        "protection domain {}: its program {} {message}",
-                        domain.name,
-                        domain.program.display()
-                    )));
+        for (domain, programs) in system.protection_domains.iter().zip(&mut programs) {
+            let others = domain.images.iter();
+            let others = others.filter_map(|image| image.program.as_ref());
+            let paths = std::iter::once(&domain.program).chain(others);
+            for (program, path) in programs.iter_mut().zip(paths) {
+                let patches = domain
+                    .patches
+                    .iter()
+                    .map(|patch| (&patch.symbol, &patch.bytes[..]))
+                    .chain(
+                        domain
+                            .symbols_size_patches
+                            .iter()
+                            .map(|symbol| (symbol, &symbols_size[..])),
+                    );
+                for (symbol, bytes) in patches {
+                    if let Err(message) = program.patch(symbol, bytes) {
+                        self.problems.push(Problem::new(format!(
+                            "protection domain {}: its program {} {message}",
+                            domain.name,
+                            path.display()
+                        )));
+                    }
                 }
             }
         }
@@ -172,6 +189,8 @@ impl Lowering<'_> {
                 Contents::TscFrequency => (region_contents::TSC_FREQUENCY, &[]),
                 Contents::SystemStatus => (region_contents::SYSTEM_STATUS, &[]),
                 Contents::CrashReports => (region_contents::CRASH_REPORTS, &[]),
+                Contents::Orders => (region_contents::ORDERS, &[]),
+                Contents::Staging => (region_contents::STAGING, &[]),
             };
             let minimum = match region.contents {
                 Contents::SystemStatus => system::REGION_SIZE as u64,
@@ -224,18 +243,7 @@ impl Lowering<'_> {
         for run in runs.iter_mut().filter(|run| run.kind != run_kind::ZERO) {
             run.offset += program_offset;
         }
-        let zero = |address: u64, length: u64, role: u8| Run {
-            address,
-            offset: 0,
-            pages: (length / PAGE) as u32,
-            kind: run_kind::ZERO,
-            role,
-            page_bits: 12,
-            writable: 1,
-        };
-        let stack = layout::STACK_TOP - domain.stack_size;
-        runs.push(zero(stack, domain.stack_size, run_role::STACK));
-        runs.push(zero(layout::IPC_BUFFER, PAGE, run_role::IPC_BUFFER));
+        runs.extend(stack_and_buffer(domain.stack_size));
 
         let maps: Vec<Map> = domain
             .maps
@@ -290,6 +298,85 @@ impl Lowering<'_> {
             reserved: 0,
         };
         self.tables.protection_domains.push(record);
+    }
+
+    /// The other images of protection domain `index`; `programs` are those that are packed.
+    fn lower_images(&mut self, index: usize, programs: &[Program]) {
+        let system = self.system;
+        let domain = &system.protection_domains[index];
+        let mut programs = programs.iter();
+        for image in &domain.images {
+            let (mut runs, bytes, entry) = match &image.program {
+                None => (Vec::new(), Vec::new(), 0),
+                Some(_) => {
+                    let Some(program) = programs.next() else {
+                        return;
+                    };
+                    let (runs, bytes) = program.flatten();
+                    (runs, bytes, program.entry)
+                }
+            };
+            let program_offset = self.tables.append_data(&bytes);
+            for run in runs.iter_mut().filter(|run| run.kind != run_kind::ZERO) {
+                run.offset += program_offset;
+            }
+            runs.extend(stack_and_buffer(domain.stack_size));
+            let first = self.tables.protection_domains[index].maps;
+            let maps = self.tables.maps[first.range()].to_vec();
+            let map_ranges: Vec<(u64, u64, u8)> = domain
+                .maps
+                .iter()
+                .map(|map| {
+                    let bits = page_bits(&system.regions[map.region.0]);
+                    (map.address, self.region_size(map.region), bits)
+                })
+                .collect();
+            let mut ranges: Vec<(u64, u64, u8)> = runs
+                .iter()
+                .map(|run| {
+                    let length = u64::from(run.pages) << run.page_bits;
+                    (run.address, length, run.page_bits)
+                })
+                .collect();
+            if image.sent_size > 0 {
+                ranges.push((SENT_IMAGE_START, image.sent_size, 12));
+            }
+            let overlaps = ranges.iter().any(|(start, length, _)| {
+                let mut maps = map_ranges.iter();
+                maps.any(|(address, size, _)| {
+                    start < &(address + size) && address < &(start + length)
+                })
+            });
+            if overlaps {
+                self.problem(format!(
+                    "protection domain {}: its image {} lies where a memory region is mapped: map that elsewhere",
+                    domain.name, image.name
+                ));
+            }
+            let paging = paging(ranges.into_iter().chain(map_ranges));
+            let mut record = Image {
+                entry,
+                program_offset,
+                program_length: bytes.len() as u64,
+                program_hash: [0; 32],
+                sent_size: image.sent_size,
+                runs: Span::default(),
+                paging: Span::default(),
+                maps: Span::default(),
+                memory: Span::default(),
+                protection_domain: index as u32,
+                kind: match image.program {
+                    Some(_) => image_kind::PACKED,
+                    None => image_kind::SENT,
+                },
+            };
+            let needed = resources::image_bytes(&record, &runs, paging.len());
+            record.memory = self.tables.append_memory(needed);
+            record.runs = append(&mut self.tables.runs, runs);
+            record.paging = append(&mut self.tables.paging, paging);
+            record.maps = append(&mut self.tables.maps, maps);
+            self.tables.images.push(record);
+        }
     }
 
     /// The ends of channels in protection domain `index`, each with its other
@@ -354,6 +441,15 @@ impl Lowering<'_> {
             ),
             capability(layout::VSPACE, capability_kind::VSPACE, own, rights::ALL, 0),
         ];
+        if self.system.orderers.contains(&model::PdIndex(index)) {
+            capabilities.push(capability(
+                layout::INIT,
+                capability_kind::INIT,
+                0,
+                rights::WRITE,
+                layout::ORDER_BADGE,
+            ));
+        }
         for (end, other) in self.ends(index) {
             let id = u16::from(end.id);
             let peer = other.pd.0 as u32;
@@ -509,6 +605,23 @@ impl Lowering<'_> {
 fn read_program(path: &Path) -> Result<Program, String> {
     let bytes = read(path).map_err(|problem| problem.message)?;
     Program::read(&bytes).map_err(|message| format!("its program {} {message}", path.display()))
+}
+
+/// The pages that a program has besides those of its file.
+fn stack_and_buffer(stack_size: u64) -> [Run; 2] {
+    let zero = |address: u64, length: u64, role: u8| Run {
+        address,
+        offset: 0,
+        pages: (length / PAGE) as u32,
+        kind: run_kind::ZERO,
+        role,
+        page_bits: 12,
+        writable: 1,
+    };
+    [
+        zero(layout::STACK_TOP - stack_size, stack_size, run_role::STACK),
+        zero(layout::IPC_BUFFER, PAGE, run_role::IPC_BUFFER),
+    ]
 }
 
 fn page_bits(region: &model::MemoryRegion) -> u8 {

@@ -215,6 +215,7 @@ fn summarise(system: &System, payload: &Payload) -> Vec<DomainSummary> {
                             }
                             capability_kind::FAULT_ENDPOINT => "fault endpoint of init".into(),
                             capability_kind::VSPACE => "its own VSpace".into(),
+                            capability_kind::INIT => "notification of init, for orders".into(),
                             capability_kind::IRQ_HANDLER => {
                                 let vector = payload
                                     .irqs

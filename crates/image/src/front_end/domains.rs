@@ -67,6 +67,7 @@ impl Draft<'_, '_> {
         }
         for (index, &node) in nodes.iter().enumerate() {
             self.read_program(index, node);
+            self.read_images(index, node);
             for map in children(node, "map") {
                 self.read_map(index, map);
             }
@@ -144,6 +145,8 @@ impl Draft<'_, '_> {
             restart,
             heartbeat,
             program: Default::default(),
+            image_name: String::new(),
+            images: Vec::new(),
             maps: Vec::new(),
             irqs: Vec::new(),
             io_ports: Vec::new(),

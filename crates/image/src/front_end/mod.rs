@@ -18,6 +18,7 @@ mod domains;
 mod faults;
 mod filters;
 mod frame_channels;
+mod images;
 mod interrupts;
 pub(crate) mod layout;
 mod patches;
@@ -344,6 +345,7 @@ impl<'t, 'f> Draft<'t, 'f> {
         self.expand_filters_of_devices();
         self.expand_console(&consoles);
         self.expand_fault_injection(&named("fault_injection"));
+        self.expand_images();
         self.check_physical_ranges();
         self.expand_device_tables();
         self.set_implied_sizes();

@@ -26,7 +26,7 @@ pub(super) enum Reason {
 }
 
 /// Symbols that extensions set.
-const OF_EXTENSIONS: [&str; 16] = [
+const OF_EXTENSIONS: [&str; 19] = [
     "log_ring",
     "log_rings",
     "pci_devices",
@@ -43,6 +43,9 @@ const OF_EXTENSIONS: [&str; 16] = [
     "routes",
     "fault_injection",
     "faulty_domains",
+    "images",
+    "init_orders",
+    "init_orderer",
 ];
 
 /// Whether the builder sets this symbol itself.

@@ -27,6 +27,9 @@ pub mod slot {
     /// The protection domain's own address space.
     pub const VSPACE: u64 = 3;
 
+    /// The notification by which `init` hears of orders, of who may give any.
+    pub const INIT: u64 = 7;
+
     /// The notification of a channel's other end.
     pub const fn notification(channel: usize) -> u64 {
         10 + channel as u64
@@ -146,6 +149,9 @@ pub const fn call_badge(channel: usize) -> u64 {
     channel as u64
 }
 
+/// The badge with which `init` hears of orders.
+pub const ORDER_BADGE: u64 = 1 << 61;
+
 /// What was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
@@ -207,7 +213,7 @@ pub mod watch {
     pub const ACTIVITY: usize = START;
     /// 64 bits: how many events have been traced.
     pub const EVENT_COUNT: usize = START + 8;
-    /// 64 bits: the time stamp counter when the program had initialised itself; 0 before.
+    /// 64 bits: the time stamp counter when the program first said that it is ready to serve; 0 before.
     pub const READY: usize = START + 16;
     /// The events, used in turn.
     pub const EVENTS: usize = START + 0x40;

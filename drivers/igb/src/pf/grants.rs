@@ -1,7 +1,8 @@
 //! Functions that are granted to changing holders while the device runs.
 //!
 //! What is wanted is kept here, in memory, and written again after a reset of the device:
-//! which of these functions work, and to which function each address goes.
+//! which of these functions work, and to which function each address goes. A successor finds it
+//! in the device's registers and in the orders (`adoption.rs`).
 
 use super::*;
 
@@ -41,14 +42,13 @@ impl<M: Mmio> PhysicalFunction<M> {
     /// [`Error::NotOneStation`], [`Error::OwnAddress`]; [`Error::TooManyAddresses`] if no
     /// filter is free; [`Error::NotReady`], or why the device was given up.
     pub fn route(&mut self, address: [u8; 6], function: u8) -> Result<(), Error> {
-        let pool = 1_u8.checked_shl(function.into()).unwrap_or(0) & self.working();
-        if pool == 0 {
-            return Err(Error::FunctionOff(function));
-        }
-        if address[0] & 1 != 0 || address == [0; 6] {
+        let pool = self
+            .working_bit(function)
+            .ok_or(Error::FunctionOff(function))?;
+        if !adoption::is_station(address) {
             return Err(Error::NotOneStation(address));
         }
-        if self.addresses.iter().flatten().any(|own| *own == address) {
+        if self.is_own(address) {
             return Err(Error::OwnAddress(address));
         }
         self.check_running()?;
@@ -120,10 +120,33 @@ impl<M: Mmio> PhysicalFunction<M> {
     pub(super) fn set_source_checks(&self, functions: u8) {
         // Frames between functions leave the device: loopback costs the emulated
         // NIC its segmentation, and makes it return broadcasts to their sender.
-        TRANSMIT_SWITCH_REGISTER.write(
+        TRANSMIT_SWITCH_REGISTER.correct_all(
             &self.registers,
             TRANSMIT_SWITCH::CHECK_SOURCE_ADDRESS.val(functions.into()),
         );
+    }
+
+    /// Makes sure that address filter `index` of 24 is as it is to be. A half that stands is not
+    /// written; if both differ the filter is not valid meanwhile.
+    pub(super) fn correct_filter(&self, index: usize) {
+        let registers = &self.registers;
+        let filter = self.unicast.get(index).copied().flatten();
+        let (low, high) = filter.map_or((0, 0), |filter| {
+            let [a, b, c, d, ..] = filter.address;
+            (u32::from_le_bytes([a, b, c, d]), filter.high().value)
+        });
+        let is_low_wrong = address_low(index).read(registers) != low;
+        let is_high_wrong = address_high(index).read(registers).get() != high;
+        match (is_low_wrong, is_high_wrong) {
+            (false, false) => {}
+            (true, false) => address_low(index).write(registers, low),
+            (false, true) => self.write_filter_high(index, filter.as_ref()),
+            (true, true) => {
+                self.write_filter_high(index, None);
+                self.write_filter(index);
+            }
+        }
+        self.count(is_low_wrong || is_high_wrong);
     }
 
     /// Writes address filter `index` of 24 as it is to be.
@@ -133,21 +156,16 @@ impl<M: Mmio> PhysicalFunction<M> {
             let [a, b, c, d, ..] = filter.address;
             // The high half is written last and makes the filter valid.
             address_low(index).write(&self.registers, u32::from_le_bytes([a, b, c, d]));
-            self.write_filter_high(index, &filter);
+            self.write_filter_high(index, Some(&filter));
         } else {
-            address_high(index).write(&self.registers, ADDRESS_HIGH::VALID::CLEAR);
+            self.write_filter_high(index, None);
             address_low(index).write(&self.registers, 0);
         }
     }
 
-    fn write_filter_high(&self, index: usize, filter: &Unicast) {
-        let [.., e, f] = filter.address;
-        address_high(index).write(
-            &self.registers,
-            ADDRESS_HIGH::OCTETS.val(u16::from_le_bytes([e, f]).into())
-                + ADDRESS_HIGH::POOLS.val(filter.pools.into())
-                + ADDRESS_HIGH::VALID::SET,
-        );
+    fn write_filter_high(&self, index: usize, filter: Option<&Unicast>) {
+        let high = filter.map_or(ADDRESS_HIGH::VALID::CLEAR, Unicast::high);
+        address_high(index).write(&self.registers, high);
     }
 
     /// Changes filter `index`, and the checks of source addresses that depend on it. Those
@@ -162,7 +180,7 @@ impl<M: Mmio> PhysicalFunction<M> {
         }
         match (old, filter) {
             (Some(old), Some(new)) if old.address == new.address => {
-                self.write_filter_high(index, &new);
+                self.write_filter_high(index, Some(&new));
             }
             _ => self.write_filter(index),
         }
@@ -196,9 +214,10 @@ impl<M: Mmio> PhysicalFunction<M> {
         match self.state {
             State::Running { .. } => Ok(()),
             State::Failed(error) => Err(error),
-            State::Start | State::Resetting { .. } | State::Negotiating { .. } => {
-                Err(Error::NotReady)
-            }
+            State::Start
+            | State::Resetting { .. }
+            | State::Negotiating { .. }
+            | State::Asking { .. } => Err(Error::NotReady),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The physical function's driver against a device made of registers.
 
+mod adoption;
 mod grants;
 mod properties;
 

@@ -179,6 +179,11 @@ impl SimulatedFunction {
         state.transmit();
     }
 
+    /// Lets the function work off descriptors, or not, from the next write of the tail on.
+    pub fn pause(&self, paused: bool) {
+        self.state.borrow_mut().budget = if paused { 0 } else { usize::MAX };
+    }
+
     /// MSI-X entries that fired since the last call.
     pub fn take_interrupts(&self) -> Vec<u32> {
         self.state.borrow_mut().interrupts.drain(..).collect()

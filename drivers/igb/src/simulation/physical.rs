@@ -48,6 +48,11 @@ struct State {
     transceiver_silent: bool,
     /// Queues that do not stop.
     queues_stuck: bool,
+    /// Control register of the transceiver.
+    transceiver_control: u32,
+    /// Writes of the driver that still reach the device: then the driver has died. It does not
+    /// notice, but nothing that it does has an effect.
+    writes_left: Option<usize>,
 }
 
 /// The simulated device. Clones are the same device.
@@ -82,6 +87,20 @@ impl SimulatedPhysical {
 
     pub(crate) fn let_queues_hang(&self, hang: bool) {
         self.state.borrow_mut().queues_stuck = hang;
+    }
+
+    /// Lets the driver die after this many writes, or a new one live.
+    pub(crate) fn let_driver_die_after(&self, writes: Option<usize>) {
+        self.state.borrow_mut().writes_left = writes;
+    }
+
+    /// Puts a word into the transceiver's control register.
+    pub(crate) fn set_transceiver_control(&self, value: u32) {
+        self.state.borrow_mut().transceiver_control = value;
+    }
+
+    pub(crate) fn transceiver_control(&self) -> u32 {
+        self.state.borrow().transceiver_control
     }
 
     /// A virtual function's user resets it.
@@ -212,8 +231,19 @@ impl State {
                 self.set(CONTROL, if self.reset_hangs { value } else { 0 });
             }
             TRANSCEIVER => {
-                let ready = if self.transceiver_silent { 0 } else { 1 << 28 };
-                self.set(offset, value | ready);
+                if self.transceiver_silent {
+                    self.set(offset, value);
+                    return;
+                }
+                let value = match value >> 26 & 3 {
+                    1 => {
+                        // The bit that starts negotiation clears itself.
+                        self.transceiver_control = value & 0xfdff;
+                        value
+                    }
+                    _ => value & !0xffff | self.transceiver_control,
+                };
+                self.set(offset, value | 1 << 28);
             }
             FUNCTIONS_RESET | MAILBOX_CAUSE | EXTENDED_CAUSE => {
                 self.set(offset, self.get(offset) & !value);
@@ -291,7 +321,7 @@ impl State {
             PAGES..0x10800 => offset & 0xff == 0x80,
             _ => false,
         };
-        if clears {
+        if clears && self.writes_left != Some(0) {
             self.set(offset, 0);
         }
         value
@@ -304,6 +334,12 @@ impl Mmio for SimulatedPhysical {
     }
     fn write32(&self, offset: usize, value: u32) {
         let mut state = self.state.borrow_mut();
+        if let Some(left) = state.writes_left {
+            let Some(less) = left.checked_sub(1) else {
+                return;
+            };
+            state.writes_left = Some(less);
+        }
         state.written.push(offset);
         state.write(offset, value);
     }

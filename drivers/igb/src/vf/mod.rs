@@ -7,7 +7,8 @@
 //!
 //! The physical function's driver decides when a virtual function works. After
 //! [`VirtualFunction::new`], which resets it, wait for its word, then call
-//! [`VirtualFunction::start`].
+//! [`VirtualFunction::start`]. [`VirtualFunction::take_over`] is for a user whose predecessor
+//! may have left it at work: it stays enabled, and its frames are not all lost.
 
 mod receive;
 #[cfg(test)]
@@ -19,13 +20,13 @@ use segue_device::{DmaMemory, Mmio};
 use crate::descriptor::DESCRIPTOR_SIZE;
 use crate::error::Error;
 use crate::offload::TransmitOffload;
-use crate::register::Plain;
+use crate::register::{Plain, Register};
 use crate::vf_registers::*;
 
 use receive::ReceiveRing;
 use transmit::TransmitRing;
 
-pub use receive::{ChecksumState, RECEIVE_BUFFER_SIZE, Received};
+pub use receive::{ChecksumState, LeftBehind, RECEIVE_BUFFER_SIZE, Received};
 pub use transmit::{Fragment, MAX_PIECES, PIECE_SIZE, TransmitError};
 
 pub use crate::offload;
@@ -39,9 +40,12 @@ const ALL_INTERRUPTS: u32 = 7;
 /// Reads until a queue that does not start or stop is given up: at 0.1 us or
 /// more each, well above what the datasheet allows (section 4.5.9, some microseconds).
 const QUEUE_READS: usize = 100_000;
+/// Reads until a transmit queue that has not worked off what it was given is stopped all the
+/// same: some milliseconds.
+const DRAIN_READS: usize = 2_000;
 /// How long frames may be under way without any completion until the function
 /// is said to be stalled: the longest pause (flow control) is far shorter.
-const STALL_MICROSECONDS: u64 = 2_000_000;
+const STALL_MICROSECONDS: u64 = 500_000;
 
 /// How the function is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +142,8 @@ pub struct VirtualFunction<M, D, T> {
     transmit_interrupt: bool,
     /// Completed descriptors and when they were last seen to change.
     progress: Option<(u32, u64)>,
+    /// The receive descriptor that the device would have filled next for a predecessor.
+    head: u32,
 }
 
 impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
@@ -151,6 +157,62 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
     /// If `configuration` or `memory` do not suit the function. Whether it is there at all
     /// shows in [`VirtualFunction::start`] only, so that a program can wait for a NIC that never comes.
     pub fn new(registers: M, memory: D, configuration: Configuration) -> Result<Self, Error> {
+        let mut function = Self::make(registers, memory, configuration)?;
+        function.reset();
+        Ok(function)
+    }
+
+    /// Takes the function over as a predecessor in this memory may have left it, at work.
+    /// When this returns, the device neither reads nor writes any memory for it until
+    /// [`VirtualFunction::start`]. The function is not reset, so it is still enabled if it
+    /// was; [`VirtualFunction::left_behind`] has frames that the predecessor has received.
+    ///
+    /// A function that is not there (yet) is left alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`VirtualFunction::new`], or if a queue does not stop, even by a reset: the device
+    /// may then still read and write memory.
+    pub fn take_over(registers: M, memory: D, configuration: Configuration) -> Result<Self, Error> {
+        let mut function = Self::make(registers, memory, configuration)?;
+        if !function.is_present() {
+            return Ok(function);
+        }
+        let registers = &function.registers;
+        INTERRUPT_MASK_CLEAR.write(registers, ALL_INTERRUPTS);
+        // A packet that is cut off in the middle would damage the next one.
+        let is_idle = || TRANSMIT_HEAD.read(registers) == TRANSMIT_TAIL.read(registers);
+        let _is_drained = (0..DRAIN_READS).any(|_| is_idle());
+        if function.stop_queues().is_err() {
+            function.reset();
+            function.stop_queues()?;
+        }
+        function.head = RECEIVE_HEAD.read(&function.registers);
+        Ok(function)
+    }
+
+    /// Calls `take` for each frame that a predecessor was given by the device and has not
+    /// given back, oldest first, but not for the last one it has looked at: it may have died
+    /// of that. To be called between [`VirtualFunction::take_over`] and
+    /// [`VirtualFunction::start`]; after it there are none.
+    ///
+    /// What is in the memory is what the predecessor has left there: nothing is known of
+    /// these frames but where they lie, not even that the device has written them.
+    pub fn left_behind(&self, take: impl FnMut(LeftBehind)) {
+        if !self.running {
+            self.receive.left_behind(&self.memory, self.head, take);
+        }
+    }
+
+    /// Resets the function: it stops, and does nothing until the driver of the physical
+    /// function, which is told by the device, has enabled it again.
+    pub fn reset(&mut self) {
+        self.running = false;
+        INTERRUPT_MASK_CLEAR.write(&self.registers, ALL_INTERRUPTS);
+        CONTROL_REGISTER.modify(&self.registers, CONTROL::RESET::SET);
+    }
+
+    fn make(registers: M, memory: D, configuration: Configuration) -> Result<Self, Error> {
         let layout = Layout::new(&configuration)?;
         if memory.len() < layout.end {
             return Err(Error::MemoryTooSmall {
@@ -161,8 +223,6 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
         if !memory.device_address().is_multiple_of(4096) {
             return Err(Error::MemoryUnaligned(memory.device_address()));
         }
-        INTERRUPT_MASK_CLEAR.write(&registers, ALL_INTERRUPTS);
-        CONTROL_REGISTER.modify(&registers, CONTROL::RESET::SET);
         Ok(Self {
             transmit: TransmitRing::new(layout.transmit_ring, configuration.transmit_entries),
             receive: ReceiveRing::new(&layout, configuration.receive_entries),
@@ -173,7 +233,48 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
             running: false,
             transmit_interrupt: false,
             progress: None,
+            head: 0,
         })
+    }
+
+    fn is_present(&self) -> bool {
+        STATUS_REGISTER.read(&self.registers).get() != u32::MAX
+    }
+
+    /// Whether the function can be started as far as its registers say: the device is there
+    /// and set up by the driver of the physical function, and the link is up. They do not say
+    /// whether that driver has enabled the function again after a reset of its own.
+    pub fn is_ready(&self) -> bool {
+        let status = STATUS_REGISTER.read(&self.registers);
+        status.get() != u32::MAX
+            && status.is_set(STATUS::LINK_UP)
+            && !MAILBOX_REGISTER
+                .read(&self.registers)
+                .is_set(MAILBOX::RESET_IN_PROGRESS)
+    }
+
+    /// Whether the queues are as they were started: false after a reset of the whole device.
+    pub fn is_intact(&self) -> bool {
+        let enabled = |register: &Register<QUEUE_CONTROL::Register>| {
+            let control = register.read(&self.registers);
+            control.get() != u32::MAX && control.is_set(QUEUE_CONTROL::ENABLE)
+        };
+        self.running && enabled(&RECEIVE_QUEUE_CONTROL) && enabled(&TRANSMIT_QUEUE_CONTROL)
+    }
+
+    /// Tells the device once more what it was given: it may have been told while the function
+    /// was not enabled.
+    pub fn nudge(&mut self) {
+        if self.running {
+            self.transmit.tell(&self.registers);
+            self.receive.tell(&self.registers);
+        }
+    }
+
+    /// Whether a received frame or a completed one waits to be looked at.
+    pub fn has_work(&self) -> bool {
+        self.running
+            && (self.receive.has_work(&self.memory) || self.transmit.has_work(&self.memory))
     }
 
     /// Starts both queues, posts all receive buffers and allows the receive
@@ -187,12 +288,12 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
         if self.running {
             return Ok(());
         }
-        if STATUS_REGISTER.read(&self.registers).get() == u32::MAX {
+        if !self.is_present() {
             return Err(Error::NotPresent);
         }
         self.stop_queues()?;
         self.transmit.clear(&self.memory);
-        self.receive.clear();
+        self.receive.clear(&self.memory);
         self.set_up_queues();
         self.set_up_interrupts();
         self.start_queues()?;
@@ -210,9 +311,13 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
     ///
     /// # Errors
     ///
-    /// If a queue does not stop; the device may then still read and write memory.
+    /// If a queue does not stop; the device may then still read and write memory. If the
+    /// function does not answer: whether it does is not known then.
     pub fn stop(&mut self) -> Result<(), Error> {
         self.running = false;
+        if !self.is_present() {
+            return Err(Error::NotPresent);
+        }
         INTERRUPT_MASK_CLEAR.write(&self.registers, ALL_INTERRUPTS);
         self.stop_queues()
     }
@@ -351,7 +456,7 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
         // here and the look below raises an interrupt, is seen below, or both.
         INTERRUPT_CAUSE.write(&self.registers, wanted);
         INTERRUPT_MASK_SET.write(&self.registers, wanted);
-        self.receive.has_work(&self.memory) || self.transmit.has_work(&self.memory)
+        self.has_work()
     }
 
     /// Asks for an interrupt (MSI-X entry 1) when transmitted frames are completed,
@@ -372,7 +477,7 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
             }
     }
 
-    /// Whether frames have been under way for two seconds without one being
+    /// Whether frames have been under way for half a second without one being
     /// completed. `now_microseconds` is any clock that does not go back.
     ///
     /// A device whose memory accesses the IOMMU blocks looks like this; there is

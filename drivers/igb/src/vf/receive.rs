@@ -1,7 +1,7 @@
 //! The receive ring and its buffers.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
+use alloc::vec;
 
 use segue_device::{DmaMemory, Mmio};
 use tock_registers::LocalRegisterCopy;
@@ -14,6 +14,9 @@ use crate::vf_registers::RECEIVE_TAIL;
 pub const RECEIVE_BUFFER_SIZE: usize = 2048;
 /// Released buffers are given to the device in groups of this many.
 const BATCH: u32 = 32;
+/// The first word of a descriptor whose frame was handed out: what no device writes there
+/// (7.1.5.2 leaves some of its bits 0).
+const TAKEN: u64 = u64::MAX;
 
 /// What the NIC says about a checksum of a received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ pub enum ChecksumState {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the buffer is lost to the NIC until it is released"]
 pub struct Received {
-    buffer: u16,
+    slot: u16,
     generation: u32,
     offset: usize,
     length: u16,
@@ -61,8 +64,20 @@ impl Received {
     }
 }
 
+/// A frame that a predecessor in the same memory was given and has not given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// Where it starts in the driver's memory, in bytes.
+    pub offset: usize,
+    /// Its length in bytes, from 1 to [`RECEIVE_BUFFER_SIZE`].
+    pub length: usize,
+}
+
 /// Descriptors from `next` up to `posted` have buffers; those up to `published`
 /// are the device's. The counters run freely, as for transmit.
+///
+/// Each descriptor has a buffer of its own, so that whoever finds the ring knows where its
+/// frames are: the device overwrites the address.
 pub(super) struct ReceiveRing {
     offset: usize,
     buffers: usize,
@@ -70,9 +85,8 @@ pub(super) struct ReceiveRing {
     next: u32,
     posted: u32,
     published: u32,
-    /// The buffer in each slot. What the device writes never names a buffer.
-    slots: Box<[u16]>,
-    free: Vec<u16>,
+    /// Whether the buffer of each slot is handed out.
+    held: Box<[bool]>,
     /// In the middle of a frame that is being dropped.
     skipping: bool,
     /// Counts starts, so that a buffer taken before one is not released after it.
@@ -88,8 +102,7 @@ impl ReceiveRing {
             next: 0,
             posted: 0,
             published: 0,
-            slots: (0..entries).collect(),
-            free: Vec::with_capacity(entries.into()),
+            held: vec![false; entries.into()].into_boxed_slice(),
             skipping: false,
             generation: 0,
         }
@@ -103,30 +116,83 @@ impl ReceiveRing {
         self.entries * DESCRIPTOR_SIZE as u32
     }
 
-    /// Empties the ring: every buffer is free again.
-    pub(super) fn clear(&mut self) {
+    /// Empties the ring: every buffer is free again, and nothing is left behind in it.
+    pub(super) fn clear(&mut self, memory: &impl DmaMemory) {
         (self.next, self.posted, self.published) = (0, 0, 0);
         self.skipping = false;
         self.generation = self.generation.wrapping_add(1);
-        self.free.clear();
-        self.free.extend((0..self.entries as u16).rev());
+        self.held.fill(false);
+        for slot in 0..self.entries as usize {
+            self.forget(memory, slot);
+        }
+    }
+
+    /// Clears what the device wrote of a frame.
+    fn forget(&self, memory: &impl DmaMemory, slot: usize) {
+        memory.write64(self.at(slot) + 8, 0);
     }
 
     fn slot(&self, counter: u32) -> usize {
         (counter & (self.entries - 1)) as usize
     }
 
-    /// Puts free buffers into the ring; one slot stays empty.
+    /// Where a descriptor is.
+    fn at(&self, slot: usize) -> usize {
+        self.offset + slot * DESCRIPTOR_SIZE
+    }
+
+    /// Where its buffer is.
+    fn buffer(&self, slot: usize) -> usize {
+        self.buffers + slot * RECEIVE_BUFFER_SIZE
+    }
+
+    /// Calls `take` for each frame that lies in a ring which is at rest, from the
+    /// descriptor at `head` on, which the device would have filled next. The last one that
+    /// was handed out is left away: its user may have died of it.
+    pub(super) fn left_behind(
+        &self,
+        memory: &impl DmaMemory,
+        head: u32,
+        mut take: impl FnMut(LeftBehind),
+    ) {
+        let slots = (0..self.entries).map(|step| self.slot(head.wrapping_add(step)));
+        let done = slots.filter_map(|slot| {
+            let word = memory.read64(self.at(slot) + 8);
+            let status: LocalRegisterCopy<u64, RECEIVE_STATUS::Register> =
+                LocalRegisterCopy::new(word);
+            let is_taken = memory.read64(self.at(slot)) == TAKEN;
+            status
+                .is_set(RECEIVE_STATUS::DONE)
+                .then_some((slot, status, is_taken))
+        });
+        let last = done.clone().filter(|(_, _, is_taken)| *is_taken).last();
+        let last = last.map(|(slot, ..)| slot);
+        // Pieces of frames that are longer than a buffer begin with one that is no end.
+        let mut is_whole = true;
+        for (slot, status, _) in done {
+            let is_end = status.is_set(RECEIVE_STATUS::END_OF_PACKET);
+            let is_sound = core::mem::replace(&mut is_whole, is_end) && is_end;
+            let length = status.read(RECEIVE_STATUS::LENGTH) as usize;
+            if is_sound
+                && !status.is_set(RECEIVE_STATUS::RECEIVE_ERROR)
+                && (1..=RECEIVE_BUFFER_SIZE).contains(&length)
+                && Some(slot) != last
+            {
+                let offset = self.buffer(slot);
+                take(LeftBehind { offset, length });
+            }
+        }
+    }
+
+    /// Puts free buffers into the ring, in order; one slot stays empty.
     pub(super) fn post(&mut self, memory: &impl DmaMemory) {
         while self.posted.wrapping_sub(self.next) < self.entries - 1 {
-            let Some(buffer) = self.free.pop() else { break };
             let slot = self.slot(self.posted);
-            let at = self.offset + slot * DESCRIPTOR_SIZE;
-            let start = self.buffers + usize::from(buffer) * RECEIVE_BUFFER_SIZE;
-            memory.write64(at, memory.device_address() + start as u64);
-            // Clears what the device wrote when it used this slot last.
-            memory.write64(at + 8, 0);
-            self.slots[slot] = buffer;
+            if self.held[slot] {
+                break;
+            }
+            let at = self.at(slot);
+            memory.write64(at, memory.device_address() + self.buffer(slot) as u64);
             self.posted = self.posted.wrapping_add(1);
         }
     }
@@ -144,6 +210,11 @@ impl ReceiveRing {
         }
     }
 
+    /// Writes the tail once more.
+    pub(super) fn tell(&self, registers: &impl Mmio) {
+        RECEIVE_TAIL.write(registers, self.slot(self.published) as u32);
+    }
+
     fn status(
         &self,
         memory: &impl DmaMemory,
@@ -152,7 +223,7 @@ impl ReceiveRing {
             return None;
         }
         // One read: what is judged is what is used, whatever the device does next.
-        let word = memory.read64(self.offset + self.slot(self.next) * DESCRIPTOR_SIZE + 8);
+        let word = memory.read64(self.at(self.slot(self.next)) + 8);
         let status: LocalRegisterCopy<u64, RECEIVE_STATUS::Register> = LocalRegisterCopy::new(word);
         status.is_set(RECEIVE_STATUS::DONE).then_some(status)
     }
@@ -171,7 +242,8 @@ impl ReceiveRing {
     ) -> Option<Received> {
         for _ in 0..self.entries {
             let status = self.status(memory)?;
-            let buffer = self.slots[self.slot(self.next)];
+            let slot = self.slot(self.next);
+            memory.write64(self.at(slot), TAKEN);
             self.next = self.next.wrapping_add(1);
 
             let is_last = status.is_set(RECEIVE_STATUS::END_OF_PACKET);
@@ -186,10 +258,11 @@ impl ReceiveRing {
             } else {
                 statistics.received_frames += 1;
                 statistics.received_bytes += u64::from(length);
+                self.held[slot] = true;
                 return Some(Received {
-                    buffer,
+                    slot: slot as u16,
                     generation: self.generation,
-                    offset: self.buffers + usize::from(buffer) * RECEIVE_BUFFER_SIZE,
+                    offset: self.buffer(slot),
                     length,
                     ip_checksum: state(
                         status.is_set(RECEIVE_STATUS::IP_CHECKED),
@@ -201,7 +274,7 @@ impl ReceiveRing {
                     ),
                 });
             }
-            self.free.push(buffer);
+            self.forget(memory, slot);
             self.post(memory);
         }
         None
@@ -210,7 +283,9 @@ impl ReceiveRing {
     /// Takes a buffer back.
     pub(super) fn release(&mut self, memory: &impl DmaMemory, received: Received) {
         if received.generation == self.generation {
-            self.free.push(received.buffer);
+            let slot = usize::from(received.slot);
+            self.held[slot] = false;
+            self.forget(memory, slot);
             self.post(memory);
         }
     }

@@ -284,6 +284,11 @@ impl<T> TransmitRing<T> {
         true
     }
 
+    /// Writes the tail once more.
+    pub(super) fn tell(&self, registers: &impl Mmio) {
+        TRANSMIT_TAIL.write(registers, self.slot(self.published) as u32);
+    }
+
     /// Whether the oldest report is there. Reports that were not asked for (the
     /// batch is not published yet) do not count.
     pub(super) fn has_work(&self, memory: &impl DmaMemory) -> bool {

@@ -12,6 +12,7 @@ use segue_status::network::{Counter, IngressDrop, ServerCounter};
 impl Server {
     pub(super) fn receive<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
         self.awaited = 0;
+        self.keeps = false;
         self.resume_at = None;
         let mut header = [0; LONG_HEADER];
         for _ in 0..BATCH {
@@ -22,8 +23,12 @@ impl Server {
                 return;
             };
             let description = nic.describe(&frame);
-            self.received.count(description.length);
             let decision = self.decide(nic, &frame, description.length, &mut header);
+            if self.expected != 0 && self.must_keep(decision) {
+                nic.keep(frame);
+                return;
+            }
+            self.received.count(description.length);
             match decision {
                 Decision::Deliver(applications) => {
                     self.deliver_received(nic, &frame, description, applications, clock);
@@ -46,12 +51,24 @@ impl Server {
         let mut decide = |most: usize| {
             let header = &mut header[..length.min(most)];
             nic.read(frame, header);
-            ingress::demultiplex(&self.directory, self.up, Origin::Network, header, length)
+            let there = self.up | self.expected;
+            ingress::demultiplex(&self.directory, there, Origin::Network, header, length)
         };
         match decide(SHORT_HEADER) {
             Decision::Longer => decide(LONG_HEADER),
             decision => decision,
         }
+    }
+
+    /// Whether a frame is for somebody who was there a moment ago and will be again at once.
+    /// It and what is behind it wait for that, a few milliseconds at most.
+    #[inline(never)]
+    fn must_keep(&mut self, decision: Decision) -> bool {
+        self.keeps = decision.recipients() & self.expected != 0;
+        if self.keeps {
+            self.resume_at = self.expected_until;
+        }
+        self.keeps
     }
 
     fn deliver_received<N: Nic>(

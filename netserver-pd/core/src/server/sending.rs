@@ -2,7 +2,9 @@
 
 use super::inside::KeptHeaders;
 use super::{BATCH, Link, Server};
+use crate::directory::{Applications, Directory};
 use crate::egress;
+use crate::ingress::{self, Origin};
 use crate::inside::Route;
 use crate::nic::{Nic, Refusal, Token, VerifiedFrame};
 use segue_frame_channel::ProtocolViolation;
@@ -163,6 +165,24 @@ impl Server {
             route = route.in_direct_mode(headers);
         }
         let kept = (route != Route::Out).then(|| KeptHeaders::new(headers));
+        if let (Route::Inside, Some(kept), 1..) = (route, &kept, self.expected)
+            && is_for(
+                self.expected,
+                &self.directory,
+                self.up,
+                kept.bytes(),
+                length,
+            )
+        {
+            // It will be there again at once.
+            let until = self.expected_until.unwrap_or(self.now);
+            self.held_until = match self.held {
+                0 => until,
+                _ => self.held_until.min(until),
+            };
+            self.held |= 1 << index;
+            return Ok(Sent::Nothing);
+        }
         if let (Route::Others | Route::Nowhere, Some(kept)) = (route, &kept) {
             let ticket = link.channel.next_ticket();
             link.channel.take();
@@ -220,6 +240,20 @@ impl Server {
             }
         }
     }
+}
+
+/// Whether a frame inside is for one of `expected`.
+#[inline(never)]
+fn is_for(
+    expected: Applications,
+    directory: &Directory,
+    up: Applications,
+    headers: &[u8],
+    length: usize,
+) -> bool {
+    let there = up | expected;
+    let decision = ingress::demultiplex(directory, there, Origin::Application, headers, length);
+    decision.recipients() & expected != 0
 }
 
 /// Frames of one application that are sent in a row.

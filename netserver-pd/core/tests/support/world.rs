@@ -90,6 +90,10 @@ impl Nic for Card {
         to.write(offset, &frame.0);
     }
     fn release(&mut self, _: Self::Frame) {}
+    fn keep(&mut self, frame: Self::Frame) {
+        self.received.push_front(frame);
+    }
+    fn settle(&mut self) {}
     fn mask_interrupt(&mut self) {
         self.masked = true;
     }

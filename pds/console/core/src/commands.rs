@@ -11,6 +11,8 @@ status    shows every protection domain: state, priority, memory, faults, restar
 switch NAME direct|server|auto
           asks for an application's mode: with a virtual function of its own, behind
           the network server, or as the policy decides
+upgrade NAME IMAGE
+          runs another image of a protection domain; alone, lists the images
 vf        shows the applications' modes, and who has which virtual function
 ";
 
@@ -23,11 +25,25 @@ fault PD withdraw
           takes back what has not struck yet
 ";
 
+const NO_IMAGES: &str = "No protection domain of this system has another image.\n";
+
 const NO_DIRECTOR: &str = "This system has no director: nobody changes its mode.\n";
 
-/// Carries the command on `line` out and prints its result. Yields whether the director is to
-/// be notified.
-pub fn execute(line: &str, regions: &Regions, output: &mut impl Write) -> Result<bool, fmt::Error> {
+/// Who is to be notified of what the operator wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The director has a wish to read.
+    pub director: bool,
+    /// `init` has an order to read.
+    pub init: bool,
+}
+
+/// Carries the command on `line` out and prints its result.
+pub fn execute(
+    line: &str,
+    regions: &Regions,
+    output: &mut impl Write,
+) -> Result<Asked, fmt::Error> {
     let line = line.trim();
     // Without fault points nothing of the command is compiled in.
     let faults = regions
@@ -53,8 +69,24 @@ pub fn execute(line: &str, regions: &Regions, output: &mut impl Write) -> Result
             ),
         },
         ("switch", arguments) => match &regions.switching {
-            Some(switching) => return switching.switch(arguments, output),
+            Some(switching) => {
+                let director = switching.switch(arguments, output)?;
+                return Ok(Asked {
+                    director,
+                    init: false,
+                });
+            }
             None => output.write_str(NO_DIRECTOR),
+        },
+        ("upgrade", arguments) => match &regions.upgrading {
+            Some(upgrading) => {
+                let init = upgrading.order(arguments, output)?;
+                return Ok(Asked {
+                    director: false,
+                    init,
+                });
+            }
+            None => output.write_str(NO_IMAGES),
         },
         ("vf", "") => match &regions.switching {
             Some(switching) => switching.write_table(output),
@@ -66,7 +98,7 @@ pub fn execute(line: &str, regions: &Regions, output: &mut impl Write) -> Result
             "There is no command \"{line}\". Type \"help\" for a list."
         ),
     }?;
-    Ok(false)
+    Ok(Asked::default())
 }
 
 fn write_status(status: &SystemStatus, output: &mut impl Write) -> fmt::Result {
@@ -126,7 +158,7 @@ mod tests {
             ..Regions::default()
         };
         let mut output = String::new();
-        assert_eq!(execute(line, &regions, &mut output), Ok(false));
+        assert_eq!(execute(line, &regions, &mut output), Ok(Asked::default()));
         output
     }
 

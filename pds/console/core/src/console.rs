@@ -1,12 +1,13 @@
 //! The console as a whole.
 
-use crate::commands;
+use crate::commands::{self, Asked};
 use crate::editor::{Editor, Key};
 use crate::faults::Faults;
 use crate::milliseconds::Milliseconds;
 use crate::output::Output;
 use crate::source::{PORTION_OUTPUT, Source};
 use crate::switching::Switching;
+use crate::upgrading::Upgrading;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -33,6 +34,8 @@ pub struct Regions {
     pub switching: Option<Switching>,
     /// Faults that can be ordered; `None` but in systems with `<fault_injection/>`.
     pub faults: Option<Faults>,
+    /// Other images; `None` if nobody has any.
+    pub upgrading: Option<Upgrading>,
 }
 
 /// Log lines, crash reports and key strokes in; bytes for the serial line out.
@@ -54,8 +57,12 @@ pub struct Console {
     /// Whether there is a prompt. It appears with the first key stroke, so that
     /// output that nobody types at is nothing but lines.
     prompt: bool,
-    /// Whether the operator asked the director for something.
-    asked: bool,
+    /// Who is to hear of what the operator wants.
+    asked: Asked,
+    /// The last order to `init` whose answer was said.
+    answered: u64,
+    /// Faults of each protection domain when last something was said of it.
+    told_faults: Vec<u32>,
 }
 
 impl Console {
@@ -75,13 +82,17 @@ impl Console {
             report: Box::new(Report::empty()),
             editor: Editor::new(),
             prompt: false,
-            asked: false,
+            asked: Asked::default(),
+            answered: regions
+                .upgrading
+                .zip(regions.status)
+                .map_or(0, |(upgrading, status)| upgrading.answered(&status)),
+            told_faults: Vec::new(),
         }
     }
 
-    /// Whether the director has something to read since this was called last: it is to be
-    /// notified.
-    pub fn take_asked(&mut self) -> bool {
+    /// Who has something to read since this was called last, and is to be notified.
+    pub fn take_asked(&mut self) -> Asked {
         core::mem::take(&mut self.asked)
     }
 
@@ -112,8 +123,23 @@ impl Console {
         // Why it ended comes before what became of it.
         if !self.report_waits {
             self.print_lives();
+            self.print_answer();
         }
         self.show_prompt();
+    }
+
+    /// Says what became of an order to `init`.
+    fn print_answer(&mut self) {
+        let Some((upgrading, status)) = self.regions.upgrading.zip(self.regions.status) else {
+            return;
+        };
+        let answered = upgrading.answered(&status);
+        if answered != self.answered && self.output.room() >= PORTION_OUTPUT {
+            self.answered = answered;
+            self.output.begin_line();
+            // Writing to the queue does not fail.
+            let _ = upgrading.write_answer(&status, &mut self.output);
+        }
     }
 
     /// Says who was restarted, and who never will be again.
@@ -127,6 +153,7 @@ impl Console {
                     restarts: 0,
                     is_running: true,
                 });
+                self.told_faults.push(0);
             }
             let told = self.told[index];
             let now = Incarnation {
@@ -142,7 +169,17 @@ impl Console {
             self.told[index] = now;
             self.output.begin_line();
             // Writing to the queue does not fail.
-            if now.restarts != told.restarts {
+            let faults = core::mem::replace(&mut self.told_faults[index], domain.faults);
+            if now.restarts != told.restarts && faults == domain.faults {
+                // It has ended by itself, or another image was ordered.
+                let _ = writeln!(
+                    self.output,
+                    "{} was started again, {} after it was stopped (restarts so far: {}).",
+                    domain.name(),
+                    Milliseconds(domain.outage),
+                    domain.restarts
+                );
+            } else if now.restarts != told.restarts {
                 let _ = writeln!(
                     self.output,
                     "{} was restarted, {} after its fault (restarts so far: {}).",
@@ -214,8 +251,10 @@ impl Console {
                 let editor = self.editor;
                 self.editor.clear();
                 // Writing to the queue does not fail.
-                self.asked |= commands::execute(editor.line(), &self.regions, &mut self.output)
-                    .unwrap_or(false);
+                let asked = commands::execute(editor.line(), &self.regions, &mut self.output)
+                    .unwrap_or_default();
+                self.asked.director |= asked.director;
+                self.asked.init |= asked.init;
             }
         }
         self.show_prompt();

@@ -25,9 +25,11 @@ mod output;
 mod pace;
 mod source;
 mod switching;
+mod upgrading;
 
 pub use console::{Console, Regions};
 pub use faults::Faults;
 pub use output::Output;
-pub use pace::{Pace, TICK_NANOSECONDS};
+pub use pace::{Pace, TICK_MICROSECONDS};
 pub use switching::{Switching, WISHES_SIZE};
+pub use upgrading::Upgrading;

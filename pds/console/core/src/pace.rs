@@ -12,8 +12,8 @@ pub const BURST: usize = 2048;
 /// carries meanwhile.
 const GRANT: usize = 128;
 
-/// Length of a tick, in nanoseconds.
-pub const TICK_NANOSECONDS: u64 = 10_000_000;
+/// Length of a tick, in microseconds.
+pub const TICK_MICROSECONDS: u64 = 10_000;
 
 /// Counts the bytes that may go out. Ticks are needed only while it is not full.
 #[derive(Clone, Copy, Debug)]

@@ -409,6 +409,31 @@ impl Answers {
         self.0.store64(index * 8, word, Release);
     }
 
+    /// Answers an order about application `index`, so that a successor knows which one it was.
+    pub fn give_to<O: Operation>(
+        &self,
+        index: usize,
+        order: Order<O>,
+        result: Result<(), Refused>,
+    ) {
+        assert!(index < MAXIMUM_APPLICATIONS, "no such answer");
+        let result = result.err().map_or(0, |refused| refused as u8);
+        let word = encode(order) & !0xffff | u64::from(result);
+        let (number, argument) = order.operation.encode();
+        let operation = u64::from(argument) << 16 | u64::from(number) << 8;
+        self.0.store64(index * 8, word | operation, Release);
+    }
+
+    /// What was answered to this very order by [`Answers::give_to`], if it was.
+    pub fn to<O: Operation>(&self, index: usize, order: Order<O>) -> Option<Result<(), Refused>> {
+        let answer = self.answer(index)?;
+        let word = self.0.load64(index * 8, Acquire);
+        let (number, argument) = ((word >> 8) as u8, (word >> 16) as u8);
+        let is_same =
+            answer.sequence == order.sequence && order.operation.encode() == (number, argument);
+        is_same.then_some(answer.result)
+    }
+
     /// What an application says of its load.
     pub fn load(&self) -> Load {
         let word = |field: usize| self.0.load64(LOAD + field * 8, Relaxed);
@@ -577,6 +602,14 @@ mod tests {
                     if let Some(order) = board.stage(index) {
                         board.order_stage(index, order);
                         prop_assert_eq!(board.stage(index), Some(order));
+                    }
+                    if let Some(order) = board.route(index) {
+                        answers.give_to(index, order, Err(Refused::Device));
+                        prop_assert_eq!(answers.to(index, order), Some(Err(Refused::Device)));
+                        let answer = answers.answer(index).unwrap();
+                        prop_assert_eq!(answer.sequence, order.sequence);
+                        let other = Order { sequence: order.sequence ^ 1, ..order };
+                        prop_assert_eq!(answers.to(index, other), None);
                     }
                     if let Some(answer) = answers.answer(index) {
                         answers.give(index, answer);

@@ -1,10 +1,16 @@
-//! What the timer protection domain decides: whose timeout is next.
+//! What the timer protection domain decides: whose timeout is next ([`timer`]); and when a
+//! client has to call it ([`client`]).
 //!
 //! Each client has one timeout. Time is in ticks of whatever clock the caller
 //! uses. There are at most [`CLIENTS`] clients, so a pass over all of them is
 //! short and of bounded length; nothing here allocates.
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod client;
+pub mod timer;
+
+pub use timer::{Alarm, Timer};
 
 /// The protocol of a protected call to the timer.
 pub mod protocol {

@@ -143,4 +143,33 @@ proptest! {
         }
         prop_assert_eq!(delivered, 15);
     }
+
+    /// Whatever a predecessor leaves in memory and registers: what is found lies in buffers, is
+    /// bounded, and the function works afterwards.
+    #[test]
+    fn no_remains_get_anywhere(
+        words in prop::collection::vec((0usize..32, any::<u64>(), any::<bool>()), 0..64),
+        head in any::<u32>(),
+    ) {
+        let mut bench = bench(16, 16);
+        let layout = Layout::new(&bench.function.configuration).unwrap();
+        for (at, word, likely) in words {
+            let word = if likely { word & 0x07ff_0000_0003 | 3 } else { word };
+            bench.memory.write64(layout.receive_ring + at * 8, word);
+        }
+        bench.device.write32(0x2828, 0);
+        bench.device.write32(0x2810, head);
+        let frames = bench.take_over();
+        prop_assert!(frames.len() <= 16);
+        prop_assert!(frames.iter().all(|frame| (1..=RECEIVE_BUFFER_SIZE).contains(&frame.len())));
+        bench.function.start().unwrap();
+        for number in 0..40 {
+            prop_assert!(bench.device.deliver(&[number; 60]));
+            let received = bench.function.receive().unwrap();
+            prop_assert_eq!(bench.number(&received), number);
+            bench.function.release(received);
+            bench.function.flush();
+        }
+        prop_assert!(bench.function.receive().is_none());
+    }
 }

@@ -316,12 +316,12 @@ fn the_director_is_told_once_of_what_the_operator_wants() {
     let mut console = Console::new([], regions);
     let typed = |console: &mut Console, line: &[u8]| {
         line.iter().for_each(|byte| console.key(*byte));
-        console.take_asked()
+        console.take_asked().director
     };
     assert!(!typed(&mut console, b"switch kv direct\r"));
     assert!(!typed(&mut console, b"switch http direct"));
     assert!(typed(&mut console, b"\r"));
-    assert!(!console.take_asked());
+    assert!(!console.take_asked().director);
     assert_eq!(
         Wish::read(&wishes).map(|wish| wish.wanted),
         Some(Wanted::Direct)

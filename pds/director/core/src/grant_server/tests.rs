@@ -10,12 +10,16 @@ use super::*;
 use crate::board::{ANSWERS_SIZE, BOARD_SIZE};
 
 /// Who has capabilities of which function, and what was asked of the kernel.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Device {
     held: Vec<(usize, u8)>,
     calls: usize,
     /// Calls that are refused, by their number.
     refuses: Vec<usize>,
+    /// Functions that a hand may not be laid on.
+    untouchable: Vec<u8>,
+    kept: Vec<(usize, u8)>,
+    covered: Vec<usize>,
 }
 
 impl Device {
@@ -39,10 +43,22 @@ impl GrantDevice for Device {
         self.call()
     }
 
-    fn revoke(&mut self, application: usize, function: u8) -> Result<(), Refused> {
+    fn keep(&mut self, application: usize, function: u8) {
+        self.kept.push((application, function));
+    }
+
+    fn withdraw(&mut self, function: u8) -> Result<(), Refused> {
+        assert!(
+            !self.untouchable.contains(&function),
+            "{function} is in use"
+        );
         self.call()?;
-        self.held.retain(|held| *held != (application, function));
+        self.held.retain(|held| held.1 != function);
         Ok(())
+    }
+
+    fn cover(&mut self, application: usize) {
+        self.covered.push(application);
     }
 }
 
@@ -54,12 +70,7 @@ struct Fixture {
     device: Device,
 }
 
-/// Two applications: the first may have functions 1 and 2, the other 2 and 3, of which the
-/// third cannot be granted.
-fn fixture() -> Fixture {
-    let words = leaked_region(BOARD_SIZE);
-    let board = Board::new(words).unwrap();
-    let answers = Answers::new(leaked_region(ANSWERS_SIZE)).unwrap();
+fn table() -> GrantTable {
     let mut table = GrantTable {
         count: 2,
         functions: 0b110,
@@ -67,11 +78,20 @@ fn fixture() -> Fixture {
     };
     table.allowed[0] = 0b110;
     table.allowed[1] = 0b1100;
+    table
+}
+
+/// Two applications: the first may have functions 1 and 2, the other 2 and 3, of which the
+/// third cannot be granted.
+fn fixture() -> Fixture {
+    let words = leaked_region(BOARD_SIZE);
+    let board = Board::new(words).unwrap();
+    let answers = Answers::new(leaked_region(ANSWERS_SIZE)).unwrap();
     Fixture {
         board,
         answers,
         words,
-        server: GrantServer::new(&table, board, answers),
+        server: GrantServer::new(&table(), board, answers),
         device: Device::default(),
     }
 }
@@ -83,6 +103,12 @@ impl Fixture {
             operation,
         };
         self.board.order_grant(application, order);
+    }
+
+    /// The server dies, and a new one comes.
+    fn restart(&mut self) {
+        self.server = GrantServer::new(&table(), self.board, self.answers);
+        self.server.recover(&mut self.device);
     }
 
     fn result(&mut self, application: usize, sequence: u32) -> Result<(), Refused> {
@@ -173,18 +199,107 @@ fn nobody_gets_what_could_not_be_taken_back() {
     assert_eq!(all.result(1, 2), Ok(()));
 }
 
+/// What a predecessor has answered is done; how far it has come with anything else is not known.
+#[test]
+fn who_starts_anew_leaves_alone_what_is_held_and_takes_back_all_else() {
+    let mut all = fixture();
+    all.restart();
+    assert_eq!(all.device.calls, 2, "nobody is known to hold anything");
+    all.order(1, 5, GRANT_2);
+    assert_eq!(all.result(1, 5), Ok(()));
+    all.device.untouchable.push(2);
+
+    // Granted half-way: there is no answer yet.
+    all.order(0, 1, GRANT_1);
+    all.device.held.push((0, 1));
+    all.restart();
+    assert_eq!(all.device.held, [(1, 2)]);
+    assert_eq!(all.device.kept, [(1, 2)]);
+    assert_eq!(all.result(0, 1), Ok(()));
+    assert_eq!(all.device.held, [(1, 2), (0, 1)]);
+
+    all.device.untouchable.push(1);
+    all.restart();
+    assert!(!all.server.serve(&mut all.device), "all is answered");
+    assert_eq!(all.device.held.len(), 2);
+
+    // Taken back half-way.
+    all.device.untouchable.pop();
+    all.order(0, 2, GrantOperation::Revoke);
+    all.device.covered.clear();
+    all.restart();
+    assert_eq!(all.device.held, [(1, 2)]);
+    assert_eq!(all.result(0, 2), Ok(()));
+    assert_eq!(all.device.covered, [0]);
+    all.order(0, 3, GrantOperation::Revoke);
+    assert_eq!(all.result(0, 3), Ok(()));
+    assert_eq!(all.device.covered, [0], "once is enough");
+    // The other one still holds its own.
+    all.device.untouchable.pop();
+    all.order(1, 6, GrantOperation::Revoke);
+    assert_eq!(all.result(1, 6), Ok(()));
+    assert_eq!(all.device.held, []);
+}
+
+#[test]
+fn nobody_gets_what_who_starts_anew_could_not_take_back() {
+    let mut all = fixture();
+    all.order(0, 1, GRANT_1);
+    all.device.held.push((0, 1));
+    all.device.refuses = std::vec![1, 3, 4];
+    all.restart();
+    assert_eq!(all.result(0, 1), Err(Refused::Kernel));
+    all.order(0, 2, GrantOperation::Revoke);
+    assert_eq!(all.result(0, 2), Err(Refused::Kernel));
+    all.order(0, 3, GrantOperation::Revoke);
+    assert_eq!(all.result(0, 3), Ok(()));
+    assert_eq!(all.device.held, []);
+    all.order(0, 4, GRANT_1);
+    assert_eq!(all.result(0, 4), Ok(()));
+}
+
+#[test]
+fn an_answer_to_another_order_of_the_same_number_says_nothing() {
+    let mut all = fixture();
+    all.order(0, 1, GrantOperation::Revoke);
+    assert_eq!(all.result(0, 1), Ok(()));
+    all.order(0, 1, GRANT_1);
+    all.restart();
+    assert_eq!(all.device.kept, []);
+    assert_eq!(all.result(0, 1), Ok(()));
+    assert_eq!(all.device.held, [(0, 1)]);
+}
+
+#[test]
+fn grants_that_cannot_both_be_are_believed_once() {
+    let mut all = fixture();
+    for application in 0..2 {
+        all.order(application, 1, GRANT_2);
+        let order = all.board.grant(application).unwrap();
+        all.answers.give_to(application, order, Ok(()));
+    }
+    all.restart();
+    assert_eq!(all.device.kept, [(0, 2)]);
+    all.order(1, 2, GRANT_2);
+    assert_eq!(all.result(1, 2), Err(Refused::Invalid));
+}
+
 proptest! {
     /// Any words on the board, and a kernel that refuses at times: nothing is granted twice or
     /// to whom it must not be (the device asserts it), and each order is answered.
     #[test]
     fn any_orders_in_any_order(
-        words in proptest::collection::vec((0usize..4, any::<u64>(), 0u64..6), 1..60),
+        words in proptest::collection::vec((0usize..4, any::<u64>(), 0u64..7), 1..60),
         refuses in proptest::collection::vec(1usize..80, 0..8),
     ) {
         let mut all = fixture();
         all.device.refuses = refuses;
         for (number, (application, noise, kind)) in words.into_iter().enumerate() {
             let sequence = (number as u64 + 1) << 32;
+            if kind == 6 {
+                all.restart();
+                continue;
+            }
             let word = match kind {
                 0 => noise,
                 1 => sequence | 2,

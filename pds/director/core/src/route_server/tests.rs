@@ -11,7 +11,7 @@ use segue_shared_memory::Region;
 use segue_shared_memory::testing::leaked_region;
 
 use super::*;
-use crate::board::{ANSWERS_SIZE, BOARD_SIZE};
+use crate::board::{ANSWERS_SIZE, Answer, BOARD_SIZE, Shown};
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x5e, 0x61, 7];
 
@@ -191,14 +191,91 @@ fn another_order_counts_even_under_the_number_of_the_last() {
 }
 
 #[test]
-fn a_server_that_starts_anew_carries_out_what_is_on_the_board() {
-    let mut bench = bench(&table(1));
+fn a_server_that_starts_anew_carries_out_what_was_not_answered() {
+    let mut bench = bench(&table(2));
     bench
-        .ordered(3, RouteOperation::Enable { function: 4 })
+        .ordered(3, RouteOperation::Scrub { function: 4 })
         .unwrap();
-    bench.server = RouteServer::new(&table(1), bench.board, bench.answers);
+    bench.order(1, 8, RouteOperation::Enable { function: 4 });
+    bench.device.calls.clear();
+    bench.server = RouteServer::new(&table(2), bench.board, bench.answers);
     assert!(bench.serve());
-    assert_eq!(bench.device.calls, [Call::Enable(4), Call::Enable(4)]);
+    assert_eq!(
+        bench.device.calls,
+        [Call::Enable(4)],
+        "another application has it by now: it must not be scrubbed again"
+    );
+    bench.order(0, 4, RouteOperation::Enable { function: 5 });
+    bench.server = RouteServer::new(&table(2), bench.board, bench.answers);
+    assert!(bench.serve());
+    assert!(!bench.serve());
+    assert_eq!(bench.device.calls, [Call::Enable(4), Call::Enable(5)]);
+}
+
+#[test]
+fn what_was_ordered_is_known_to_who_starts_anew() {
+    let mut bench = bench(&table(1));
+    assert_eq!(bench.server.records().next(), None);
+    let mut sequence = 0;
+    let mut record = |operation, refuses: Option<Refused>, is_answered, shown| {
+        sequence += 1;
+        bench.order(0, sequence, operation);
+        bench.board.show(0, &shown);
+        bench.device.refuses = refuses;
+        if is_answered {
+            bench.serve();
+        }
+        let server = RouteServer::new(&table(1), bench.board, bench.answers);
+        let records: Vec<_> = server.records().collect();
+        assert_eq!((records.len(), records[0].mac), (1, MAC));
+        (records[0].settled, records[0].function, records[0].works)
+    };
+    let shown = |mode, function| Shown {
+        mode,
+        function,
+        ..Shown::default()
+    };
+    let direct = shown(Mode::Direct, Some(4));
+    let enable = RouteOperation::Enable { function: 4 };
+    let route = RouteOperation::Route { function: 4 };
+    let back = RouteOperation::Route { function: 1 };
+    let scrub = RouteOperation::Scrub { function: 4 };
+    let no = Some(Refused::Device);
+    use Settled::{Home, No, To};
+    for (operation, refuses, is_answered, shown, expected) in [
+        (enable, None, false, direct, (Home, Some(4), true)),
+        (enable, None, true, direct, (Home, Some(4), true)),
+        (enable, no, true, direct, (Home, Some(4), false)),
+        (route, None, false, direct, (No, Some(4), true)),
+        (route, None, true, direct, (To(4), Some(4), true)),
+        (route, no, true, direct, (No, Some(4), true)),
+        (back, None, false, direct, (No, Some(4), true)),
+        (back, None, true, direct, (To(1), Some(4), true)),
+        (
+            back,
+            None,
+            true,
+            shown(Mode::Server, None),
+            (To(1), None, false),
+        ),
+        // A function that cannot be granted.
+        (
+            back,
+            None,
+            true,
+            shown(Mode::ToServer, Some(6)),
+            (To(1), None, true),
+        ),
+        (scrub, None, false, direct, (No, Some(4), false)),
+        (scrub, no, true, direct, (No, Some(4), false)),
+        (scrub, None, true, direct, (Home, Some(4), false)),
+    ] {
+        let found = record(operation, refuses, is_answered, shown);
+        assert_eq!(
+            found, expected,
+            "{operation:?} {refuses:?} {is_answered} {shown:?}"
+        );
+    }
 }
 
 #[test]
@@ -225,9 +302,10 @@ proptest! {
         server_function in any::<u32>(),
         count in any::<u32>(),
     ) {
-        let mut bench = bench(&RouteTable {
+        let table = RouteTable {
             functions, server_function, count: count % 100, ..RouteTable::EMPTY
-        });
+        };
+        let mut bench = bench(&table);
         for (word, value) in words {
             bench.memory.store64(word * 8, value, Relaxed);
         }
@@ -240,7 +318,15 @@ proptest! {
             bench.answers.answer(index).is_some()
         }));
         prop_assert!(!bench.serve());
+        bench.server = RouteServer::new(&table, bench.board, bench.answers);
+        prop_assert!(!bench.serve(), "a successor has answered the same");
         let granted = |function: u8| function < 8 && functions >> function & 1 != 0;
+        for record in bench.server.records() {
+            prop_assert!(record.function.is_none_or(granted));
+            if let Settled::To(to) = record.settled {
+                prop_assert!(granted(to) || u32::from(to) == server_function);
+            }
+        }
         for call in &bench.device.calls {
             let is_allowed = match *call {
                 Call::Enable(function) | Call::Scrub(function) => granted(function),
