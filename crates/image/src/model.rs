@@ -277,7 +277,7 @@ pub struct Image {
 pub struct Restart {
     /// How often in a row; at least 1.
     pub limit: u32,
-    /// Milliseconds until the first restart; they double with each in a row.
+    /// Milliseconds until the second restart in a row; they double with each further one.
     pub backoff: u32,
     /// Also when it has ended by itself.
     pub always: bool,

@@ -415,7 +415,7 @@ impl Report<'_> {
                 "a fault"
             };
             self.line(&format!(
-                "started again after {when}, at most {} times in a row, first after {} ms",
+                "started again after {when}, at most {} times in a row, at once, then after {} ms and more",
                 restart.limit, restart.backoff
             ));
         }

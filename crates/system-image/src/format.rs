@@ -219,8 +219,8 @@ pub struct ProtectionDomain {
     pub has_endpoint: u32,
     /// How often in a row it is started again after a fault; 0 for never.
     pub restart_limit: u32,
-    /// Milliseconds between its first fault and its restart; they double with
-    /// each further fault in a row.
+    /// Milliseconds between its second fault in a row and its restart; they double with
+    /// each further one. After the first it is restarted at once.
     pub restart_backoff: u32,
     /// 1 if it is also started again when it has ended by itself.
     pub restart_always: u32,
