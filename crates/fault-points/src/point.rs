@@ -169,7 +169,7 @@ points! {
     }
     Part::Server("dhcp") => {
         DhcpPolled = "polled": "the client has decided what to do" | "it is done";
-        DhcpLeaseTold = "lease-told": "the port map knows of a lease" | "it is remembered";
+        DhcpLeaseTold = "lease-told": "the port map knows of a lease" | "people do";
         DhcpLeaseForgotten = "lease-forgotten": "a lease is lost" | "the port map knows";
         DhcpFrameBuilt = "frame-built": "a frame is written" | "it is handed in";
         DhcpServerDue = "server-due": "the network server sees frames" | "it is notified";
