@@ -159,10 +159,10 @@ points! {
         DirectorPolled = "polled": "all was done that can be done" | "the timer is set for the next";
     }
     Part::Server("console") => {
-        ConsoleLogTaken = "log-taken": "bytes were taken from a log" | "they are among the output";
+        ConsoleLogTaken = "log-taken": "bytes of a log are written behind the output" | "they count, and are read";
         ConsoleLineGiven = "line-given": "the line has taken bytes" | "they are taken off the output";
-        ConsoleReportCounted = "report-counted": "a crash report counts as printed" | "it is";
-        ConsoleLifeNoted = "life-noted": "a restart counts as told" | "it is";
+        ConsoleReportWritten = "report-written": "a crash report is written behind the output" | "it counts, as told";
+        ConsoleLifeWritten = "life-written": "a restart is written behind the output" | "it counts, as told";
         ConsoleFaultsNoted = "faults-noted": "faults were noticed" | "others are told of them";
         ConsoleWishWritten = "wish-written": "a wish is written" | "the director is to be notified";
         ConsoleWishDue = "wish-due": "the director is to be notified" | "it is";
