@@ -159,17 +159,17 @@ points! {
         DirectorPolled = "polled": "all was done that can be done" | "the timer is set for the next";
     }
     Part::Server("console") => {
-        ConsoleLogTaken = "log-taken": "bytes were taken from a log" | "they are among the output";
+        ConsoleLogTaken = "log-taken": "bytes of a log are written behind the output" | "they count, and are read";
         ConsoleLineGiven = "line-given": "the line has taken bytes" | "they are taken off the output";
-        ConsoleReportCounted = "report-counted": "a crash report counts as printed" | "it is";
-        ConsoleLifeNoted = "life-noted": "a restart counts as told" | "it is";
+        ConsoleReportWritten = "report-written": "a crash report is written behind the output" | "it counts, as told";
+        ConsoleLifeWritten = "life-written": "a restart is written behind the output" | "it counts, as told";
         ConsoleFaultsNoted = "faults-noted": "faults were noticed" | "others are told of them";
         ConsoleWishWritten = "wish-written": "a wish is written" | "the director is to be notified";
         ConsoleWishDue = "wish-due": "the director is to be notified" | "it is";
     }
     Part::Server("dhcp") => {
         DhcpPolled = "polled": "the client has decided what to do" | "it is done";
-        DhcpLeaseTold = "lease-told": "the port map knows of a lease" | "it is remembered";
+        DhcpLeaseTold = "lease-told": "the port map knows of a lease" | "people do";
         DhcpLeaseForgotten = "lease-forgotten": "a lease is lost" | "the port map knows";
         DhcpFrameBuilt = "frame-built": "a frame is written" | "it is handed in";
         DhcpServerDue = "server-due": "the network server sees frames" | "it is notified";

@@ -12,6 +12,7 @@ use segue_console_core::{
 };
 use segue_director_core::board::{BOARD_SIZE, Board};
 use segue_director_core::config::DirectorTable;
+use segue_fault_points::{Point, reached};
 use segue_log_ring::config::{CONSOLE_MEMORY_SIZE, RingTable};
 use segue_status::crash::CrashReports;
 use segue_status::orders::{self, ImageTable};
@@ -214,6 +215,7 @@ impl SerialConsole {
         let lives = lives(&status);
         if lives != self.lives {
             self.lives = lives;
+            reached(Point::ConsoleFaultsNoted);
             self.notify();
         }
     }
@@ -238,6 +240,7 @@ impl SerialConsole {
         if asked.director
             && let Some(director) = self.director
         {
+            reached(Point::ConsoleWishDue);
             director.notify();
         }
         if asked.init {
@@ -263,6 +266,7 @@ impl SerialConsole {
             if count == 0 {
                 break;
             }
+            reached(Point::ConsoleLineGiven);
             output.sent(count);
             self.pace.sent(count);
             put += count;

@@ -12,6 +12,7 @@ use crate::upgrading::Upgrading;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use segue_fault_points::{Point, reached};
 use segue_log_ring::Reader;
 use segue_shared_memory::Region;
 use segue_status::crash::{CrashReports, Report, SLOTS};
@@ -211,6 +212,7 @@ impl Console {
                     domain.faults
                 );
             }
+            reached(Point::ConsoleLifeWritten);
             self.output.commit(Some((Mark::Told(index), now.to_word())));
         }
     }
@@ -224,6 +226,7 @@ impl Console {
             let before = source.told();
             let printed = source.print(&mut self.output);
             let told = source.told();
+            reached(Point::ConsoleLogTaken);
             if told != before {
                 self.output.commit(Some((Mark::Position(self.turn), told)));
             }
@@ -255,6 +258,7 @@ impl Console {
                     .report
                     .write(self.regions.symbols.as_ref(), &mut self.output);
             }
+            reached(Point::ConsoleReportWritten);
             self.output.commit(Some((Mark::Reported, self.reported)));
         }
         self.report_waits = self.reported < count;
