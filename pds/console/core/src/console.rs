@@ -12,6 +12,7 @@ use crate::upgrading::Upgrading;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use segue_fault_points::{Point, reached};
 use segue_log_ring::Reader;
 use segue_shared_memory::Region;
 use segue_status::crash::{CrashReports, Report, SLOTS};
@@ -182,6 +183,7 @@ impl Console {
                 return;
             }
             self.told[index] = now;
+            reached(Point::ConsoleLifeNoted);
             self.output.begin_line();
             // Writing to the queue does not fail.
             // Fewer restarts than were told of cannot be: that word is damaged.
@@ -249,6 +251,7 @@ impl Console {
                 self.reported = oldest;
             }
             self.reported += 1;
+            reached(Point::ConsoleReportCounted);
             if reports.read(self.reported, &mut self.report) {
                 // Writing to the queue does not fail.
                 let _ = self
