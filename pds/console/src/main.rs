@@ -237,10 +237,10 @@ impl SerialConsole {
     /// Tells the director and `init` that the operator wants something of them.
     fn pass_on_wishes(&mut self) {
         let asked = self.console.take_asked();
+        reached(Point::ConsoleWishDue);
         if asked.director
             && let Some(director) = self.director
         {
-            reached(Point::ConsoleWishDue);
             director.notify();
         }
         if asked.init {
@@ -268,6 +268,7 @@ impl SerialConsole {
             }
             reached(Point::ConsoleLineGiven);
             output.sent(count);
+            reached(Point::ConsoleLineNoted);
             self.pace.sent(count);
             put += count;
         }

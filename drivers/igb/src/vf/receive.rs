@@ -2,9 +2,9 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
-use segue_fault_points::{Point, reached};
 
 use segue_device::{DmaMemory, Mmio};
+use segue_fault_points::{Point, reached};
 use tock_registers::LocalRegisterCopy;
 
 use super::{Layout, Statistics};

@@ -183,6 +183,7 @@ impl Console {
                 return;
             }
             self.told[index] = now;
+            reached(Point::ConsoleLifeNoted);
             self.output.begin_line();
             // Writing to the queue does not fail.
             // Fewer restarts than were told of cannot be: that word is damaged.
@@ -226,7 +227,7 @@ impl Console {
             let before = source.told();
             let printed = source.print(&mut self.output);
             let told = source.told();
-            reached(Point::ConsoleLogTaken);
+            reached(Point::ConsoleLogWritten);
             if told != before {
                 self.output.commit(Some((Mark::Position(self.turn), told)));
             }
@@ -252,6 +253,7 @@ impl Console {
                 self.reported = oldest;
             }
             self.reported += 1;
+            reached(Point::ConsoleReportCounted);
             if reports.read(self.reported, &mut self.report) {
                 // Writing to the queue does not fail.
                 let _ = self
