@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use segue_system_tests::background::Downloads;
-use segue_system_tests::changed::{OwnImage, build_system};
+use segue_system_tests::changed::{OwnImage, build_system, with_policy};
 use segue_system_tests::gaps::{self, Stream, Summary};
 use segue_system_tests::http::{Client, request};
 use segue_system_tests::metronome::{Metronome, REQUESTS};
@@ -33,7 +33,9 @@ fn boot(seed: u64, [own, other]: [&str; 2], capture: &Path) -> (TestMachine, Own
     let image = build_system("switching", |text| {
         let own = format!(r#"path="{own}""#);
         assert!(text.contains(&own), "adapt this test");
-        text.replace(&own, &format!(r#"path="{other}""#))
+        let text = text.replace(&own, &format!(r#"path="{other}""#));
+        // Who dies here stays dead.
+        with_policy(&text, "netserver", "")
     });
     let image = OwnImage::new(other, &image.bytes);
     let machine = image.machine().memory_mib(system_memory("switching"));
@@ -130,7 +132,7 @@ fn applications_in_direct_mode_do_not_need_the_network_server() {
     let before = downloads.completed();
     assert!(downloads.wait_for(before + 4), "{:?}", downloads.stop());
 
-    // Who is behind the server is cut off; servers are not restarted.
+    // Who is behind the server is cut off, since it is not restarted.
     peer.record(true);
     let mut echo = frames::echo_request(1, b"");
     echo[..6].copy_from_slice(&KV_MAC);
