@@ -45,7 +45,7 @@ fn boot(capture: &std::path::Path) -> (TestMachine, OwnImage) {
 fn connections_survive_the_network_server() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let capture = folder.path().join("capture.pcap");
-    let (mut machine, _image) = boot(&capture);
+    let (machine, _image) = boot(&capture);
     let peer = machine.host().peer().expect("the cable leads to a peer");
     let peer = peer.clone();
     let metronome = Metronome::new(machine.host()).expect("a socket");
