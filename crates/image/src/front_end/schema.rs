@@ -293,6 +293,7 @@ pub(crate) const KINDS: &[Kind] = &[
             "ipv6_gateway",
             "address_pool",
             "dhcp_client",
+            "verify_checksums",
         ],
         refused: &[],
         children: &[],
