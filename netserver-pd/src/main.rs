@@ -16,6 +16,7 @@ use alloc::vec::Vec;
 use card::{CONFIGURATION, Card};
 use segue_device::DmaMemory;
 use segue_director_core::board::{BOARD_SIZE, Board};
+use segue_fault_points::{Point, reached};
 use segue_frame_channel::config::ServerTable;
 use segue_igb_driver::vf::Layout;
 use segue_netserver_core::Server;
@@ -96,6 +97,7 @@ fn init() -> NetworkServer {
     // told that they can use the buffers again, and may the rest of the memory be borrowed.
     let card = Card::take_over(region!(vf_registers, 0x4000), memory);
     let card = card.unwrap_or_else(|error| panic!("{error}"));
+    reached(Point::NetserverCardTakenOver);
     let headers = private_region_at!(header_address, header_bytes as u64);
 
     let applications: Vec<_> = table
@@ -150,6 +152,7 @@ fn init() -> NetworkServer {
     }
     // Tells the applications that their channels are open.
     server.run(0);
+    reached(Point::NetserverChannelsTold);
     // Nobody is cut off any more.
     server.portmap.notify();
     server
@@ -238,9 +241,11 @@ impl NetworkServer {
         let server = &mut self.server;
         let function = self.card.function();
         function.take_outstanding(|token| server.complete(token));
+        reached(Point::NetserverCardEmptied);
         match function.start() {
             Ok(()) => {
                 self.has_failed = false;
+                reached(Point::NetserverCardStarted);
                 log::info!(
                     "the virtual function is running; frames of a predecessor: {}",
                     self.card.left_behind()
@@ -291,6 +296,7 @@ impl Handler for NetworkServer {
                 self.status.add(ServerCounter::Interrupts, 1);
                 self.watch.note_interrupt();
                 interrupt.irq_ack()?;
+                reached(Point::NetserverInterruptAcknowledged);
             }
         }
         if channels.contains(self.igb_pf) {

@@ -9,6 +9,7 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
+use segue_fault_points::{Point, reached};
 use segue_portmap_core::config::{MAXIMUM_OWNERS, OwnerTable, PoolTable};
 use segue_portmap_core::protocol::Message;
 use segue_portmap_core::{HOLDS_SIZE, Life, REGION_SIZE, Repairs, Returned, Service};
@@ -157,6 +158,7 @@ impl PortMap {
         if changes.table {
             self.server.notify();
         }
+        reached(Point::PortmapServerTold);
         for (index, entry) in self.owners.owners().iter().enumerate() {
             if changes.owners & 1 << index != 0 {
                 let channel = Channel::new(entry.channel as usize);
@@ -193,6 +195,7 @@ impl Handler for PortMap {
             self.look_at(index, now);
         }
         let answer = self.service.handle(caller, &message, now);
+        reached(Point::PortmapAnswered);
         // The timer's answer comes in the same registers.
         self.finish();
         let registers = answer.sent();

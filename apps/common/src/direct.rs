@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 use segue_director_core::board::{ANSWERS_SIZE, BOARD_SIZE};
 use segue_director_core::board::{Answer, Answers, Board, Load, Order, Refused, StageOperation};
 use segue_director_core::config::{DirectConfig, NO_CHANNEL, WINDOW_SIZE};
+use segue_fault_points::{Point, reached};
 use segue_libos::{
     Control, Duration, Function, FunctionBackend, Instant, Stack, Vif, function_rings_size,
 };
@@ -90,6 +91,7 @@ impl Direct {
                 result,
             },
         );
+        reached(Point::ApplicationStageAnswered);
         self.director.notify();
     }
 
@@ -131,12 +133,14 @@ impl Direct {
             log::error!("the virtual function cannot be used: {error}");
             return Err(Refused::Device);
         }
+        reached(Point::ApplicationFunctionStarted);
         let attached = stack.attach(function, self.config.inside());
         attached.map_err(|_| Refused::Invalid)
     }
 
     /// Maps some more; resets the function when all is mapped.
     fn map(&mut self) {
+        reached(Point::ApplicationFunctionMapped);
         let result = match self.memory.advance(PAGES_PER_TURN) {
             Ok(false) => return,
             Ok(true) => {

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::cell::RefCell;
+use segue_fault_points::{Point, reached};
 use segue_frame_channel::config::Addresses;
 use segue_libos::{BindError, Duration, PortAuthority, Protocol};
 use segue_portmap_core::protocol::Message;
@@ -28,6 +29,7 @@ impl Portmap {
                 set_mr(index, *value);
             }
             let answer = channel.pp_call(MessageInfo::new(message.label, registers.len()));
+            reached(Point::ApplicationPortsAnswered);
             Message::read(answer.label(), answer.count(), get_mr)
         });
         let mut client = PortClient::new(call);

@@ -6,6 +6,7 @@ use crate::layout::{MAXIMUM_FRAME_LENGTH, RECEIVE_SLOT_SIZE, pool_size_is_valid}
 use crate::memory::SharedMemory;
 use crate::pool::PoolRing;
 use crate::violation::{GeometryError, ProtocolViolation};
+use segue_fault_points::{Point, reached};
 use segue_shared_memory::{PrivateRegion, Region};
 
 /// The application's end of a channel to the network server.
@@ -126,6 +127,7 @@ impl<M: SharedMemory> ClientChannel<M> {
         };
         frame.length = frame.length.min(to.len()).min(RECEIVE_SLOT_SIZE);
         self.rings.copy_received(slot, &mut to[..frame.length]);
+        reached(Point::ApplicationReceiveCopied);
         self.rings.consume();
         Ok(Some(frame))
     }
@@ -216,6 +218,7 @@ impl<M: SharedMemory> Reservation<'_, M> {
             .pool
             .slice(self.offset, length)
             .unwrap_or_default();
+        reached(Point::ApplicationFrameFilled);
         let frame = TransmitFrame {
             offset: self.offset as u32,
             length: length as u32,

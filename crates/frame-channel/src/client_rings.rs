@@ -7,6 +7,7 @@ use crate::memory::SharedMemory;
 use crate::violation::{GeometryError, ProtocolViolation};
 use crate::wake;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use segue_fault_points::{Point, reached};
 
 /// Epochs, one after the other, in which the server breaks the protocol at once, until
 /// this end waits to be notified.
@@ -183,6 +184,7 @@ impl<M: SharedMemory> ClientRings<M> {
         let words = frame.encode();
         self.client.store64(at, words[0]);
         self.client.store64(at + 8, words[1]);
+        reached(Point::ApplicationFrameDescribed);
         self.produced = self.produced.wrapping_add(1);
         true
     }
@@ -291,6 +293,7 @@ impl<M: SharedMemory> ClientRings<M> {
             self.client
                 .store32(PRODUCER, self.produced.wrapping_sub(self.base), Release);
         }
+        reached(Point::ApplicationFramesPublished);
         if room {
             self.receive_published = self.received;
             // Release: the slots have been read before it.
@@ -318,6 +321,7 @@ impl<M: SharedMemory> ClientRings<M> {
             wake::ASLEEP
         };
         self.client.store32(WAKE, word, Relaxed);
+        reached(Point::ApplicationSleepAnnounced);
         self.client.fence();
         let offered = self.server.load32(EPOCH, Acquire);
         let news = if self.epoch == 0 {
@@ -374,7 +378,9 @@ impl<M: SharedMemory> ClientRings<M> {
         // What was not confirmed in the old epoch is sent again in this one.
         self.client.store32(PRODUCER, self.unconfirmed(), Relaxed);
         self.client.store32(CONSUMER, self.received, Relaxed);
+        reached(Point::ApplicationEpochPrepared);
         self.client.store32(EPOCH, offered, Release);
+        reached(Point::ApplicationEpochJoined);
         self.notify_due = true;
     }
 

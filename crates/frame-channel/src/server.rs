@@ -7,6 +7,7 @@ use crate::memory::SharedMemory;
 use crate::violation::{GeometryError, ProtocolViolation};
 use crate::wake;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use segue_fault_points::{Point, reached};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -320,6 +321,7 @@ impl<M: SharedMemory> ServerChannel<M> {
         }
         let index = (self.produced & (self.receive_entries - 1)) as usize;
         copy(&self.server, self.slots + index * RECEIVE_SLOT_SIZE);
+        reached(Point::NetserverReceiveCopied);
         self.server.store64(
             DESCRIPTORS + index * RECEIVE_DESCRIPTOR_SIZE,
             frame.encode(),
@@ -345,6 +347,7 @@ impl<M: SharedMemory> ServerChannel<M> {
             // Release: descriptors and slots come before it.
             self.server.store32(PRODUCER, self.produced, Release);
         }
+        reached(Point::NetserverReceivePublished);
         if room {
             self.completed_published = self.completed;
             // Release: descriptors and headers have been read before it.
@@ -450,7 +453,9 @@ impl<M: SharedMemory> ServerChannel<M> {
         // Epoch 0 first: whoever sees one of the indices reset sees that the
         // epoch they belonged to is over.
         self.server.store32(EPOCH, 0, Release);
+        reached(Point::NetserverEpochClosed);
         self.server.store32(CONSUMER, 0, Release);
+        reached(Point::NetserverEpochEmptied);
         self.server.store32(EPOCH, self.epoch, Release);
         self.notify_due = true;
     }
@@ -465,6 +470,7 @@ impl<M: SharedMemory> ServerChannel<M> {
         // starts anew stores epoch 0, fences and then looks at this word: if it
         // did not see it, its epoch 0 or its own join is seen below.
         self.server.store32(JOINED, self.epoch, Release);
+        reached(Point::NetserverEpochMarked);
         self.server.fence();
         if self.client.load32(EPOCH, Acquire) != self.epoch {
             self.open();

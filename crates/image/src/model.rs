@@ -46,12 +46,12 @@ pub struct System {
     pub frame_channels: Vec<FrameChannel>,
     /// Virtual functions that can be granted at run time, and to whom.
     pub grants: Option<Grants>,
+    /// Who may give orders to init, in the order of their regions.
+    pub orderers: Vec<PdIndex>,
     /// The regions by which the console tells protection domains to fail, if it can. All that it
     /// takes is in the lists above already, but for one right: who serves calls may also send to
     /// itself, which is how it waits for ever.
     pub fault_regions: Vec<RegionIndex>,
-    /// Who may give orders to init, in the order of their regions.
-    pub orderers: Vec<PdIndex>,
 }
 
 /// What can be granted at run time.

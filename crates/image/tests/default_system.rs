@@ -365,6 +365,10 @@ fn the_console_reads_the_ring_that_each_other_writes() {
     let system = default_system();
     let table = RingTable::read_from_bytes(patch(&system, "console", "log_rings")).unwrap();
     assert_eq!(table.rings().len(), system.protection_domains.len() - 1);
+    assert_eq!(
+        map(&system, "console", "console.memory"),
+        (table.memory, true)
+    );
     for ring in table.rings() {
         let name = format!("log.{}", ring.name());
         assert_eq!(map(&system, ring.name(), &name), (ring.address, true));

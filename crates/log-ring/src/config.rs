@@ -5,6 +5,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Most rings: as many as a system has protection domains beside the console.
 pub const MAXIMUM_RINGS: usize = 62;
 
+/// Size of the region that the console alone has, in bytes: for what must outlive it.
+pub const CONSOLE_MEMORY_SIZE: usize = 0x5000;
+
 /// Longest name, in bytes.
 pub const NAME_SIZE: usize = 64;
 
@@ -58,6 +61,8 @@ impl Ring {
 pub struct RingTable {
     /// Number of entries that count.
     pub count: u64,
+    /// Virtual address, in the console, of a region of [`CONSOLE_MEMORY_SIZE`] bytes.
+    pub memory: u64,
     /// The entries.
     pub rings: [Ring; MAXIMUM_RINGS],
 }
@@ -66,6 +71,7 @@ impl RingTable {
     /// No rings.
     pub const EMPTY: Self = Self {
         count: 0,
+        memory: 0,
         rings: [Ring::EMPTY; MAXIMUM_RINGS],
     };
 

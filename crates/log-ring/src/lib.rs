@@ -11,7 +11,7 @@
 //! | 64 | the bytes; byte number n is at 64 + n mod (length - 64) |
 //!
 //! The writer never waits: it overwrites the oldest bytes. The reader keeps its
-//! position to itself (nobody else can change it), copies what is committed,
+//! position where the writer cannot change it, copies what is committed,
 //! and then looks at `reserved` again: bytes older than `reserved` minus the
 //! ring's capacity may have changed under its hands, so it drops and counts
 //! them. Both counters are release stores and acquire loads.

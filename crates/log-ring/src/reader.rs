@@ -33,6 +33,17 @@ impl Reader {
         }
     }
 
+    /// Follows the ring in `region` from byte number `position` on: where a predecessor stopped
+    /// reading.
+    pub const fn at(region: Region, position: u64) -> Self {
+        Self { region, position }
+    }
+
+    /// Number of the next byte to read.
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Copies the next bytes to `buffer`, at most as many as fit.
     pub fn read(&mut self, buffer: &mut [u8]) -> Read {
         let capacity = capacity(self.region.length());

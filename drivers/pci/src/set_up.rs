@@ -6,6 +6,7 @@
 //! is not switched off and on again, and an error leaves it as it is.
 
 use segue_device::Mmio;
+use segue_fault_points::{Point, reached};
 
 use crate::address::{Address, RequesterId};
 use crate::bar::{Bar, Bars};
@@ -195,6 +196,7 @@ impl<M: Mmio, F: Fn()> Plan<'_, M, F> {
         found.count(function.change_command(command::MEMORY_SPACE, 0));
 
         if let Some(sriov) = sriov {
+            reached(Point::PcieFunctionPlaced);
             found.vf_device_id = sriov.vf_device_id();
             if self.adopted {
                 check_places(device, &sriov)?;
@@ -209,6 +211,7 @@ impl<M: Mmio, F: Fn()> Plan<'_, M, F> {
             }
         }
 
+        reached(Point::PcieFunctionsSetUp);
         self.program_interrupts(function, None, window, &mut found)?;
         found.count(function.change_command(command::BUS_MASTER, 0));
         Ok(found)

@@ -72,7 +72,8 @@ pub struct Uart<P> {
 
 impl<P: Ports> Uart<P> {
     /// Sets the line up for `rate` bits a second and lets received bytes
-    /// interrupt.
+    /// interrupt. A line that a predecessor has set up the same way goes on: what it
+    /// has received waits, and what it was given to send goes out.
     ///
     /// # Errors
     ///
@@ -90,21 +91,25 @@ impl<P: Ports> Uart<P> {
                 return Err(Error::NotPresent);
             }
         }
-        ports.write8(INTERRUPT_ENABLE, 0);
         let line = LineControl::WORD::EightBits;
+        let divisor = divisor.to_le_bytes();
+        let is_format_set = ports.read8(LINE_CONTROL) == line.value;
         ports.write8(LINE_CONTROL, (line + LineControl::DIVISOR::SET).value);
-        let [low, high] = divisor.to_le_bytes();
-        ports.write8(DATA, low);
-        ports.write8(INTERRUPT_ENABLE, high);
+        let is_set_up = [ports.read8(DATA), ports.read8(INTERRUPT_ENABLE)] == divisor;
+        if !is_set_up {
+            let [low, high] = divisor;
+            ports.write8(DATA, low);
+            ports.write8(INTERRUPT_ENABLE, high);
+        }
         ports.write8(LINE_CONTROL, line.value);
-        // What others left in the transmitter still goes out.
-        ports.write8(
-            FIFO_CONTROL,
-            (FifoControl::ENABLE::SET
-                + FifoControl::CLEAR_RECEIVER::SET
-                + FifoControl::TRIGGER::Eight)
-                .value,
-        );
+        ports.write8(INTERRUPT_ENABLE, 0);
+        // What others left in the transmitter still goes out. What was received otherwise than
+        // now means nothing.
+        let mut fifo = FifoControl::ENABLE::SET + FifoControl::TRIGGER::Eight;
+        if !(is_format_set && is_set_up) {
+            fifo += FifoControl::CLEAR_RECEIVER::SET;
+        }
+        ports.write8(FIFO_CONTROL, fifo.value);
         let identification = identification(&ports);
         let fifo_length = if identification.read(InterruptIdentification::FIFO) == 3 {
             FIFO_LENGTH

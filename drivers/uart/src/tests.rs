@@ -49,6 +49,8 @@ impl Ports for &Simulation {
             return 0xff;
         }
         match port {
+            0 | 1 if self.line_control.get() & 0x80 != 0 => self.divisor.get()[usize::from(port)],
+            3 => self.line_control.get(),
             0 => self.received.borrow_mut().pop_front().unwrap_or(0),
             2 => {
                 let fifo = if self.fifo_control.get() & 1 != 0 && !self.without_fifo {
@@ -111,7 +113,12 @@ impl Ports for &Simulation {
                     self.edges.set(self.edges.get() + 1);
                 }
             }
-            2 => self.fifo_control.set(value),
+            2 => {
+                if value & 2 != 0 {
+                    self.received.borrow_mut().clear();
+                }
+                self.fifo_control.set(value);
+            }
             3 => self.line_control.set(value),
             4 => self.modem_control.set(value),
             7 => self.scratch.set(value),
@@ -231,4 +238,29 @@ fn a_device_that_never_tires_does_not_hold_the_caller() {
         transmit_interrupt: false,
     };
     uart.acknowledge();
+}
+
+#[test]
+fn a_successor_goes_on_with_the_line() {
+    let device = Simulation::default();
+    // What the firmware has received at another rate means nothing.
+    device.received.borrow_mut().extend(b"noise");
+    let uart = Uart::new(&device, 115_200).unwrap();
+    assert_eq!(uart.read(), None);
+    device.received.borrow_mut().extend(b"help");
+    let edges = device.edges.get();
+    // Its predecessor has died, perhaps over the interrupt: the line is high and must rise anew.
+    let uart = Uart::new(&device, 115_200).unwrap();
+    assert!(device.interrupting() && device.edges.get() > edges);
+    let bytes: Vec<u8> = core::iter::from_fn(|| uart.read()).collect();
+    assert_eq!(bytes, b"help");
+    // One that has left the registers in disorder.
+    device.line_control.set(0x80);
+    device.divisor.set([0x12, 0x34]);
+    device.modem_control.set(0);
+    Uart::new(&device, 115_200).unwrap();
+    assert_eq!(device.line_control.get(), 3);
+    assert_eq!(device.divisor.get(), [1, 0]);
+    assert_eq!(device.modem_control.get() & 8, 8);
+    assert_eq!(device.interrupt_enable.get(), 1);
 }

@@ -17,6 +17,7 @@ use crate::shares::Shares;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use segue_director_core::board::Board;
+use segue_fault_points::{Point, reached};
 use segue_frame_channel::config::{ServerEntry, ServerTable};
 use segue_frame_channel::{ProtocolViolation, ServerChannel};
 use segue_portmap_core::{AddressReader, PortReader};
@@ -161,6 +162,7 @@ impl Server {
                 entry.receive_entries,
             )
             .map_err(|error| alloc::format!("the frame channel of {}: {error}", entry.name()))?;
+            reached(Point::NetserverChannelOpened);
             let status = status
                 .application(index)
                 .ok_or("the status region holds too few applications")?;
@@ -348,11 +350,13 @@ impl Server {
             self.note_state(index);
         }
         self.receive(nic, clock);
+        reached(Point::NetserverRoundReceived);
         self.send(nic, clock);
         nic.flush();
         self.reclaim(nic);
         let (received, transmitted) = (self.received.frames, self.transmitted.frames);
         self.publish();
+        reached(Point::NetserverRoundPublished);
         nic.settle();
         if received != before.0 || transmitted != before.1 {
             self.show_totals();
@@ -396,6 +400,7 @@ impl Server {
             return self.headers.release_answer();
         }
         self.headers.release();
+        reached(Point::NetserverSendReported);
         if let Some(link) = self.links.get_mut(usize::from(token.application)) {
             link.channel.complete(token.ticket);
             self.unpublished |= 1 << token.application;
@@ -415,6 +420,7 @@ impl Server {
         for index in members(looked_at) {
             self.links[index].channel.announce_sleep(awaited(index));
         }
+        reached(Point::NetserverSleepAnnounced);
         let Some(first) = self.links.first() else {
             return true;
         };
@@ -443,6 +449,7 @@ impl Server {
     fn notify(&mut self, notify: &mut impl FnMut(usize)) {
         for index in members(core::mem::take(&mut self.unnotified)) {
             self.links[index].status.add(Counter::NotificationsSent, 1);
+            reached(Point::NetserverNotifyDue);
             notify(index);
         }
     }

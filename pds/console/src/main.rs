@@ -8,11 +8,11 @@
 #![forbid(unsafe_code)]
 
 use segue_console_core::{
-    Console, Pace, Regions, Switching, TICK_MICROSECONDS, Upgrading, WISHES_SIZE,
+    Console, Memory, Pace, Regions, Switching, TICK_MICROSECONDS, Upgrading, WISHES_SIZE,
 };
 use segue_director_core::board::{BOARD_SIZE, Board};
 use segue_director_core::config::DirectorTable;
-use segue_log_ring::config::RingTable;
+use segue_log_ring::config::{CONSOLE_MEMORY_SIZE, RingTable};
 use segue_status::crash::CrashReports;
 use segue_status::orders::{self, ImageTable};
 use segue_status::symbols::Symbols;
@@ -74,6 +74,12 @@ fn init() -> SerialConsole {
         ports: io_port!(serial_ports),
         first,
     };
+    // A predecessor may have died over an interrupt. An edge that comes while it is masked is
+    // lost, and there is none after it before the device is served.
+    let interrupt = channel!(serial_irq);
+    if let Err(error) = interrupt.irq_ack() {
+        panic!("{error}");
+    }
     let uart = match Uart::new(ports, RATE) {
         Ok(uart) => uart,
         Err(error) => panic!("{error}"),
@@ -92,17 +98,19 @@ fn init() -> SerialConsole {
         crash_reports: CrashReports::new(region!(crash_reports)),
         symbols: Symbols::new(region!(symbols)),
         switching: switching(director),
-        faults: faults(),
         upgrading: upgrading(),
+        faults: fault_orders(),
     };
     let rings = rings.map(|ring| (ring.name(), region_at!(ring.address, ring.length)));
-    let mut console = Console::new(rings, regions);
+    // The image builder sets it together with the rings.
+    let memory = Memory::new(region_at!(table.memory, CONSOLE_MEMORY_SIZE as u64));
+    let memory = memory.unwrap_or_else(|| unreachable!("the region has this size"));
+    let mut console = Console::new(memory, rings, regions);
     if regions.symbols.is_none() {
         console.say(format_args!(
             "there are no symbols: backtraces will have numbers only"
         ));
     }
-    let interrupt = channel!(serial_irq);
     let pace = Pace::new();
     let mut console = SerialConsole {
         uart,
@@ -115,13 +123,15 @@ fn init() -> SerialConsole {
         status: regions.status,
         lives: 0,
     };
+    // What a predecessor was told and has not passed on.
+    console.pass_on_everything();
     console.write();
     console
 }
 
 segue_fault_points::if_enabled!({
     /// Where faults can be ordered; `None` in a system without `<fault_injection/>`.
-    fn faults() -> Option<segue_console_core::Faults> {
+    fn fault_orders() -> Option<segue_console_core::Faults> {
         use segue_fault_points::config::FaultTable;
         use segue_fault_points::{ORDERS_SIZE, PAGE_SIZE};
 
@@ -136,7 +146,7 @@ segue_fault_points::if_enabled!({
     }
 } else {
     /// Nobody was built to fail.
-    fn faults() -> Option<segue_console_core::Faults> {
+    fn fault_orders() -> Option<segue_console_core::Faults> {
         None
     }
 });
@@ -171,6 +181,14 @@ fn upgrading() -> Option<Upgrading> {
     })
 }
 
+/// Counts all that has happened to lives: whenever one ends or begins it is another number.
+fn lives(status: &SystemStatus) -> u32 {
+    status.domains().fold(0, |sum: u32, domain| {
+        sum.wrapping_add(domain.faults)
+            .wrapping_add(domain.restarts)
+    })
+}
+
 impl SerialConsole {
     /// Takes what the operator typed, as much as one wake-up may.
     fn read(&mut self) {
@@ -193,15 +211,24 @@ impl SerialConsole {
         if self.portmap.is_none() && self.director.is_none() {
             return;
         }
-        let lives = status.domains().fold(0, |sum: u32, domain| {
-            sum.wrapping_add(domain.faults)
-                .wrapping_add(domain.restarts)
-        });
+        let lives = lives(&status);
         if lives != self.lives {
             self.lives = lives;
-            for told in [self.portmap, self.director].into_iter().flatten() {
-                told.notify();
-            }
+            self.notify();
+        }
+    }
+
+    /// Has everybody look who may have been told something by a predecessor, or not any more:
+    /// of faults, and of what the operator wants.
+    fn pass_on_everything(&mut self) {
+        self.lives = self.status.as_ref().map_or(0, lives);
+        self.notify();
+        notify_init();
+    }
+
+    fn notify(&self) {
+        for told in [self.portmap, self.director].into_iter().flatten() {
+            told.notify();
         }
     }
 
@@ -240,27 +267,30 @@ impl SerialConsole {
             self.pace.sent(count);
             put += count;
         }
+        if let Some((_, timeout)) = &mut self.timer
+            && self.pace.needs_tick()
+        {
+            // If none comes nobody would ever allow more. It is asked again next time.
+            match timeout.set_within(TICK_MICROSECONDS) {
+                Ok(true) => {}
+                Ok(false) => self.pace = Pace::new(),
+                Err(trouble) => {
+                    self.pace = Pace::new();
+                    self.console.say(format_args!(
+                        "{}: output is not paced",
+                        match trouble {
+                            Trouble::Refused => "the timer refuses",
+                            Trouble::Gone => "the timer does not answer",
+                        }
+                    ));
+                }
+            }
+        }
         let paused = self.timer.is_some() && self.pace.allowed() == 0;
         let waiting = !self.console.output().is_empty();
         self.uart.set_transmit_interrupt(waiting && !paused);
         if put == OUTPUT_LIMIT {
             self.uart.interrupt_again();
-        }
-        if let Some((_, timeout)) = &mut self.timer
-            && self.pace.needs_tick()
-        {
-            match timeout.set_within(TICK_MICROSECONDS) {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(Trouble::Refused) => self
-                    .console
-                    .say(format_args!("the timer refuses: output is not paced")),
-                Err(Trouble::Gone) => self
-                    .console
-                    .say(format_args!("there is no timer: output is not paced")),
-            }
-            // Nobody would ever allow more. It is asked again next time.
-            self.pace = Pace::new();
         }
     }
 }

@@ -12,6 +12,7 @@ extern crate alloc;
 use core::net::Ipv4Addr;
 use segue_application::{Portmap, Timeout, seed};
 use segue_dhcp_core::{Client, Event, Lease};
+use segue_fault_points::{Point, reached};
 use segue_frame_channel::config::ClientConfig;
 use segue_frame_channel::{ClientChannel, FrameOffload};
 use segue_libos::{PortAuthority, Protocol};
@@ -103,6 +104,7 @@ impl Dhcp {
                 }
             }
             self.client.poll(now);
+            reached(Point::DhcpPolled);
             while let Some(event) = self.client.next_event() {
                 self.event(event, now);
             }
@@ -112,10 +114,12 @@ impl Dhcp {
                     && let Some(bytes) = room.bytes().get_mut(..frame.len())
                 {
                     bytes.copy_from_slice(&frame);
+                    reached(Point::DhcpFrameBuilt);
                     room.submit(frame.len(), FrameOffload::default());
                 }
             }
             if self.channel.publish() {
+                reached(Point::DhcpServerDue);
                 self.server.notify();
             }
             if self.channel.sleep(false) {
@@ -135,6 +139,7 @@ impl Dhcp {
             Event::Lost => {
                 log::warn!("the address is lost: asking for another");
                 self.lease = None;
+                reached(Point::DhcpLeaseForgotten);
                 if let Err(error) = self.portmap.set_shared_ipv4(None) {
                     log::error!("the port map does not take the address away: {error}");
                 }
@@ -168,6 +173,7 @@ impl Dhcp {
             log::error!("the port map refuses {address}: {error}");
             return;
         }
+        reached(Point::DhcpLeaseTold);
         let before = self.lease.replace(lease);
         let what = match before {
             Some(before) if before.address == lease.address => "the lease is renewed",

@@ -14,6 +14,7 @@ use segue_director_core::director::{AnswerRegions, Director, Surroundings, Work}
 use segue_director_core::machine::Life;
 use segue_director_core::policy::Thresholds;
 use segue_director_core::report::Report;
+use segue_fault_points::{Point, reached};
 use segue_portmap_core::{AddressReader, REGION_SIZE};
 use segue_shared_memory::Region;
 use segue_status::network::{self, Counter, NetworkStatus};
@@ -192,9 +193,11 @@ impl Program {
     fn update(&mut self) {
         if let Some(wish) = Wish::read(&self.wishes) {
             self.director.wish(wish, &mut self.outside);
+            reached(Point::DirectorWishTaken);
         }
         let now = self.clock.now_microseconds();
         self.director.poll(now, &mut self.outside);
+        reached(Point::DirectorPolled);
         self.timeout.set(self.director.next_deadline(), &self.clock);
     }
 }

@@ -15,6 +15,7 @@
 use segue_director_core::board::{ANSWERS_SIZE, Answers, BOARD_SIZE, Board, Refused};
 use segue_director_core::config::RouteTable;
 use segue_director_core::route_server::{self, RouteDevice, RouteServer, Settled};
+use segue_fault_points::{Point, reached};
 use segue_igb_driver::Error;
 use segue_igb_driver::filters::FilterTable;
 use segue_igb_driver::pf::{Link, Outcome, PhysicalFunction, Record, Route, VIRTUAL_FUNCTIONS};
@@ -210,6 +211,7 @@ impl IgbPf {
         {
             routes.waiting = false;
             routes.server.serve(&mut Nic(&mut self.function));
+            reached(Point::IgbPfOrdersAnswered);
             // In any case: an answer may have been a predecessor's last act.
             routes.director.notify();
         }
@@ -231,6 +233,7 @@ impl IgbPf {
             if let Some(user) = user
                 && outcome.ready >> index & 1 != 0
             {
+                reached(Point::IgbPfUserDue);
                 user.notify();
             }
         }
@@ -277,6 +280,7 @@ impl Handler for IgbPf {
         if channels.contains(self.pcie) && !self.placed {
             self.placed = true;
             self.take_over();
+            reached(Point::IgbPfTakenOver);
         }
         if self.placed && !self.failed {
             self.poll();

@@ -16,6 +16,7 @@
 use segue_director_core::board::Refused;
 use segue_director_core::config::GrantTable;
 use segue_director_core::grant_server::GrantDevice;
+use segue_fault_points::{Point, reached};
 use sel4::cap::{CNode, IrqHandler, Page};
 use sel4::{CapData, CapRights, VmAttributes};
 use sel4_microkit::progress;
@@ -62,6 +63,7 @@ impl<F: Functions> GrantDevice for Authority<'_, F> {
                 CapData::io_space(domain, requester),
             )
             .map_err(kernel)?;
+        reached(Point::PcieGrantIoSpace);
         let cnode = CNode(grant::authority(grant::application(
             application,
             grant::ITS_CNODE,
@@ -80,12 +82,14 @@ impl<F: Functions> GrantDevice for Authority<'_, F> {
                     CapRights::ALL,
                 )
                 .map_err(kernel)?;
+            reached(Point::PcieGrantCopied);
         }
         for (slot, its) in grant::INTERRUPTS.into_iter().zip(grant::ITS_NOTIFICATIONS) {
             let notification = grant::authority(grant::application(application, its));
             interrupt(number, slot)
                 .set_notification(notification)
                 .map_err(kernel)?;
+            reached(Point::PcieGrantInterrupt);
         }
         self.functions.set_bus_master(function, true);
         Ok(())
@@ -99,6 +103,7 @@ impl<F: Functions> GrantDevice for Authority<'_, F> {
     /// Each step is tried, whatever became of those before.
     fn withdraw(&mut self, function: u8) -> Result<(), Refused> {
         self.functions.set_bus_master(function, false);
+        reached(Point::PcieWithdrawBusMaster);
         let number = u64::from(function);
         let mut result = Ok(());
         let mut note = |outcome: Result<(), sel4::Error>| {
@@ -108,13 +113,16 @@ impl<F: Functions> GrantDevice for Authority<'_, F> {
         };
         let revoke = |slot| AUTHORITY.revoke(grant::function(number, slot), grant::AUTHORITY_BITS);
         note(revoke(grant::IO_SPACE));
+        reached(Point::PcieWithdrawRevoked);
         let io_space = grant::function(number, grant::IO_SPACE);
         note(AUTHORITY.delete(io_space, grant::AUTHORITY_BITS));
         for slot in grant::INTERRUPTS {
             note(interrupt(number, slot).clear());
+            reached(Point::PcieWithdrawInterrupt);
             note(revoke(slot));
         }
         note(revoke(grant::UNTYPED));
+        reached(Point::PcieWithdrawRegisters);
         // There may be more of them.
         progress();
         result
@@ -128,6 +136,7 @@ impl<F: Functions> GrantDevice for Authority<'_, F> {
             let dummy = dummy(application, page);
             // One that its last life has left.
             let _ = dummy.unmap();
+            reached(Point::PcieCoverUnmapped);
             // Nothing depends on it but the life of an application that is only slow.
             let _ = dummy.map(
                 vspace,

@@ -18,6 +18,7 @@ use grants::{Authority, Functions};
 use segue_director_core::board::{ANSWERS_SIZE, Answers, BOARD_SIZE, Board};
 use segue_director_core::config::GrantTable;
 use segue_director_core::grant_server::GrantServer;
+use segue_fault_points::{Point, reached};
 use segue_pci_driver::config::{Device, DeviceTable, Interrupt};
 use segue_pci_driver::ecam::Ecam;
 use segue_pci_driver::set_up::{Found, WindowRequest, interrupt_without_device, set_up};
@@ -132,6 +133,7 @@ fn init() -> Pcie {
         grants,
     };
     pcie.tell_owner();
+    reached(Point::PcieOwnerTold);
     pcie.recover();
     pcie
 }
@@ -248,6 +250,7 @@ impl Pcie {
                 functions: &self.devices,
             };
             if grants.server.serve(&mut authority) {
+                reached(Point::PcieOrderAnswered);
                 grants.director.notify();
             }
         }

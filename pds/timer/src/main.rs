@@ -7,6 +7,7 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
+use segue_fault_points::{Point, reached};
 use segue_hpet_driver::{Arming, Comparator, Hpet};
 use segue_shared_memory::Region;
 use segue_timer_core::{Alarm, CLIENTS, Request, Timer, protocol};
@@ -61,6 +62,7 @@ fn init() -> Program {
     // the interrupt can come.
     for client in (0..CLIENTS).map(Channel::new) {
         signal(client);
+        reached(Point::TimerStartSignalled);
     }
     Program {
         timer: Timer::new(hpet.ticks(WATCH_NANOSECONDS)),
@@ -87,6 +89,7 @@ impl Handler for Program {
     fn notified(&mut self, channels: ChannelSet) -> Result<(), IrqAckError> {
         if channels.contains(self.interrupt) {
             self.interrupt.irq_ack()?;
+            reached(Point::TimerAcknowledged);
         }
         self.timer.interrupted(&mut self.device, notify);
         Ok(())

@@ -12,6 +12,7 @@ use crate::table::{
 };
 use core::sync::atomic::Ordering::Release;
 use core::sync::atomic::fence;
+use segue_fault_points::{Point, reached};
 
 /// No hold is longer, in seconds: one that begins in the middle of a second ends with one.
 pub(crate) const LONGEST_HOLD_SECONDS: Seconds = LONGEST_HOLD / 1000 + 1;
@@ -107,6 +108,7 @@ impl Ports {
     fn free(&mut self, family: Family, protocol: Protocol, port: u16) {
         self.table.set(family, protocol, port, FREE);
         fence(Release);
+        reached(Point::PortmapFreed);
         self.holds.set(family, protocol, port, Hold::default());
     }
 
@@ -191,7 +193,9 @@ impl Ports {
                 };
                 self.holds.set(*family, protocol, port, hold);
             }
+            reached(Point::PortmapHoldEnded);
             self.table.set(*family, protocol, port, owner);
+            reached(Point::PortmapBound);
         }
     }
 
@@ -266,6 +270,7 @@ impl Ports {
                 } else {
                     returned.free += 1;
                 }
+                reached(Point::PortmapOneReturned);
             }
         }
         returned

@@ -17,6 +17,7 @@ use crate::protocol::{
     Answer, LONGEST_HOLD, Message, Operation, PortError, Request, encode_addresses, encode_answer,
 };
 use crate::table::{EPHEMERAL_PORTS, PortTable};
+use segue_fault_points::{Point, reached};
 use segue_shared_memory::Region;
 
 /// The port map: ports and addresses, who may call on which channel, and each caller's
@@ -230,6 +231,7 @@ impl Service {
             self.journal.clear(owner);
             self.ports.release_all(owner, seconds(now))
         });
+        reached(Point::PortmapLifeEnded);
         // Last: if this port map dies before, its successor ends that life.
         if seen != current {
             self.ports.holds().set_incarnation(owner, current);
@@ -301,7 +303,9 @@ impl Service {
             }
         };
         self.journal.begin(owner, request, plan);
+        reached(Point::PortmapBegun);
         self.carry_out(entry, request.operation, plan, now);
+        reached(Point::PortmapCarriedOut);
         self.journal.finish(owner);
         Ok(plan.answer)
     }
@@ -389,6 +393,7 @@ impl Service {
                 if !entry.is_alone() {
                     self.ports.hold(owner, families, protocol, port, until);
                 }
+                reached(Point::PortmapHeld);
                 let holds = self.ports.holds();
                 let last = holds.last_hold(owner).max(until);
                 holds.set_last_hold(owner, last);
@@ -396,6 +401,7 @@ impl Service {
             Operation::SetShared(shared) if entry.is_dhcp_client() => {
                 let shared = shared.filter(|shared| self.leases.check(entry, shared).is_ok());
                 self.leases.share(entry, shared.as_ref());
+                reached(Point::PortmapShared);
                 let until = shared.map_or(0, |_| plan.until);
                 self.ports.holds().set_lease(owner, until);
             }

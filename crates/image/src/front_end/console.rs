@@ -3,7 +3,7 @@
 
 use roxmltree::Node;
 use segue_log_ring::REGION_SIZE;
-use segue_log_ring::config::{MAXIMUM_RINGS, Ring, RingTable};
+use segue_log_ring::config::{CONSOLE_MEMORY_SIZE, MAXIMUM_RINGS, Ring, RingTable};
 use zerocopy::IntoBytes;
 
 use super::Draft;
@@ -11,10 +11,11 @@ use super::domains::LAST_ID;
 use super::layout::{PAGE, generated_address};
 use super::patches::Reason;
 use super::value::attribute;
-use crate::model::{Channel, ChannelEnd, LogRing, Map, PdIndex};
+use crate::model::{Channel, ChannelEnd, LogRing, Map, PdIndex, RegionIndex};
 
 const _: () = assert!(MAXIMUM_RINGS + 1 >= super::MOST_PROTECTION_DOMAINS);
 const _: () = assert!((REGION_SIZE as u64).is_multiple_of(PAGE));
+const _: () = assert!((CONSOLE_MEMORY_SIZE as u64).is_multiple_of(PAGE));
 
 impl Draft<'_, '_> {
     pub(super) fn expand_console(&mut self, nodes: &[Node<'_, '_>]) {
@@ -26,6 +27,11 @@ impl Draft<'_, '_> {
         };
         self.system.console = Some(PdIndex(console));
         let mut table = RingTable::EMPTY;
+        let size = CONSOLE_MEMORY_SIZE as u64;
+        table.memory = match self.console_region("console.memory", size, &[(console, true)], at) {
+            Some((_, address)) => address,
+            None => return,
+        };
         for domain in 0..self.domains.len() {
             if domain == console {
                 continue;
@@ -51,27 +57,8 @@ impl Draft<'_, '_> {
     fn log_ring(&mut self, console: usize, domain: usize, at: usize) -> Option<Ring> {
         let size = REGION_SIZE as u64;
         let pd_name = self.domain_name(domain).to_string();
-        let name = format!("log.{pd_name}");
-        let spaces = [&self.domains[domain].spans, &self.domains[console].spans];
-        let Some(address) = generated_address(&spaces, size) else {
-            self.diagnostics.error(
-                at,
-                format!("no address below 2^39 is free for \"{name}\": map less there"),
-            );
-            return None;
-        };
-        let region = self.generated_region(name.clone(), size, at)?;
-        for (user, writable) in [(domain, true), (console, false)] {
-            self.domains[user]
-                .spans
-                .insert(address..address + size, &name, Some(at));
-            self.system.protection_domains[user].maps.push(Map {
-                region,
-                address,
-                writable,
-                cached: true,
-            });
-        }
+        let users = [(domain, true), (console, false)];
+        let (region, address) = self.console_region(&format!("log.{pd_name}"), size, &users, at)?;
         // One way: the console never signals, and all rings share its bit.
         let end = |pd: usize, notify: bool| ChannelEnd {
             pd: PdIndex(pd),
@@ -99,5 +86,39 @@ impl Draft<'_, '_> {
             },
         );
         Some(Ring::new(&pd_name, address, size))
+    }
+
+    /// Makes a region that lies at the same address in all its users, some of whom may write.
+    fn console_region(
+        &mut self,
+        name: &str,
+        size: u64,
+        users: &[(usize, bool)],
+        at: usize,
+    ) -> Option<(RegionIndex, u64)> {
+        let spaces: Vec<_> = users
+            .iter()
+            .map(|(user, _)| &self.domains[*user].spans)
+            .collect();
+        let Some(address) = generated_address(&spaces, size) else {
+            self.diagnostics.error(
+                at,
+                format!("no address below 2^39 is free for \"{name}\": map less there"),
+            );
+            return None;
+        };
+        let region = self.generated_region(name.to_string(), size, at)?;
+        for &(user, writable) in users {
+            self.domains[user]
+                .spans
+                .insert(address..address + size, name, Some(at));
+            self.system.protection_domains[user].maps.push(Map {
+                region,
+                address,
+                writable,
+                cached: true,
+            });
+        }
+        Some((region, address))
     }
 }

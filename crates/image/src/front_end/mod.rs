@@ -344,8 +344,8 @@ impl<'t, 'f> Draft<'t, 'f> {
         self.expand_direct_mode(&named("director"), &named("direct_mode"));
         self.expand_filters_of_devices();
         self.expand_console(&consoles);
-        self.expand_fault_injection(&named("fault_injection"));
         self.expand_images();
+        self.expand_fault_injection(&named("fault_injection"));
         self.check_physical_ranges();
         self.expand_device_tables();
         self.set_implied_sizes();

@@ -41,11 +41,11 @@ const OF_EXTENSIONS: [&str; 19] = [
     "direct_mode",
     "grants",
     "routes",
-    "fault_injection",
-    "faulty_domains",
     "images",
     "init_orders",
     "init_orderer",
+    "fault_injection",
+    "faulty_domains",
 ];
 
 /// Whether the builder sets this symbol itself.

@@ -5,6 +5,7 @@
 //! in the device's registers and in the orders (`adoption.rs`).
 
 use super::*;
+use segue_fault_points::{Point, reached};
 
 /// Reads until a queue that does not stop is given up: at 0.1 us or more each, well above
 /// what the datasheet allows (section 4.5.9, some microseconds).
@@ -25,9 +26,11 @@ impl<M: Mmio> PhysicalFunction<M> {
         self.enabled |= bit;
         // First, so that a reset from here on is found by `poll`.
         FUNCTIONS_RESET.write(&self.registers, bit.into());
+        reached(Point::IgbPfEnableNoted);
         self.set_pool_filters(bit);
         // A check without an address lets nothing out, until there is a route.
         self.set_source_checks(self.source_checks());
+        reached(Point::IgbPfEnableChecked);
         self.set_working_functions();
         Ok(())
     }
@@ -89,6 +92,7 @@ impl<M: Mmio> PhysicalFunction<M> {
         let bit = self.grantable_bit(function)?;
         self.check_running()?;
         self.give_addresses_back(bit);
+        reached(Point::IgbPfScrubAddresses);
         self.enabled &= !bit;
         self.set_working_functions();
         self.set_pool_filters(bit);
@@ -97,7 +101,9 @@ impl<M: Mmio> PhysicalFunction<M> {
         let function = usize::from(function);
         function_control(function).write(registers, CONTROL::RESET::SET);
         self.stop_queues(function)?;
+        reached(Point::IgbPfScrubStopped);
         self.reset_queues(function);
+        reached(Point::IgbPfScrubQueues);
         self.reset_interrupts(function);
         self.reset_mailbox(function);
         // Ours, and those of the holder that nobody has looked at.
@@ -156,6 +162,7 @@ impl<M: Mmio> PhysicalFunction<M> {
             let [a, b, c, d, ..] = filter.address;
             // The high half is written last and makes the filter valid.
             address_low(index).write(&self.registers, u32::from_le_bytes([a, b, c, d]));
+            reached(Point::IgbPfAddressHalf);
             self.write_filter_high(index, Some(&filter));
         } else {
             self.write_filter_high(index, None);
@@ -178,12 +185,14 @@ impl<M: Mmio> PhysicalFunction<M> {
         if before & !after != 0 {
             self.set_source_checks(before & after);
         }
+        reached(Point::IgbPfChecksLifted);
         match (old, filter) {
             (Some(old), Some(new)) if old.address == new.address => {
                 self.write_filter_high(index, Some(&new));
             }
             _ => self.write_filter(index),
         }
+        reached(Point::IgbPfRouted);
         if after & !before != 0 {
             self.set_source_checks(after);
         }

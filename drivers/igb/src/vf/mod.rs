@@ -16,6 +16,7 @@ mod tests;
 mod transmit;
 
 use segue_device::{DmaMemory, Mmio};
+use segue_fault_points::{Point, reached};
 
 use crate::descriptor::DESCRIPTOR_SIZE;
 use crate::error::Error;
@@ -292,12 +293,15 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
             return Err(Error::NotPresent);
         }
         self.stop_queues()?;
+        reached(Point::FunctionStopped);
         self.transmit.clear(&self.memory);
         self.receive.clear(&self.memory);
         self.set_up_queues();
         self.set_up_interrupts();
+        reached(Point::FunctionRings);
         self.start_queues()?;
         self.running = true;
+        reached(Point::FunctionRunning);
         self.progress = None;
         // Only now: a tail may be written when the queue runs (4.5.9).
         self.receive.post(&self.memory);

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
+use segue_fault_points::{Point, reached};
 
 use segue_device::{DmaMemory, Mmio};
 use tock_registers::LocalRegisterCopy;
@@ -206,6 +207,7 @@ impl ReceiveRing {
         if self.published != self.posted {
             self.published = self.posted;
             memory.write_barrier();
+            reached(Point::ReceivePosted);
             RECEIVE_TAIL.write(registers, self.slot(self.posted) as u32);
         }
     }
@@ -244,6 +246,7 @@ impl ReceiveRing {
             let status = self.status(memory)?;
             let slot = self.slot(self.next);
             memory.write64(self.at(slot), TAKEN);
+            reached(Point::ReceiveTaken);
             self.next = self.next.wrapping_add(1);
 
             let is_last = status.is_set(RECEIVE_STATUS::END_OF_PACKET);
@@ -285,6 +288,7 @@ impl ReceiveRing {
         if received.generation == self.generation {
             let slot = usize::from(received.slot);
             self.held[slot] = false;
+            reached(Point::ReceiveReleased);
             self.forget(memory, slot);
             self.post(memory);
         }

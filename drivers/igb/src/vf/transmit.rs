@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use segue_fault_points::{Point, reached};
 
 use segue_device::{DmaMemory, Mmio};
 
@@ -280,6 +281,7 @@ impl<T> TransmitRing<T> {
         }
         self.published = self.next;
         memory.write_barrier();
+        reached(Point::TransmitDescribed);
         TRANSMIT_TAIL.write(registers, self.slot(self.next) as u32);
         true
     }
@@ -316,6 +318,7 @@ impl<T> TransmitRing<T> {
                 let slot = self.slot(self.completed);
                 if let Some(token) = self.tokens[slot].take() {
                     self.frames -= 1;
+                    reached(Point::TransmitReported);
                     take(token);
                 }
                 self.completed = self.completed.wrapping_add(1);

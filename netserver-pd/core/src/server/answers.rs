@@ -4,6 +4,7 @@ use super::Server;
 use crate::answer;
 use crate::ingress::{Answer, LONG_HEADER};
 use crate::nic::{Nic, Token, VerifiedFrame};
+use segue_fault_points::{Point, reached};
 use segue_frame_channel::ReceivedFrame;
 use segue_frame_channel::server::Ticket;
 use segue_shared_memory::Region;
@@ -56,6 +57,7 @@ impl Server {
             application: SERVER,
             ticket: Ticket::default(),
         };
+        reached(Point::NetserverAnswerComposed);
         if nic.transmit(verified, token).is_ok() {
             self.headers.take_answer();
             self.transmitted.count(length);

@@ -5,6 +5,7 @@ use super::{BATCH, LONGEST_PAUSE, Server, members};
 use crate::directory::Applications;
 use crate::ingress::{self, Decision, LONG_HEADER, Origin, SHORT_HEADER};
 use crate::nic::Nic;
+use segue_fault_points::{Point, reached};
 use segue_frame_channel::ReceivedFrame;
 use segue_shared_memory::Region;
 use segue_status::network::{Counter, IngressDrop, ServerCounter};
@@ -24,6 +25,7 @@ impl Server {
             };
             let description = nic.describe(&frame);
             let decision = self.decide(nic, &frame, description.length, &mut header);
+            reached(Point::NetserverReceiveDecided);
             if self.expected != 0 && self.must_keep(decision) {
                 nic.keep(frame);
                 return;
@@ -35,6 +37,7 @@ impl Server {
                 }
                 _ => self.receive_other(nic, &frame, description, decision, clock),
             }
+            reached(Point::NetserverReceiveDelivered);
             nic.release(frame);
         }
     }

@@ -7,6 +7,7 @@ use crate::egress;
 use crate::ingress::{self, Origin};
 use crate::inside::Route;
 use crate::nic::{Nic, Refusal, Token, VerifiedFrame};
+use segue_fault_points::{Point, reached};
 use segue_frame_channel::ProtocolViolation;
 use segue_status::network::EgressDrop;
 
@@ -132,6 +133,7 @@ impl Server {
         let length = frame.length as usize;
         let (headers, header_address) = self.headers.header(frame.header_length.into());
         link.channel.copy_header(&frame, headers);
+        reached(Point::NetserverSendCopied);
         link.copied_bytes = link.copied_bytes.wrapping_add(headers.len() as u64);
         let verdict = egress::verify(&self.directory, index, headers, length, frame.offload);
         let drop = |link: &mut Link, cause| {
@@ -196,8 +198,10 @@ impl Server {
         if let (Route::Inside, Some(kept)) = (route, &kept) {
             let ticket = link.channel.next_ticket();
             link.channel.take();
+            reached(Point::NetserverInsideTaken);
             let (copies, has_receiver) =
                 self.send_inside(index, &frame, kept.bytes(), approved, clock);
+            reached(Point::NetserverInsideCopied);
             let link = &mut self.links[index];
             link.channel.complete(ticket);
             self.unpublished |= 1 << index;
@@ -217,8 +221,10 @@ impl Server {
             application: index as u8,
             ticket: link.channel.next_ticket(),
         };
+        reached(Point::NetserverSendVerified);
         match nic.transmit(verified, token) {
             Ok(()) => {
+                reached(Point::NetserverSendQueued);
                 link.channel.take();
                 self.headers.take();
                 link.transmitted.count(length);

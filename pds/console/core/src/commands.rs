@@ -16,6 +16,8 @@ upgrade NAME IMAGE
 vf        shows the applications' modes, and who has which virtual function
 ";
 
+const NO_IMAGES: &str = "No protection domain of this system has another image.\n";
+
 const HELP_WITH_FAULTS: &str = "\
 fault     shows in whom faults can be injected, and how many were
 fault PD  shows the fault points of a protection domain and how often it reached each
@@ -24,8 +26,6 @@ fault PD POINT panic|illegal|memory|loop|deadlock [SKIP]
 fault PD withdraw
           takes back what has not struck yet
 ";
-
-const NO_IMAGES: &str = "No protection domain of this system has another image.\n";
 
 const NO_DIRECTOR: &str = "This system has no director: nobody changes its mode.\n";
 

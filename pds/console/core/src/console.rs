@@ -3,6 +3,7 @@
 use crate::commands::{self, Asked};
 use crate::editor::{Editor, Key};
 use crate::faults::Faults;
+use crate::memory::{Mark, Memory};
 use crate::milliseconds::Milliseconds;
 use crate::output::Output;
 use crate::source::{PORTION_OUTPUT, Source};
@@ -15,7 +16,7 @@ use segue_log_ring::Reader;
 use segue_shared_memory::Region;
 use segue_status::crash::{CrashReports, Report, SLOTS};
 use segue_status::symbols::Symbols;
-use segue_status::system::{Incarnation, State, SystemStatus};
+use segue_status::system::{State, SystemStatus};
 
 /// Room that a crash report gets at most: registers, code and a backtrace of 32
 /// functions with long names.
@@ -32,15 +33,17 @@ pub struct Regions {
     pub symbols: Option<Symbols<Region>>,
     /// Mode switches; `None` in a system without a director.
     pub switching: Option<Switching>,
-    /// Faults that can be ordered; `None` but in systems with `<fault_injection/>`.
-    pub faults: Option<Faults>,
     /// Other images; `None` if nobody has any.
     pub upgrading: Option<Upgrading>,
+    /// Faults that can be ordered; `None` but in systems with `<fault_injection/>`.
+    pub faults: Option<Faults>,
 }
 
 /// Log lines, crash reports and key strokes in; bytes for the serial line out.
 #[derive(Debug)]
 pub struct Console {
+    /// What outlives it.
+    memory: Memory,
     output: Output,
     sources: Vec<Source>,
     /// The source whose turn is next.
@@ -51,7 +54,7 @@ pub struct Console {
     /// Whether a crash report waits for room.
     report_waits: bool,
     /// What was last said of each protection domain.
-    told: Vec<Incarnation>,
+    told: Vec<Told>,
     report: Box<Report>,
     editor: Editor,
     /// Whether there is a prompt. It appears with the first key stroke, so that
@@ -61,34 +64,45 @@ pub struct Console {
     asked: Asked,
     /// The last order to `init` whose answer was said.
     answered: u64,
-    /// Faults of each protection domain when last something was said of it.
-    told_faults: Vec<u32>,
 }
 
 impl Console {
-    /// A console for the rings of the protection domains with these names.
-    pub fn new<'a>(rings: impl IntoIterator<Item = (&'a str, Region)>, regions: Regions) -> Self {
-        let sources = rings.into_iter();
-        Self {
-            output: Output::new(),
-            sources: sources
-                .map(|(name, region)| Source::new(name, Reader::new(region)))
-                .collect(),
+    /// A console for the rings of the protection domains with these names. It goes on where a
+    /// predecessor has stopped that had the same memory.
+    pub fn new<'a>(
+        memory: Memory,
+        rings: impl IntoIterator<Item = (&'a str, Region)>,
+        regions: Regions,
+    ) -> Self {
+        let (output, is_sane) = Output::new(memory);
+        let sources = rings.into_iter().enumerate();
+        let sources = sources.map(|(index, (name, region))| {
+            let position = memory.get(Mark::Position(index));
+            Source::new(name, Reader::at(region, position))
+        });
+        let mut console = Self {
+            memory,
+            output,
+            sources: sources.collect(),
             turn: 0,
             regions,
-            reported: 0,
+            reported: memory.get(Mark::Reported),
             report_waits: false,
             told: Vec::new(),
             report: Box::new(Report::empty()),
             editor: Editor::new(),
-            prompt: false,
+            prompt: memory.has_prompt(),
             asked: Asked::default(),
-            answered: regions
-                .upgrading
-                .zip(regions.status)
-                .map_or(0, |(upgrading, status)| upgrading.answered(&status)),
-            told_faults: Vec::new(),
+            answered: memory.get(Mark::Answered),
+        };
+        if !is_sane {
+            console.say(format_args!(
+                "what waited to be printed is lost: a predecessor has left nonsense"
+            ));
         }
+        console.show_prompt();
+        console.output.commit(None);
+        console
     }
 
     /// Who has something to read since this was called last, and is to be notified.
@@ -107,6 +121,7 @@ impl Console {
         // Writing to the queue does not fail.
         let _ = writeln!(self.output, "console: {line}");
         self.show_prompt();
+        self.output.commit(None);
     }
 
     /// Takes what the protection domains wrote and turns it into output, as far
@@ -126,6 +141,7 @@ impl Console {
             self.print_answer();
         }
         self.show_prompt();
+        self.output.commit(None);
     }
 
     /// Says what became of an order to `init`.
@@ -139,6 +155,7 @@ impl Console {
             self.output.begin_line();
             // Writing to the queue does not fail.
             let _ = upgrading.write_answer(&status, &mut self.output);
+            self.output.commit(Some((Mark::Answered, answered)));
         }
     }
 
@@ -149,18 +166,16 @@ impl Console {
         };
         for (index, domain) in status.domains().enumerate() {
             if self.told.len() <= index {
-                self.told.push(Incarnation {
-                    restarts: 0,
-                    is_running: true,
-                });
-                self.told_faults.push(0);
+                self.told
+                    .push(Told::from_word(self.memory.get(Mark::Told(index))));
             }
             let told = self.told[index];
-            let now = Incarnation {
-                restarts: domain.restarts,
-                is_running: domain.state != State::GivenUp,
+            let now = Told {
+                restarts: domain.restarts & MOST_RESTARTS,
+                is_given_up: domain.state == State::GivenUp,
+                faults: domain.faults,
             };
-            if now == told {
+            if (now.restarts, now.is_given_up) == (told.restarts, told.is_given_up) {
                 continue;
             }
             if self.output.room() < PORTION_OUTPUT {
@@ -169,8 +184,8 @@ impl Console {
             self.told[index] = now;
             self.output.begin_line();
             // Writing to the queue does not fail.
-            let faults = core::mem::replace(&mut self.told_faults[index], domain.faults);
-            if now.restarts != told.restarts && faults == domain.faults {
+            // Fewer restarts than were told of cannot be: that word is damaged.
+            if now.restarts > told.restarts && now.faults == told.faults {
                 // It has ended by itself, or another image was ordered.
                 let _ = writeln!(
                     self.output,
@@ -179,7 +194,7 @@ impl Console {
                     Milliseconds(domain.outage),
                     domain.restarts
                 );
-            } else if now.restarts != told.restarts {
+            } else if now.restarts > told.restarts {
                 let _ = writeln!(
                     self.output,
                     "{} was restarted, {} after its fault (restarts so far: {}).",
@@ -188,7 +203,7 @@ impl Console {
                     domain.restarts
                 );
             }
-            if !now.is_running {
+            if now.is_given_up && !told.is_given_up {
                 let _ = writeln!(
                     self.output,
                     "{} is given up: it has faulted too often in a row (faults so far: {}).",
@@ -196,6 +211,7 @@ impl Console {
                     domain.faults
                 );
             }
+            self.output.commit(Some((Mark::Told(index), now.to_word())));
         }
     }
 
@@ -204,7 +220,13 @@ impl Console {
     fn print_logs(&mut self) {
         let mut idle = 0;
         while idle < self.sources.len() && self.output.room() >= PORTION_OUTPUT {
-            let printed = self.sources[self.turn].print(&mut self.output);
+            let source = &mut self.sources[self.turn];
+            let before = source.told();
+            let printed = source.print(&mut self.output);
+            let told = source.told();
+            if told != before {
+                self.output.commit(Some((Mark::Position(self.turn), told)));
+            }
             idle = if printed { 0 } else { idle + 1 };
             self.turn = (self.turn + 1) % self.sources.len();
         }
@@ -233,13 +255,17 @@ impl Console {
                     .report
                     .write(self.regions.symbols.as_ref(), &mut self.output);
             }
+            self.output.commit(Some((Mark::Reported, self.reported)));
         }
         self.report_waits = self.reported < count;
     }
 
     /// Takes a key stroke.
     pub fn key(&mut self, byte: u8) {
-        self.prompt = true;
+        if !self.prompt {
+            self.prompt = true;
+            self.memory.set_prompt();
+        }
         self.show_prompt();
         match self.editor.key(byte) {
             Key::Nothing => {}
@@ -258,11 +284,40 @@ impl Console {
             }
         }
         self.show_prompt();
+        self.output.commit(None);
     }
 
     fn show_prompt(&mut self) {
         if self.prompt {
             self.output.show_prompt(self.editor.line());
+        }
+    }
+}
+
+/// What was last said of a protection domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    /// Its restarts, below [`MOST_RESTARTS`].
+    restarts: u32,
+    is_given_up: bool,
+    /// Its faults.
+    faults: u32,
+}
+
+/// So many restarts are told apart.
+const MOST_RESTARTS: u32 = u32::MAX >> 1;
+
+impl Told {
+    /// As a word; 0 is of one that has never been stopped.
+    fn to_word(self) -> u64 {
+        u64::from(self.faults) << 32 | u64::from(self.restarts) << 1 | u64::from(self.is_given_up)
+    }
+
+    fn from_word(word: u64) -> Self {
+        Self {
+            restarts: (word as u32) >> 1,
+            is_given_up: word & 1 != 0,
+            faults: (word >> 32) as u32,
         }
     }
 }

@@ -9,6 +9,9 @@
 //! It knows neither seL4 nor the serial port: bytes come and go through
 //! [`Console`].
 //!
+//! It may die at any instant: what it has read and not yet sent lies in memory that outlives it
+//! ([`Memory`]), so its successor says everything once.
+//!
 //! When the line is slower than the writers, the console stops reading. The
 //! rings then overwrite their oldest lines, and the loss is said in the output.
 #![no_std]
@@ -20,6 +23,7 @@ mod commands;
 mod console;
 mod editor;
 mod faults;
+mod memory;
 mod milliseconds;
 mod output;
 mod pace;
@@ -29,6 +33,7 @@ mod upgrading;
 
 pub use console::{Console, Regions};
 pub use faults::Faults;
+pub use memory::Memory;
 pub use output::Output;
 pub use pace::{Pace, TICK_MICROSECONDS};
 pub use switching::{Switching, WISHES_SIZE};

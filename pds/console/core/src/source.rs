@@ -33,6 +33,12 @@ impl Source {
         }
     }
 
+    /// Up to which byte of the ring all lines are printed: the one that is not complete yet is not,
+    /// and is read anew by a successor of the console.
+    pub fn told(&self) -> u64 {
+        self.reader.position().saturating_sub(self.length as u64)
+    }
+
     /// Prints the complete lines of the next portion. Says whether there was
     /// anything to read.
     pub fn print(&mut self, output: &mut Output) -> bool {

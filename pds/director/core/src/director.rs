@@ -11,6 +11,7 @@ use crate::config::{DirectorEntry, DirectorTable, MAXIMUM_APPLICATIONS, START_DI
 use crate::machine::{Effects, Found, Life, Machine, Target, View};
 use crate::policy::{Candidate, Policy, Thresholds};
 use crate::report::Report;
+use segue_fault_points::{Point, reached};
 
 /// How often an application that is to start in direct mode is helped there in each life.
 pub const START_ATTEMPTS: u8 = 3;
@@ -117,21 +118,25 @@ struct Writer<'a, S> {
 impl<S: Surroundings> Effects for Writer<'_, S> {
     fn order_grant(&mut self, index: usize, order: Order<GrantOperation>) {
         self.board.order_grant(index, order);
+        reached(Point::DirectorGrantOrdered);
         self.surroundings.notify_pcie();
     }
 
     fn order_route(&mut self, index: usize, mac: [u8; 6], order: Order<RouteOperation>) {
         self.board.order_route(index, mac, order);
+        reached(Point::DirectorRouteOrdered);
         self.surroundings.notify_physical_function();
     }
 
     fn order_stage(&mut self, index: usize, order: Order<StageOperation>) {
         self.board.order_stage(index, order);
+        reached(Point::DirectorStageOrdered);
         self.surroundings.notify_application(index);
     }
 
     fn set_direct(&mut self, applications: u64) {
         self.board.set_direct(applications);
+        reached(Point::DirectorDirectMarked);
     }
 
     fn show(&mut self, index: usize, shown: &Shown) {

@@ -9,6 +9,7 @@
 
 use crate::board::{Answers, Board, GrantOperation, Order, Refused};
 use crate::config::{GrantTable, MAXIMUM_APPLICATIONS, MAXIMUM_FUNCTIONS};
+use segue_fault_points::{Point, reached};
 
 #[cfg(test)]
 mod tests;
@@ -131,6 +132,7 @@ impl GrantServer {
             }
             let result = self.carry_out(application, order.operation, device);
             self.answered[application] = Some(order);
+            reached(Point::PcieOrderCarriedOut);
             self.answers.give_to(application, order, result);
             any = true;
         }
@@ -158,7 +160,8 @@ impl GrantServer {
                 if held.is_some() || !is_free || !self.is_allowed(application, function) {
                     return Err(Refused::Invalid);
                 }
-                self.take_left(1 << function, device)?;
+                // Of this one, and of another that it may have had.
+                self.take_left(self.allowed[application], device)?;
                 self.holders[place] = Some(application);
                 let granted = device.grant(application, function);
                 if granted.is_err() {

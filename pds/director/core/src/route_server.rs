@@ -9,6 +9,7 @@
 
 use crate::board::{Answers, Board, Mode, Order, Refused, RouteOperation};
 use crate::config::{MAXIMUM_APPLICATIONS, MAXIMUM_FUNCTIONS, RouteTable};
+use segue_fault_points::{Point, reached};
 
 #[cfg(test)]
 mod tests;
@@ -160,6 +161,7 @@ impl RouteServer {
             }
             let result = self.carry_out(index, order.operation, device);
             self.answered[index] = Some(order);
+            reached(Point::IgbPfOrderCarriedOut);
             self.answers.give_to(index, order, result);
             any = true;
         }

@@ -6,6 +6,7 @@ use crate::machine::{
     Target, View, is_usable,
 };
 use crate::report::{Hitch, Obstacle, Participant, Report, Step};
+use segue_fault_points::{Point, reached};
 
 /// One step of one application.
 pub(crate) struct Stepping<'a, E, const N: usize> {
@@ -342,6 +343,7 @@ impl<E: Effects, const N: usize> Stepping<'_, E, N> {
         application.deadline = now.saturating_add(timeout);
         // Before the order: a successor must know which function it is about.
         self.show();
+        reached(Point::DirectorStepShown);
         self.order();
     }
 
@@ -433,6 +435,7 @@ impl<E: Effects, const N: usize> Stepping<'_, E, N> {
             application.switches = application.switches.wrapping_add(1);
             application.last_switch = microseconds;
         }
+        reached(Point::DirectorRested);
         self.show();
         if quarantined {
             self.report(Report::Free { function });

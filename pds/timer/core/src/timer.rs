@@ -1,6 +1,7 @@
 //! The timer: the clients' timeouts over an alarm that may be lost.
 
 use crate::Timeouts;
+use segue_fault_points::{Point, reached};
 
 /// The device, as far as the timer needs it. Times are its ticks.
 pub trait Alarm {
@@ -54,6 +55,7 @@ impl Timer {
         notify: impl FnMut(usize),
     ) {
         self.timeouts.set(client, alarm.now().saturating_add(ticks));
+        reached(Point::TimerSet);
         self.update(alarm, notify);
     }
 
@@ -75,17 +77,21 @@ impl Timer {
         loop {
             let now = alarm.now();
             while let Some(client) = self.timeouts.expire(now) {
+                reached(Point::TimerTakenOut);
                 notify(client);
             }
+            reached(Point::TimerSignalled);
             let next = self.timeouts.next();
             if next.is_some() && self.watched.is_none_or(|at| at <= now) {
                 let at = now.saturating_add(self.interval);
                 self.watched = alarm.watch(at).then_some(at);
             }
+            reached(Point::TimerWatched);
             if next == self.armed {
                 return;
             }
             self.armed = next;
+            reached(Point::TimerNoted);
             match next {
                 None => return alarm.disarm(),
                 Some(deadline) if alarm.arm(deadline) => return,

@@ -3,10 +3,16 @@
 use super::*;
 use proptest::prelude::*;
 extern crate std;
+use core::cell::RefCell;
+use segue_log_ring::config::CONSOLE_MEMORY_SIZE;
 use segue_log_ring::{REGION_SIZE, Writer};
-use segue_shared_memory::testing::leaked_region;
+use segue_shared_memory::testing::{leaked_region, with_death_after};
 use segue_status::crash;
 use std::string::String;
+
+fn memory() -> Memory {
+    Memory::new(leaked_region(CONSOLE_MEMORY_SIZE)).unwrap()
+}
 
 fn sent(console: &mut Console) -> String {
     let bytes: Vec<u8> = console.output().waiting(usize::MAX).collect();
@@ -16,7 +22,11 @@ fn sent(console: &mut Console) -> String {
 
 fn two_rings() -> (Writer, Writer, Console) {
     let (one, other) = (leaked_region(REGION_SIZE), leaked_region(REGION_SIZE));
-    let console = Console::new([("http", one), ("pcie", other)], Regions::default());
+    let console = Console::new(
+        memory(),
+        [("http", one), ("pcie", other)],
+        Regions::default(),
+    );
     (Writer::new(one), Writer::new(other), console)
 }
 
@@ -109,7 +119,7 @@ fn a_crash_report_follows_the_panics_message() {
         crash_reports: Some(reports),
         ..Regions::default()
     };
-    let mut console = Console::new([("http", ring)], regions);
+    let mut console = Console::new(memory(), [("http", ring)], regions);
     Writer::new(ring).write(b"panicked at src/main.rs:1: no\n");
     let mut report = Report::empty();
     report.name[..4].copy_from_slice(b"http");
@@ -168,10 +178,11 @@ fn the_largest_crash_report_fits_into_the_room_it_waits_for() {
         report.stack[place..place + 8].copy_from_slice(&(16 * (frame + 1)).to_le_bytes());
         report.stack[place + 8..place + 16].copy_from_slice(&PLACE.to_le_bytes());
     }
-    let mut output = Output::new();
+    let (mut output, _) = Output::new(memory());
     report
         .write(Symbols::new(symbols).as_ref(), &mut output)
         .unwrap();
+    output.commit(None);
     let length = output.waiting(usize::MAX).count() + 64;
     assert_eq!(output.dropped(), 0);
     assert!(
@@ -202,7 +213,7 @@ fn a_flood_does_not_hide_a_crash_report() {
         crash_reports: Some(reports),
         ..Regions::default()
     };
-    let mut console = Console::new([("babbler", ring)], regions);
+    let mut console = Console::new(memory(), [("babbler", ring)], regions);
     let mut babbler = Writer::new(ring);
     let mut flood = || babbler.write(&b"bla bla bla\n".repeat(100));
     sent_slowly(&mut console, 2000, &mut flood);
@@ -268,7 +279,7 @@ fn it_says_who_was_restarted_and_who_is_given_up() {
         status: Some(status),
         ..Regions::default()
     };
-    let mut console = Console::new([], regions);
+    let mut console = Console::new(memory(), [], regions);
     console.poll();
     status.publish(1, 0);
     console.poll();
@@ -313,7 +324,7 @@ fn the_director_is_told_once_of_what_the_operator_wants() {
         switching: Some(switching),
         ..Regions::default()
     };
-    let mut console = Console::new([], regions);
+    let mut console = Console::new(memory(), [], regions);
     let typed = |console: &mut Console, line: &[u8]| {
         line.iter().for_each(|byte| console.key(*byte));
         console.take_asked().director
@@ -327,4 +338,186 @@ fn the_director_is_told_once_of_what_the_operator_wants() {
         Some(Wanted::Direct)
     );
     assert!(sent(&mut console).contains("Asked for: http, direct mode."));
+}
+
+/// Lines of two programs, a crash report and a restart: what is to be told.
+struct Story {
+    rings: [Region; 2],
+    regions: Regions,
+    status: SystemStatus,
+    reports: CrashReports,
+}
+
+impl Story {
+    fn new() -> Self {
+        let status = SystemStatus::new(leaked_region(segue_status::system::REGION_SIZE)).unwrap();
+        let mut name = [0; 64];
+        name[..4].copy_from_slice(b"http");
+        let domain = segue_status::system::Domain {
+            name,
+            state: State::Running,
+            priority: 100,
+            faults: 0,
+            restarts: 0,
+            outage: 0,
+            idle: 0,
+            rebuild: 0,
+            started: 0,
+            memory: 0,
+            capabilities: 0,
+        };
+        status.set_domain(0, &domain);
+        status.publish(1, 0);
+        let reports = CrashReports::new(leaked_region(crash::REGION_SIZE)).unwrap();
+        Self {
+            rings: [leaked_region(REGION_SIZE), leaked_region(REGION_SIZE)],
+            regions: Regions {
+                status: Some(status),
+                crash_reports: Some(reports),
+                ..Regions::default()
+            },
+            status,
+            reports,
+        }
+    }
+
+    /// Something happens.
+    fn happen(&self, number: u32) {
+        let [one, other] = self.rings.map(Writer::new);
+        let (mut one, mut other) = (one, other);
+        one.write(alloc::format!("one says {number}\nand then").as_bytes());
+        other.write(alloc::format!("other says {number}\n").as_bytes());
+        one.write(alloc::format!(" {number} again\n").as_bytes());
+        if number % 3 == 1 {
+            let mut report = Report::empty();
+            report.name[..4].copy_from_slice(b"http");
+            self.reports.add(&mut report);
+        }
+        if number % 3 == 2 {
+            let restart = segue_status::system::Restart {
+                count: number,
+                started: 0,
+                outage: 0,
+                rebuild: 0,
+            };
+            self.status.set_stopped(0, State::Restarting, number, 0);
+            self.status.set_restarted(0, restart);
+        }
+    }
+
+    fn console(&self, memory: Memory) -> Console {
+        let rings = ["one", "other"].into_iter().zip(self.rings);
+        Console::new(memory, rings, self.regions)
+    }
+}
+
+/// Has the console say what there is, as much as the line takes at once.
+fn say_some(console: &mut Console, line: &RefCell<Vec<u8>>, most: usize) -> bool {
+    console.poll();
+    let bytes: Vec<u8> = console.output().waiting(most).collect();
+    line.borrow_mut().extend_from_slice(&bytes);
+    console.output().sent(bytes.len());
+    !bytes.is_empty()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Wherever the console dies, also while it takes over: each line is told at least once and
+    /// as a whole; a second time at most if it was being sent; and in the order of its writer.
+    #[test]
+    fn every_line_is_told_wherever_the_console_dies(
+        deaths in proptest::collection::vec((0_u64..400, 1_usize..40), 1..12),
+    ) {
+        let story = Story::new();
+        let region = leaked_region(CONSOLE_MEMORY_SIZE);
+        let line = RefCell::new(Vec::new());
+        let events = deaths.len() as u32;
+        for (number, (stores, most)) in deaths.iter().enumerate() {
+            story.happen(number as u32);
+            with_death_after(*stores, || {
+                let mut console = story.console(Memory::new(region).unwrap());
+                while say_some(&mut console, &line, *most) {}
+            });
+        }
+        let mut console = story.console(Memory::new(region).unwrap());
+        while say_some(&mut console, &line, 16) {}
+        prop_assert_eq!(console.output().dropped(), 0);
+        let text = String::from_utf8(line.into_inner()).expect("only ASCII is sent");
+        let lines: Vec<&str> = text.split("\r\n").collect();
+        let mut expected = Vec::new();
+        for number in 0..events {
+            expected.push(alloc::format!("one: one says {number}"));
+            expected.push(alloc::format!("one: and then {number} again"));
+            expected.push(alloc::format!("other: other says {number}"));
+            if number % 3 == 1 && number + 12 > events {
+                expected.push("http was stopped: ".into());
+            }
+        }
+        let mut extra = 0;
+        for wanted in &expected {
+            let count = lines.iter().filter(|line| line.starts_with(&**wanted)).count();
+            prop_assert!(count >= 1, "{} is missing in\n{}", wanted, text);
+            if !wanted.starts_with("http") {
+                extra += count - 1;
+            }
+        }
+        prop_assert!(extra <= deaths.len(), "{} lines came twice in\n{}", extra, text);
+        let last = (0..events).rev().find(|number| number % 3 == 2);
+        if let Some(last) = last {
+            let wanted = alloc::format!("http was restarted, 0.000 ms after its fault (restarts so far: {last}).");
+            prop_assert!(text.contains(&wanted), "{}", text);
+        }
+        for writer in ["one: one says ", "other: other says "] {
+            let told = lines.iter().filter_map(|line| line.strip_prefix(writer)?.parse::<u32>().ok());
+            let told: Vec<u32> = told.collect();
+            prop_assert!(told.is_sorted(), "{:?}", told);
+        }
+    }
+}
+
+#[test]
+fn a_successor_tells_nothing_twice_and_has_the_prompt() {
+    let story = Story::new();
+    let region = leaked_region(CONSOLE_MEMORY_SIZE);
+    let new = || story.console(Memory::new(region).unwrap());
+    let mut console = new();
+    for number in 0..3 {
+        story.happen(number);
+    }
+    console.poll();
+    assert!(sent(&mut console).contains("other says 2"));
+    b"sta".iter().for_each(|byte| console.key(*byte));
+    assert_eq!(sent(&mut console), "segue> sta");
+    drop(console);
+    let mut console = new();
+    console.poll();
+    // What was typed is lost.
+    assert_eq!(sent(&mut console), "\r\nsegue> ");
+    story.happen(3);
+    console.poll();
+    assert!(sent(&mut console).contains("other says 3"));
+}
+
+#[test]
+fn what_makes_no_sense_is_no_position() {
+    let story = Story::new();
+    let region = leaked_region(CONSOLE_MEMORY_SIZE);
+    for number in 0..3 {
+        story.happen(number);
+    }
+    for word in 0..512 {
+        region.store64(word * 8, u64::MAX, core::sync::atomic::Ordering::Relaxed);
+    }
+    let mut console = story.console(Memory::new(region).unwrap());
+    console.poll();
+    let text = sent(&mut console);
+    assert!(
+        text.starts_with("console: what waited to be printed is lost"),
+        "{text}"
+    );
+    story.happen(4);
+    console.poll();
+    let text = sent(&mut console);
+    assert!(text.contains("other says 4"), "{text}");
 }

@@ -1,7 +1,7 @@
 use super::*;
 extern crate std;
 use crate::Regions;
-use crate::commands::execute;
+use crate::commands::{Asked, execute};
 use segue_fault_points::{Injector, ORDERS_SIZE, PAGE_SIZE};
 use segue_shared_memory::testing::leaked_region;
 use std::cell::RefCell;
@@ -40,7 +40,10 @@ impl World {
 
     fn answer(&self, line: &str) -> String {
         let mut output = String::new();
-        assert_eq!(execute(line, &self.regions, &mut output), Ok(false));
+        assert_eq!(
+            execute(line, &self.regions, &mut output),
+            Ok(Asked::default())
+        );
         output
     }
 

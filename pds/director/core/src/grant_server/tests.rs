@@ -259,6 +259,20 @@ fn nobody_gets_what_who_starts_anew_could_not_take_back() {
 }
 
 #[test]
+fn who_may_still_have_a_part_of_one_function_gets_no_other() {
+    let mut all = fixture();
+    all.order(0, 1, GRANT_1);
+    all.device.held.push((0, 1));
+    all.device.refuses = std::vec![1, 3];
+    all.restart();
+    all.order(0, 2, GRANT_2);
+    assert_eq!(all.result(0, 2), Err(Refused::Kernel));
+    all.order(0, 3, GRANT_2);
+    assert_eq!(all.result(0, 3), Ok(()));
+    assert_eq!(all.device.held, [(0, 2)]);
+}
+
+#[test]
 fn an_answer_to_another_order_of_the_same_number_says_nothing() {
     let mut all = fixture();
     all.order(0, 1, GrantOperation::Revoke);
