@@ -101,6 +101,12 @@ const STEPS: &[Step] = &[
         run: scenarios::faults_elsewhere,
     },
     Step {
+        name: "corruptions",
+        about: "changes of bits, words and pages of the network server's memory from outside: nobody else's memory changed, the server was back in time, nothing was lost for good",
+        count: 500,
+        run: scenarios::corruptions,
+    },
+    Step {
         name: "floods",
         about: "windows of each flood: nine tenths of the service to others stay",
         count: 6,

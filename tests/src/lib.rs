@@ -25,6 +25,7 @@ mod host;
 pub mod http;
 mod impairment;
 pub mod instructions;
+pub mod kernel_image;
 pub mod load;
 mod machine;
 pub mod metronome;

@@ -16,4 +16,19 @@ pub use injector::{Injector, Outcome, Restart, restart_of, said};
 pub use inventory::Inventory;
 pub use ledger::Ledger;
 pub use load::{Load, Progress, Served};
-pub use places::{Instants, Places};
+pub use places::{CRASH_REPORTS, Instants, Places, SYSTEM_STATUS};
+
+/// Programs of the system `recovery`.
+pub const PROGRAMS: [&str; 11] = [
+    "segue-timer",
+    "segue-pcie",
+    "segue-igb-pf",
+    "segue-portmap",
+    "segue-director",
+    "segue-console",
+    "segue-netserver",
+    "segue-http",
+    "segue-kv",
+    "segue-metronome",
+    "segue-spinner",
+];

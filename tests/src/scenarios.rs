@@ -7,7 +7,9 @@ mod recovery;
 mod switches;
 
 pub use hostile::forgeries;
-pub use recovery::{Outages, faults, faults_elsewhere, faults_trial, outages};
+pub use recovery::{
+    Corruptions, Outages, corruptions, faults, faults_elsewhere, faults_trial, outages,
+};
 pub use switches::{Interruptions, interruptions, switches_under_load};
 
 use crate::http::{Client, request};

@@ -367,7 +367,7 @@ pub fn domains(text: &str) -> Vec<&str> {
 /// Applications whose work is watched in faulty systems, as that of servers is in all, and for how many
 /// milliseconds they may make no progress.
 const APPLICATIONS_WATCHED: [&str; 4] = ["http", "kv", "metronome", DIRECT];
-const HEARTBEAT: &str = "200";
+const HEARTBEAT: &str = "2000";
 
 /// A description in which everybody is restarted, at once and however often, and that can be made to
 /// fault.

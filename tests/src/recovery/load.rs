@@ -33,7 +33,7 @@ const ECHO_INTERVAL: Duration = Duration::from_millis(2);
 pub struct Load {
     http: Downloads,
     direct: Downloads,
-    redis: RedisLoad,
+    redis: Option<RedisLoad>,
     echoes: UdpStream,
 }
 
@@ -70,15 +70,25 @@ impl Load {
     /// # Errors
     /// If one of the applications does not answer.
     pub fn start(machine: &TestMachine) -> io::Result<Self> {
+        let mut load = Self::start_without_redis(machine)?;
         let Host::Namespace(namespace) = machine.host() else {
             return Err(io::Error::other("the load needs a tap"));
         };
         let namespace: Arc<NetworkNamespace> = namespace.clone();
+        load.redis = Some(RedisLoad::start(namespace, KV, CLIENTS, REQUESTS));
+        Ok(load)
+    }
+
+    /// The same but for `redis-benchmark`, which does not go on when it has lost a connection.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_without_redis(machine: &TestMachine) -> io::Result<Self> {
         let host = machine.host();
         Ok(Self {
             http: Downloads::start_lasting(host, HTTP, "128k.bin", DOWNLOADS)?,
             direct: Downloads::start(host, DIRECT, "128k.bin", DIRECT_DOWNLOADS)?,
-            redis: RedisLoad::start(namespace, KV, CLIENTS, REQUESTS),
+            redis: None,
             echoes: UdpStream::start(host.datagrams()?, ECHO, ECHO_INTERVAL),
         })
     }
@@ -92,11 +102,16 @@ impl Load {
         }
     }
 
+    /// Whether each of them has come further than `before` by so much.
+    pub fn is_beyond(&self, before: Progress, further: u64) -> bool {
+        self.progress().is_beyond(before, further)
+    }
+
     /// Waits until each of them has come further than `before` by so much. False if that takes longer
     /// than `limit`.
     pub fn wait_for(&self, before: Progress, further: u64, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
-        while !self.progress().is_beyond(before, further) {
+        while !self.is_beyond(before, further) {
             if Instant::now() >= deadline {
                 return false;
             }
@@ -113,7 +128,7 @@ impl Load {
         Ok(Served {
             http: self.http.stop(),
             direct: self.direct.stop(),
-            redis: self.redis.stop(),
+            redis: self.redis.map(RedisLoad::stop).unwrap_or_default(),
             echoes: self.echoes.stop()?,
         })
     }
@@ -150,9 +165,14 @@ impl Served {
         assert_sound("http", &self.http);
     }
 
+    /// As [`Self::judge`], of those from the application in direct mode alone.
+    pub fn judge_direct(&self) {
+        assert_sound("the application in direct mode", &self.direct);
+    }
+
     /// As [`Self::judge`], of all but the downloads from `http`.
     pub fn judge_others(&self) {
-        assert_sound("the application in direct mode", &self.direct);
+        self.judge_direct();
         assert_eq!(self.redis.failure, None);
         assert!(!self.redis.rounds.is_empty(), "no round of redis-benchmark");
         assert_eq!(self.echoes.doubled, 0, "{:?}", self.echoes);

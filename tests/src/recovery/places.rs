@@ -13,11 +13,12 @@ use sel4_microkit_abi::{IPC_BUFFER_ADDRESS, watch};
 use crate::guest_memory::{AddressSpace, GuestMemory};
 use crate::instructions::Program;
 
-/// Where the port map sees its table, and the console the states of all and the crash reports
-/// (`system.xml`).
+/// Where the port map sees its table (`system.xml`).
 const PORT_TABLE: u64 = 0x1000_0000;
-const SYSTEM_STATUS: u64 = 0x1800_0000;
-const CRASH_REPORTS: u64 = 0x1900_0000;
+/// Where the console sees the states of all.
+pub const SYSTEM_STATUS: u64 = 0x1800_0000;
+/// Where the console sees the crash reports.
+pub const CRASH_REPORTS: u64 = 0x1900_0000;
 
 /// Where to look.
 pub struct Places {
@@ -57,6 +58,11 @@ impl Places {
     /// The memory.
     pub fn memory(&self) -> &GuestMemory {
         &self.memory
+    }
+
+    /// The console's address space.
+    pub fn console(&self) -> AddressSpace {
+        self.console
     }
 
     /// The network server's address space.

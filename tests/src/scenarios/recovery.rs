@@ -4,10 +4,12 @@
 //! restarted at once. One application is in direct mode and one job uses no network; both must go on
 //! through everything, whoever faults.
 
+mod corruptions;
 mod faults;
 mod outages;
 mod session;
 
+pub use corruptions::{Corruptions, corruptions};
 pub use faults::{faults, faults_elsewhere, faults_trial};
 pub use outages::{Outages, outages};
 pub use session::Session;

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use segue_qemu::Machine;
+use segue_status::system::Domain;
 use tempfile::TempDir;
 
 use crate::guest_memory::{AddressSpace, GuestMemory};
@@ -102,12 +103,19 @@ impl Session {
         count.expect("the job's page is there")
     }
 
-    /// How often a protection domain was restarted.
-    pub fn restarts(&self, name: &str) -> u64 {
+    /// What `init` says of a protection domain.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn domain(&self, name: &str) -> Domain {
         let status = self.places.status().expect("the memory can be read");
         let domain = status.find(name).and_then(|index| status.domain(index));
-        let domain = domain.unwrap_or_else(|| panic!("there is no {name}"));
-        u64::from(domain.restarts)
+        domain.unwrap_or_else(|| panic!("there is no {name}"))
+    }
+
+    /// How often a protection domain was restarted.
+    pub fn restarts(&self, name: &str) -> u64 {
+        u64::from(self.domain(name).restarts)
     }
 
     /// Waits until a protection domain was restarted so often.
@@ -176,6 +184,17 @@ impl Session {
         load
     }
 
+    /// The same without `redis-benchmark`.
+    ///
+    /// # Panics
+    /// As [`Self::load`].
+    pub fn load_without_redis(&self) -> Load {
+        let load = Load::start_without_redis(&self.machine);
+        let load = load.unwrap_or_else(|error| panic!("{error}"));
+        self.expect_progress(&load, "the beginning");
+        load
+    }
+
     /// Ends the load, and says what became of it.
     ///
     /// # Panics
@@ -189,6 +208,22 @@ impl Session {
     /// # Panics
     /// If not.
     pub fn judge(&mut self) {
+        self.judge_inventory();
+        assert_eq!(self.stopped(), self.struck, "who faulted");
+    }
+
+    /// The same, but that this one may have faulted as often as it liked.
+    ///
+    /// # Panics
+    /// As [`Self::judge`].
+    pub fn judge_but_for(&mut self, name: &str) {
+        self.judge_inventory();
+        let stopped = self.stopped();
+        let others: Vec<&String> = stopped.keys().filter(|other| *other != name).collect();
+        assert!(others.is_empty(), "{others:?} faulted, too");
+    }
+
+    fn judge_inventory(&mut self) {
         let deadline = Instant::now() + HANG;
         // What a client has just ended may be held for a while.
         loop {
@@ -204,7 +239,6 @@ impl Session {
             );
             thread::sleep(Duration::from_secs(1));
         }
-        assert_eq!(self.stopped(), self.struck, "who faulted");
         let console = self.machine.console().text();
         for word in ["is given up", "is cut off", "cannot be started again"] {
             assert!(!console.contains(word), "the console speaks of \"{word}\"");
