@@ -15,7 +15,9 @@ pub struct Accepted {
     pub label: String,
     /// Its serial number.
     pub serial: u64,
-    /// SHA-256 of the package without its signature.
+    /// Bytes of the package without its signature.
+    pub length: u64,
+    /// SHA-256 of these.
     pub hash: [u8; 32],
 }
 
@@ -93,6 +95,7 @@ pub fn check(
     Ok(Accepted {
         label: header.label().to_string(),
         serial: header.serial,
+        length: signed.len() as u64,
         hash: Sha256::digest(signed).into(),
     })
 }

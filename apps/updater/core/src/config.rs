@@ -5,6 +5,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Most protection domains that can be upgraded by packages.
 pub const MAXIMUM_TARGETS: usize = 62;
+/// Bytes of the region in which the updater remembers a serial number for each target.
+pub const SERIALS_SIZE: usize = 0x1000;
+const _: () = assert!(MAXIMUM_TARGETS * size_of::<u64>() <= SERIALS_SIZE);
 /// Bytes of a protection domain's name, padded with zeroes; at most 63 are used.
 pub const NAME_SIZE: usize = 64;
 

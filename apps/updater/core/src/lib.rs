@@ -20,5 +20,5 @@ mod machine;
 mod server;
 
 pub use connection::Limits;
-pub use machine::{Machine, Order, Outcome};
+pub use machine::Machine;
 pub use server::Server;

@@ -5,11 +5,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use segue_http_core::{Action, Stream};
+use segue_status::orders::{Operation, Outcome};
 
 use crate::check::{Accepted, check};
 use crate::config::{Target, UpgradeTable};
 use crate::connection::{Answer, Connection, Limits, Method, Request, State};
-use crate::machine::{Machine, Order, Outcome};
+use crate::machine::Machine;
 
 /// Where packages are sent to, followed by the name of the protection domain.
 const PREFIX: &str = "/upgrade/";
@@ -415,12 +416,11 @@ impl Server {
             Ok(accepted) => {
                 // Whatever becomes of it: it is not accepted twice.
                 machine.set_serial(target, accepted.serial);
-                machine.order(Order::Install {
-                    index: described.index,
-                    image: described.image,
-                    length: length as u64,
+                let operation = Operation::Install {
+                    length: accepted.length,
                     hash: accepted.hash,
-                });
+                };
+                machine.order(operation, described.index, described.image);
                 self.work = Work::Ordered {
                     connection: Some(index),
                     target,
@@ -457,10 +457,7 @@ impl Server {
             return;
         };
         if outcome == Outcome::Done && !is_installed {
-            machine.order(Order::Upgrade {
-                index: described.index,
-                image: described.image,
-            });
+            machine.order(Operation::Upgrade, described.index, described.image);
             self.work = Work::Ordered {
                 connection,
                 target,
@@ -478,13 +475,18 @@ impl Server {
             ),
             outcome if outcome.is_rolled_back() => Answer::new(
                 409,
-                format!("{name} was rolled back to what it was before: {outcome}."),
+                format!(
+                    "{name} was rolled back to what it ran before: {}.",
+                    outcome.reason()
+                ),
             ),
-            Outcome::Busy => Answer::new(503, refusal(&format!("{outcome}"))),
-            Outcome::Malformed | Outcome::TooLarge => {
-                Answer::new(422, refusal(&format!("{outcome}")))
-            }
-            outcome => Answer::new(500, refusal(&format!("{outcome}"))),
+            Outcome::Busy => Answer::new(503, refusal(outcome.reason())),
+            Outcome::Malformed | Outcome::TooLarge => Answer::new(422, refusal(outcome.reason())),
+            Outcome::Stopped => Answer::new(
+                409,
+                format!("{name} is stopped for good: nothing was done."),
+            ),
+            outcome => Answer::new(500, refusal(outcome.reason())),
         };
         self.finished = connection.map(|connection| (connection, answer));
     }

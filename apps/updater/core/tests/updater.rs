@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 use segue_http_core::{Action, Stream};
+use segue_status::orders::{Operation, Outcome};
 use segue_updater_core::config::{Target, UpgradeTable};
-use segue_updater_core::{Limits, Machine, Order, Outcome, Server};
+use segue_updater_core::{Limits, Machine, Server};
 use segue_upgrade_package::write::{self, Contents, PageContents};
 use segue_upgrade_package::{BASE, PAGE_SIZE, largest_package};
 use sha2::{Digest, Sha256};
@@ -69,7 +70,7 @@ fn good() -> Vec<u8> {
 /// A machine whose init answers with what the test says.
 struct Simulated {
     staging: Vec<u8>,
-    orders: Vec<Order>,
+    orders: Vec<(Operation, u32, u32)>,
     /// Answers to the next orders.
     outcomes: Vec<Outcome>,
     outcome: Option<Outcome>,
@@ -92,14 +93,13 @@ impl Machine for Simulated {
     fn staging(&mut self) -> &mut [u8] {
         &mut self.staging
     }
-    fn order(&mut self, order: Order) {
+    fn order(&mut self, operation: Operation, domain: u32, image: u32) {
         assert!(self.outcome.is_some(), "the order before is not answered");
-        if let Order::Install { length, hash, .. } = order {
-            let signed = &self.staging[..length as usize - 64];
-            let expected: [u8; 32] = Sha256::digest(signed).into();
+        if let Operation::Install { length, hash } = operation {
+            let expected: [u8; 32] = Sha256::digest(&self.staging[..length as usize]).into();
             assert_eq!(hash, expected);
         }
-        self.orders.push(order);
+        self.orders.push((operation, domain, image));
         self.outcome = None;
     }
     fn outcome(&mut self) -> Option<Outcome> {
@@ -221,15 +221,10 @@ fn a_signed_package_is_installed_and_run() {
         (200, expected.into())
     );
     let hash = Sha256::digest(&body[..body.len() - 64]).into();
-    let length = body.len() as u64;
-    let (index, image) = (5, 2);
-    let install = Order::Install {
-        index,
-        image,
-        length,
-        hash,
-    };
-    assert_eq!(machine.orders, [install, Order::Upgrade { index, image }]);
+    let length = body.len() as u64 - 64;
+    let install = Operation::Install { length, hash };
+    let orders = [(install, 5, 2), (Operation::Upgrade, 5, 2)];
+    assert_eq!(machine.orders, orders);
     assert_eq!(machine.staging[..body.len()], body);
     assert_eq!(machine.serials, [11, 0]);
 }
@@ -371,7 +366,7 @@ fn what_init_says_is_told() {
         (
             vec![Outcome::Done, Outcome::Faulted],
             409,
-            "rolled back to what it was before: the new image faulted.",
+            "rolled back to what it ran before: the new image faulted.",
         ),
         (vec![Outcome::Done, Outcome::Hung], 409, "made no progress"),
         (
@@ -388,12 +383,17 @@ fn what_init_says_is_told() {
         (
             vec![Outcome::Malformed],
             422,
-            "Init does not accept the package",
+            "The image is malformed: nothing",
         ),
         (vec![Outcome::TooLarge], 422, "does not fit"),
-        (vec![Outcome::OtherHash], 500, "other bytes"),
+        (vec![Outcome::Damaged], 500, "does not have the hash"),
         (vec![Outcome::Unknown], 500, "no such"),
-        (vec![Outcome::Other(77)], 500, "init says 77"),
+        (vec![Outcome::Refused], 500, "kernel refused"),
+        (
+            vec![Outcome::Done, Outcome::Stopped],
+            409,
+            "stopped for good",
+        ),
     ] {
         let mut machine = Simulated::new(&outcomes);
         let found = answer(&mut machine, send_good(&good()));
