@@ -36,7 +36,7 @@ PD_FLAGS := -Cpanic=abort -Crelocation-model=static -Cforce-frame-pointers=yes \
             -Clink-arg=-Wl,-z,max-page-size=4096,--build-id=none \
             --cfg curve25519_dalek_backend=\"serial\"
 PD_CRATES := segue-init segue-pcie segue-igb-pf segue-director segue-timer segue-console \
-             segue-netserver segue-portmap segue-dhcp segue-http segue-kv segue-echo-server
+             segue-netserver segue-portmap segue-dhcp segue-http segue-kv segue-echo-server segue-updater
 # Programs of the description that are crates of this workspace; others lie beside the description.
 SYSTEM_CRATES = $(shell sed -n 's/.*<program_image[^>]* path="\([^"]*\)".*/\1/p' '$(SYSTEM)' 2>/dev/null | sort -u | \
                   while read -r program; do grep -x "name = \"$$program\"" Cargo.lock; done | cut -d '"' -f 2)

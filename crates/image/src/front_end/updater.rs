@@ -73,7 +73,7 @@ impl Draft<'_, '_> {
                 self.patch(pd, at, symbol, value.to_le_bytes().to_vec(), reason);
             }
         }
-        self.add_orderer(pd, at);
+        self.add_orderer(pd, "updater", at);
         // The back end sets it, when all variables are known.
         let reason = Reason::Table {
             element: "updater",
@@ -132,7 +132,7 @@ impl Draft<'_, '_> {
         };
         let found = found.and_then(|key| match is_usable_key(&key) {
             true => Ok(key),
-            false => Err("is no public key: take that which segue-image --make-key wrote".into()),
+            false => Err("is not a public key of Ed25519: write that of a pair of keys".into()),
         });
         match found {
             Ok(key) => Some(key),
