@@ -189,10 +189,7 @@ impl Draft<'_, '_> {
             ("init_orders", address, "init_orders: u64 = 0"),
             ("init_orderer", number, "init_orderer: u64 = 0"),
         ] {
-            let reason = Reason::Table {
-                element,
-                declare,
-            };
+            let reason = Reason::Table { element, declare };
             self.patch(domain, at, symbol, value.to_le_bytes().to_vec(), reason);
         }
     }
