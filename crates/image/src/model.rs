@@ -52,6 +52,19 @@ pub struct System {
     /// takes is in the lists above already, but for one right: who serves calls may also send to
     /// itself, which is how it waits for ever.
     pub fault_regions: Vec<RegionIndex>,
+    /// Who takes programs that are sent to the machine.
+    pub updater: Option<Updater>,
+}
+
+/// Takes programs that are sent to the machine. Whom they can be for is everybody with a place for one.
+#[derive(Clone, Copy, Debug)]
+pub struct Updater {
+    /// The protection domain.
+    pub pd: PdIndex,
+    /// The key with which programs must be signed (Ed25519).
+    pub public_key: [u8; 32],
+    /// Programs with this serial number or a lower one are refused.
+    pub serial: u64,
 }
 
 /// What can be granted at run time.

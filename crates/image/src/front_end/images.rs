@@ -155,12 +155,12 @@ impl Draft<'_, '_> {
             table.as_bytes().to_vec(),
             reason(declare),
         ) {
-            self.add_orderer(console, at);
+            self.add_orderer(console, "alternative_image", at);
         }
     }
 
     /// Gives a protection domain a region of orders and the right to tell `init` of them.
-    pub(super) fn add_orderer(&mut self, domain: usize, at: usize) {
+    pub(super) fn add_orderer(&mut self, domain: usize, element: &'static str, at: usize) {
         let size = REGION_SIZE as u64;
         let name = format!("orders.{}", self.domain_name(domain));
         let Some(address) = generated_address(&[&self.domains[domain].spans], size) else {
@@ -189,10 +189,7 @@ impl Draft<'_, '_> {
             ("init_orders", address, "init_orders: u64 = 0"),
             ("init_orderer", number, "init_orderer: u64 = 0"),
         ] {
-            let reason = Reason::Table {
-                element: "alternative_image",
-                declare,
-            };
+            let reason = Reason::Table { element, declare };
             self.patch(domain, at, symbol, value.to_le_bytes().to_vec(), reason);
         }
     }
