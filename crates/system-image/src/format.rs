@@ -46,6 +46,8 @@ pub mod limits {
     pub const GRANTEES: usize = 64;
     /// Images of protection domains besides the first ones.
     pub const IMAGES: usize = 64;
+    /// Those of them that are sent to the machine.
+    pub const SENT_IMAGES: usize = 4;
     /// Regions with orders to `init`.
     pub const ORDERERS: usize = 4;
 }

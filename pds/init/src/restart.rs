@@ -118,7 +118,9 @@ impl Restarts {
         let paced = domains.filter(|domain| domain.paced == 1 && domain.restart_limit > 0);
         // The highest of those who are paced, not each one's own: an equal that spins would keep
         // a low one from its next life.
-        let pacer = match paced.map(|domain| domain.priority as u8).max() {
+        let priority = paced.map(|domain| domain.priority as u8).max();
+        let takes_programs = builder.sent.iter().any(|sent| sent.image != usize::MAX);
+        let pacer = match priority.or(takes_programs.then_some(1)) {
             Some(priority) => Some(Pacer::new(builder, priority)?),
             None => None,
         };
@@ -172,6 +174,13 @@ impl Restarts {
             bury(index, builder);
         }
         state
+    }
+
+    /// Asks to be told when nobody more important has work.
+    pub(crate) fn ask(&mut self) {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.ask();
+        }
     }
 
     /// The pacer says that nobody more important has work.

@@ -123,6 +123,17 @@ impl Draft<'_, '_> {
                 ),
             );
         }
+        let images = domains.iter().flat_map(|domain| &domain.images);
+        let sent = images.filter(|image| image.program.is_none()).count();
+        if sent > limits::SENT_IMAGES {
+            self.diagnostics.error(
+                self.machine_at,
+                format!(
+                    "too many <sent_image>: {} are possible",
+                    limits::SENT_IMAGES
+                ),
+            );
+        }
         let grantees = self
             .system
             .grants
