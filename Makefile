@@ -28,13 +28,15 @@ name = $(shell basename '$(1)' .xml)
 memory = $$(sed -n "s/^ *machine's memory *\([0-9]*\) MiB$$/\1/p" '$(1)/report.txt')
 OUTPUT = build/$(call name,$(SYSTEM))
 
-# Protection domains: bare programs for the machine. `-nostdlib`: nothing of the host gets in.
+# Protection domains: bare programs for the machine. `-nostdlib`: nothing of the host gets in. The kernel
+# keeps no AVX registers apart, so no library may look for AVX.
 PD_TARGET := x86_64-unknown-linux-gnu
 PD_FLAGS := -Cpanic=abort -Crelocation-model=static -Cforce-frame-pointers=yes \
             -Clink-arg=-nostartfiles -Clink-arg=-nostdlib -Clink-arg=-static -Clink-arg=-no-pie \
-            -Clink-arg=-Wl,-z,max-page-size=4096,--build-id=none
+            -Clink-arg=-Wl,-z,max-page-size=4096,--build-id=none \
+            --cfg curve25519_dalek_backend=\"serial\"
 PD_CRATES := segue-init segue-pcie segue-igb-pf segue-director segue-timer segue-console \
-             segue-netserver segue-portmap segue-dhcp segue-http segue-kv segue-echo-server
+             segue-netserver segue-portmap segue-dhcp segue-http segue-kv segue-echo-server segue-updater
 # Programs of the description that are crates of this workspace; others lie beside the description.
 SYSTEM_CRATES = $(shell sed -n 's/.*<program_image[^>]* path="\([^"]*\)".*/\1/p' '$(SYSTEM)' 2>/dev/null | sort -u | \
                   while read -r program; do grep -x "name = \"$$program\"" Cargo.lock; done | cut -d '"' -f 2)

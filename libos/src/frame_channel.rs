@@ -3,7 +3,7 @@
 use crate::vif::{Backend, Capabilities, Offload, Received};
 use alloc::boxed::Box;
 use core::num::NonZeroU16;
-use segue_frame_channel::{ClientChannel, FrameOffload};
+use segue_frame_channel::{ClientChannel, FrameOffload, ProtocolViolation};
 use segue_shared_memory::Region;
 
 /// Largest frame of an Ethernet with the usual MTU, without check sequence.
@@ -15,6 +15,13 @@ pub struct FrameChannel {
     server: &'static str,
     notify: Box<dyn FnMut()>,
     was_up: bool,
+    /// Whether what the server says of checksums is left aside.
+    verifies: bool,
+    /// Whether a breach of the protocol was reported since the channel worked last.
+    has_complained: bool,
+    /// The epoch that was joined last, and whether another one came after it.
+    epoch: u32,
+    has_rejoined: bool,
 }
 
 impl FrameChannel {
@@ -30,6 +37,27 @@ impl FrameChannel {
             server,
             notify,
             was_up: false,
+            verifies: false,
+            has_complained: false,
+            epoch: 0,
+            has_rejoined: false,
+        }
+    }
+
+    /// Has the stack compute the checksums of all received frames: the server copies them
+    /// after the card has verified them.
+    pub fn verify_checksums(&mut self) {
+        self.verifies = true;
+    }
+
+    /// Says once that the server breaks the protocol, until the channel works again: the
+    /// words of a server that is dead can do so in each turn.
+    fn complain(&mut self, violation: ProtocolViolation) {
+        if !core::mem::replace(&mut self.has_complained, true) {
+            log::error!(
+                "{} breaks the frame channel's protocol: {violation}",
+                self.server
+            );
         }
     }
 }
@@ -51,6 +79,10 @@ impl Backend for FrameChannel {
         self.channel.unconfirmed() as usize
     }
 
+    fn take_rejoined(&mut self) -> bool {
+        core::mem::take(&mut self.has_rejoined)
+    }
+
     fn take_lost(&mut self, take: &mut dyn FnMut(&[u8], Offload) -> bool) -> bool {
         self.channel.take_unconfirmed(|frame, offload| {
             let offload = Offload {
@@ -64,12 +96,12 @@ impl Backend for FrameChannel {
     fn begin(&mut self) {
         self.channel.wake();
         if let Err(violation) = self.channel.poll() {
-            // The channel is down until the server opens it anew, so this comes
-            // once an epoch.
-            log::error!(
-                "{} breaks the frame channel's protocol: {violation}",
-                self.server
-            );
+            self.complain(violation);
+        }
+        let epoch = self.channel.epoch();
+        if epoch != 0 && epoch != self.epoch {
+            self.has_rejoined = self.epoch != 0;
+            self.epoch = epoch;
         }
         let up = self.channel.is_up();
         if up != self.was_up {
@@ -86,16 +118,14 @@ impl Backend for FrameChannel {
         match self.channel.receive(buffer) {
             Ok(frame) => {
                 let frame = frame?;
+                self.has_complained = false;
                 Some(Received {
                     length: frame.length,
-                    verified: frame.checksums_verified,
+                    verified: frame.checksums_verified && !self.verifies,
                 })
             }
             Err(violation) => {
-                log::error!(
-                    "{} breaks the frame channel's protocol: {violation}",
-                    self.server
-                );
+                self.complain(violation);
                 None
             }
         }

@@ -229,9 +229,30 @@ impl<M: Mmio, D: DmaMemory> Backend for Function<M, D> {
 
 impl<M: Mmio, D: DmaMemory> FunctionBackend for Function<M, D> {
     fn start(&mut self) -> Result<(), Error> {
+        if self.function.is_running() && !self.function.is_intact() {
+            // The whole device was reset: what was under way is lost, as on a wire.
+            self.stop(&mut |_, _| ())?;
+        }
         self.function.start()?;
         self.masked = false;
         Ok(())
+    }
+
+    fn done(&self) -> u64 {
+        let statistics = self.function.statistics();
+        statistics.received_frames + statistics.transmitted_frames
+    }
+
+    fn has_work(&self) -> bool {
+        self.function.has_work()
+    }
+
+    fn nudge(&mut self) {
+        if self.function.is_intact() {
+            self.function.nudge();
+        } else if let Err(error) = self.start() {
+            log::error!("the virtual function was reset and does not start: {error}");
+        }
     }
 
     fn is_stalled(&mut self, now: Instant) -> bool {

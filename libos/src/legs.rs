@@ -22,9 +22,10 @@ use smoltcp::time::{Duration, Instant};
 /// How long a leg waits for the last frames of the other one before it transmits. Usually
 /// they are done in microseconds; if not, order matters less than going on.
 const HOLD: Duration = Duration::from_millis(20);
-/// How often a function that holds frames is looked at: twice, before it counts as
-/// stalled, the driver's two seconds apart.
-const WATCH: Duration = Duration::from_millis(2_100);
+/// How soon a function that is at work is looked at, should its interrupts be lost.
+const SOON: Duration = Duration::from_millis(20);
+/// One without work is looked at at doubled intervals, up to this one, and then not any more.
+const LATEST: Duration = Duration::from_millis(1_280);
 /// Rounds that take in what a function has received before it goes: its ring holds 512
 /// frames, a round takes 256.
 const LAST_ROUNDS: usize = 4;
@@ -91,8 +92,11 @@ pub struct FunctionLeg {
     pub stations: Stations,
     /// Whether it computes TCP checksums.
     pub checksum: bool,
-    /// When it is to be looked at, if it holds frames.
+    /// When it is to be looked at, and how long that was put off.
     watch_at: Option<Instant>,
+    wait: Duration,
+    /// Frames received and sent, when it was looked at last.
+    done: u64,
     failed: bool,
 }
 
@@ -110,6 +114,8 @@ impl FunctionLeg {
                 outside: [0; 6],
             },
             watch_at: None,
+            wait: SOON,
+            done: 0,
             failed: false,
         }
     }
@@ -123,20 +129,41 @@ impl FunctionLeg {
     /// Gives the card what was queued, and has it looked at later.
     pub fn commit(&mut self, now: Instant) {
         self.backend.commit();
-        if self.watch_at.is_none() && self.backend.outstanding() > 0 {
-            self.watch_at = Some(now + WATCH);
-            self.failed |= self.backend.is_stalled(now);
+        if (self.watch_at.is_none() || self.wait > SOON)
+            && (self.backend.outstanding() > 0 || self.backend.done() != self.done)
+        {
+            self.wait = SOON;
+            let soon = now + SOON;
+            self.watch_at = Some(self.watch_at.map_or(soon, |at| at.min(soon)));
         }
     }
 
-    fn watch(&mut self, now: Instant) {
+    /// Looks at a function that has perhaps something to say and has not been heard. Returns
+    /// whether a frame was found that no interrupt had told of.
+    fn watch(&mut self, now: Instant) -> bool {
         if self.watch_at.is_none_or(|at| now < at) {
-            return;
+            return false;
         }
-        self.watch_at = None;
-        if self.backend.is_stalled(now) && !core::mem::replace(&mut self.failed, true) {
-            log::error!("the virtual function has not sent a frame for two seconds");
+        let backend = &mut self.backend;
+        let done = backend.done();
+        let has_moved = core::mem::replace(&mut self.done, done) != done;
+        // If it was at work a moment ago, an interrupt may just be on its way.
+        let found = !has_moved && backend.has_work();
+        let is_under_way = backend.outstanding() > 0;
+        self.wait = if has_moved || found || is_under_way {
+            SOON
+        } else {
+            self.wait * 2
+        };
+        self.watch_at = (self.wait <= LATEST).then(|| now + self.wait);
+        if backend.is_stalled(now) {
+            if !core::mem::replace(&mut self.failed, true) {
+                log::error!("the virtual function has not sent a frame for half a second");
+            }
+        } else if is_under_way && !has_moved {
+            backend.nudge();
         }
+        found
     }
 }
 
@@ -177,8 +204,9 @@ impl Vif {
         }
         let mut all_repeated = true;
         if let Some(leg) = &mut self.function {
+            // Before it begins, since that takes in what was sent.
+            self.counters.found_late += u64::from(leg.watch(now));
             leg.backend.begin();
-            leg.watch(now);
             if self.stage == Stage::Direct
                 && let Some(server) = &mut self.server
             {

@@ -199,6 +199,42 @@ impl Stack {
         }
     }
 
+    /// Asks the peers of all connections with bytes in flight how far they have got: the network
+    /// server has started anew, and their acknowledgements may have gone with it. The question
+    /// is that of a keep-alive (RFC 9293, 3.8.4), a segment without bytes from before the window,
+    /// which changes nothing and is answered by an acknowledgement.
+    pub(crate) fn reunite(&mut self) {
+        for index in self.connections.indices() {
+            let Some(connection) = self.connections.get(index) else {
+                continue;
+            };
+            let Some(engine) = connection.engine else {
+                continue;
+            };
+            if connection.flight.first == connection.send_next || connection.ended.is_some() {
+                continue;
+            }
+            let socket = self.engines.get_ref(engine).socket_ref();
+            let window = socket.recv_capacity() - socket.recv_queue();
+            let control = Control {
+                key: connection.key,
+                sequence: connection.flight.first.wrapping_sub(1),
+                acknowledgement: connection.receive_next,
+                flags: ACK,
+                window: window_field(window),
+                options: None,
+            };
+            let link = connection.link;
+            let length = ETHERNET_HEADER + control.length();
+            if !self.vif.can_transmit(length, Some(&link[..6])) {
+                // What is sent again anyway will be answered, too.
+                return;
+            }
+            self.statistics.reunions += 1;
+            self.send_control(&link, &control);
+        }
+    }
+
     /// Takes in a report that a segment of ours was too big for its way. It counts
     /// if it is about bytes in flight: a forger would have to guess where these are
     /// (RFC 5927, 4.1).

@@ -135,6 +135,9 @@ impl Stack {
         self.now = now;
         self.steer(now);
         self.vif.begin(now);
+        if self.vif.take_rejoined() {
+            self.reunite();
+        }
         self.expire();
         self.take_delayed();
         let [mut buffer, mut kept] = core::mem::take(&mut self.buffers);

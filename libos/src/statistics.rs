@@ -51,6 +51,8 @@ pub struct Statistics {
     pub retransmissions: u64,
     /// Segments repeated because acknowledgements stopped coming.
     pub probes: u64,
+    /// Peers asked how far they have got, since the network server had started anew.
+    pub reunions: u64,
     /// TIME_WAIT entries recycled by a new SYN (RFC 6191).
     pub time_wait_recycled: u64,
     /// Idle connections that gave up their buffers.

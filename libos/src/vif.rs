@@ -60,6 +60,11 @@ pub trait Backend {
     fn outstanding(&self) -> usize {
         0
     }
+    /// Whether the other side has started anew since the last call: frames may have been
+    /// lost on the way here.
+    fn take_rejoined(&mut self) -> bool {
+        false
+    }
     /// Hands frames that are not known to be sent, since the other side has gone, to
     /// `take`, oldest first, as far as it takes them. They are not sent again here. To be
     /// called before [`Backend::begin`]. Returns whether none is left.
@@ -97,13 +102,24 @@ pub trait Backend {
 
 /// A backend over a virtual function, which comes and goes.
 pub trait FunctionBackend: Backend {
-    /// Starts its queues. Does nothing if they run.
+    /// Starts its queues. Does nothing if they run and nobody else has reset the device.
     ///
     /// # Errors
     ///
     /// If the function does not answer, or a queue does not start.
     fn start(&mut self) -> Result<(), Error>;
-    /// Whether frames have been under way for two seconds, as far as it was asked, without
+    /// Frames received and sent so far.
+    fn done(&self) -> u64 {
+        0
+    }
+    /// Whether a received frame or a sent one waits to be looked at.
+    fn has_work(&self) -> bool {
+        false
+    }
+    /// Tells the device once more what there is: it may have been told while the function was
+    /// not enabled. Starts it anew if somebody else has reset it; what was under way is lost then.
+    fn nudge(&mut self) {}
+    /// Whether frames have been under way for half a second, as far as it was asked, without
     /// one being completed: the function will not do it any more.
     fn is_stalled(&mut self, now: Instant) -> bool;
     /// Stops the queues, and hands the frames that are not known to be sent to `take`,
@@ -152,6 +168,8 @@ pub struct Counters {
     pub refused: u64,
     /// Frames dropped because the other leg had brought them already.
     pub duplicates: u64,
+    /// Times that a function was found to have a frame of which no interrupt had told.
+    pub found_late: u64,
     /// Frames transmitted again through the other leg, since they were not known to be sent.
     pub repeated: u64,
 }
@@ -224,6 +242,16 @@ impl Vif {
             self.begin_legs();
         } else if let Some(server) = &mut self.server {
             server.begin();
+        }
+    }
+
+    /// Whether the network server has started anew since the last call, and frames are
+    /// received through it alone.
+    #[inline]
+    pub(crate) fn take_rejoined(&mut self) -> bool {
+        match &mut self.server {
+            Some(server) => server.take_rejoined() && self.stage == Stage::Server,
+            None => false,
         }
     }
 

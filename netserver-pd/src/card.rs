@@ -254,7 +254,10 @@ impl Nic for Card {
 
     fn release(&mut self, frame: Frame) {
         match frame {
-            Frame::Received(frame) => self.handled.push(frame),
+            Frame::Received(frame) => {
+                self.function.note_handled(&frame);
+                self.handled.push(frame);
+            }
             Frame::LeftBehind(_) if self.left_behind.is_empty() => self.bytes = Vec::new(),
             Frame::LeftBehind(_) => {}
         }

@@ -64,6 +64,15 @@ struct NetworkServer {
 
 #[protection_domain(heap_size = 0x4_0000)]
 fn init() -> NetworkServer {
+    // Only in the test programs that are built from this source (tests/pds/fragile-netserver).
+    #[cfg(segue_fragile)]
+    match env!("CARGO_BIN_NAME") {
+        "segue-netserver-panics" => panic!("asked to fault"),
+        "segue-netserver-loops" => loop {
+            core::hint::spin_loop();
+        },
+        _ => {}
+    }
     let table = var!(frame_channels: ServerTable = ServerTable::EMPTY);
     let clock = Clock::new(region!(tsc_frequency, 0x1000));
     let port_table = region!(port_table, segue_portmap_core::REGION_SIZE);
@@ -277,6 +286,10 @@ impl Handler for NetworkServer {
     type Error = IrqAckError;
 
     fn is_ready(&self) -> bool {
+        #[cfg(segue_fragile)]
+        if env!("CARGO_BIN_NAME") == "segue-netserver-waits" {
+            return false;
+        }
         self.card.is_running()
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use segue_image::back_end::BootImage;
 use segue_image::files::DiskFiles;
+use segue_image::model::System;
 use segue_qemu::Machine;
 
 use crate::paths;
@@ -63,35 +64,64 @@ pub fn with_policy(text: &str, name: &str, policy: &str) -> String {
     format!("{before}{start}{} {policy}>{after}", kept.join(" "))
 }
 
+/// A system after a change of its description.
+pub struct Changed {
+    /// What the description says.
+    pub system: System,
+    /// Where its programs are.
+    pub programs: PathBuf,
+}
+
+impl Changed {
+    /// Reads the description of `system` and changes it.
+    ///
+    /// # Panics
+    /// With the mistakes, if the description has any.
+    pub fn new(system: &str, change: impl FnOnce(String) -> String) -> Self {
+        let description = paths::description(system);
+        let text = change(fs::read_to_string(&description).expect("a description"));
+        let programs = paths::programs(match text.contains("<fault_injection") {
+            true => "faulty",
+            false => "pd",
+        });
+        let files = DiskFiles {
+            programs: programs.clone(),
+            base: description
+                .parent()
+                .expect("a file lies in a folder")
+                .to_owned(),
+        };
+        match segue_image::parse(&text, &files) {
+            Ok(parsed) => Self {
+                system: parsed.system,
+                programs,
+            },
+            Err(mistakes) => {
+                let lines = mistakes
+                    .iter()
+                    .map(|mistake| mistake.line("the changed system"));
+                panic!("{}", lines.collect::<Vec<_>>().join("\n"))
+            }
+        }
+    }
+
+    /// Its image.
+    ///
+    /// # Panics
+    /// With the problems, if there are any.
+    pub fn image(&self) -> BootImage {
+        let init = self.programs.join("segue-init");
+        match segue_image::back_end::build(&self.system, &init) {
+            Ok(image) => image,
+            Err(problems) => panic!("{problems:?}"),
+        }
+    }
+}
+
 /// The image of a system after a change of its description.
 ///
 /// # Panics
 /// With the mistakes, if the description has any.
 pub fn build_system(system: &str, change: impl FnOnce(String) -> String) -> BootImage {
-    let description = paths::description(system);
-    let text = change(fs::read_to_string(&description).expect("a description"));
-    let programs = paths::programs(match text.contains("<fault_injection") {
-        true => "faulty",
-        false => "pd",
-    });
-    let files = DiskFiles {
-        programs: programs.clone(),
-        base: description
-            .parent()
-            .expect("a file lies in a folder")
-            .to_owned(),
-    };
-    let parsed = match segue_image::parse(&text, &files) {
-        Ok(parsed) => parsed,
-        Err(mistakes) => {
-            let lines = mistakes
-                .iter()
-                .map(|mistake| mistake.line("the changed system"));
-            panic!("{}", lines.collect::<Vec<_>>().join("\n"))
-        }
-    };
-    match segue_image::back_end::build(&parsed.system, &programs.join("segue-init")) {
-        Ok(image) => image,
-        Err(problems) => panic!("{problems:?}"),
-    }
+    Changed::new(system, change).image()
 }

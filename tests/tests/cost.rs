@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use segue_system_tests::changed::{OwnImage, build_system};
 use segue_system_tests::cost::{beside_others, clients, per_request};
 use segue_system_tests::instructions::Counter;
 use segue_system_tests::systems::MOST_APPLICATIONS;
-use segue_system_tests::{Cable, TestMachine};
+use segue_system_tests::{Cable, TestMachine, system_memory};
 
 /// Waits until the machine has accepted `count` connections.
 fn wait_for_connections(machine: &TestMachine, count: u64) {
@@ -46,6 +47,39 @@ fn a_request_costs_the_same_beside_a_thousand_idle_connections() {
     assert!(
         beside * 100 <= alone * 105,
         "{beside} beside, {alone} alone: more than 5 % dearer"
+    );
+}
+
+/// An application that computes checksums itself pays for it, and not much: what it receives is
+/// mostly requests and acknowledgements.
+#[test]
+fn checksums_in_software_are_cheap() {
+    let [without, with] = [false, true].map(|verifies| {
+        let image = build_system("files", |text| {
+            let channel = "<frame_channel ";
+            assert!(text.contains(channel), "adapt this test");
+            text.replace(
+                channel,
+                &format!(r#"{channel}verify_checksums="{verifies}" "#),
+            )
+        });
+        let image = OwnImage::new("checksums", &image.bytes);
+        let machine = image.machine().memory_mib(system_memory("files"));
+        let (machine, mut counter) = Counter::add(machine);
+        let mut machine = TestMachine::start(machine, Cable::Peer(1));
+        machine.wait_until_it_answers();
+        let mut clients = clients(&machine);
+        per_request(&mut counter, &mut clients);
+        let before = machine.status()["stack"]["software_checksums"].as_u64();
+        let spent = per_request(&mut counter, &mut clients);
+        let after = machine.status()["stack"]["software_checksums"].as_u64();
+        assert!(before.is_some() && (after > before) == verifies);
+        spent
+    });
+    println!("{without} instructions with the card's checksums, {with} with its own");
+    assert!(
+        with * 100 <= without * 110,
+        "{with} instead of {without}: more than 10 % dearer"
     );
 }
 

@@ -65,11 +65,16 @@ fn count(machine: &mut TestMachine, domain: &str, point: Point) -> u64 {
         .unwrap_or_else(|| panic!("{line}"))
 }
 
-/// Gives everybody something to do until a line holds `awaited`.
+/// Gives everybody something to do until a line holds `awaited`. The port map hears of deaths only,
+/// since the application has an address of its own: so the director has to die, too.
 fn stir_until(machine: &mut TestMachine, position: usize, awaited: &str) -> String {
     let deadline = Instant::now() + LIMIT;
+    let is_of_portmap = awaited.starts_with("portmap ");
     for mode in ["direct", "server"].into_iter().cycle() {
         // Whether anything comes of it does not matter.
+        if is_of_portmap {
+            let _ = machine.type_in(b"fault director runtime-received panic\r");
+        }
         let _ = machine.type_in(format!("switch http {mode}\r").as_bytes());
         let _ = machine.host().connect();
         let line = machine
@@ -106,14 +111,20 @@ fn each_kind_strikes_each_protection_domain() {
             wait_for(&machine, position, &format!("{domain} was restarted, "));
         }
     }
-    let position = machine.console().position();
-    command(&mut machine, "fault", "console ");
-    let lines = machine.console().lines();
-    let injected = lines[position..].iter().filter(|line| {
-        let mut words = line.text.split_whitespace().rev();
-        (words.next(), words.next()) == (Some("0"), Some("5"))
-    });
-    assert_eq!(injected.count(), DOMAINS.len());
+    // Those that were only to stir it.
+    command(&mut machine, "fault director withdraw", "withdrawn");
+    for domain in DOMAINS {
+        let row = command(&mut machine, "fault", &format!("{domain:<20} "));
+        let numbers: Vec<u64> = row
+            .split_whitespace()
+            .skip(1)
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        let kinds = Kind::ALL.len() as u64;
+        let is_right = matches!(numbers[..], [points, injected, 0] if points >= 8
+            && (injected == kinds || domain == "director" && injected > kinds));
+        assert!(is_right, "{row}");
+    }
     machine.wait_until_it_answers();
 }
 

@@ -91,7 +91,12 @@ fn frame_channel(config: &'static ClientConfig) -> FrameChannel {
         ),
     };
     let server = Channel::new(config.channel as usize);
-    FrameChannel::new(channel, config.server(), Box::new(move || server.notify()))
+    let mut channel =
+        FrameChannel::new(channel, config.server(), Box::new(move || server.notify()));
+    if config.flags & config::VERIFY_CHECKSUMS != 0 {
+        channel.verify_checksums();
+    }
+    channel
 }
 
 /// Addresses as a stack takes them.

@@ -27,13 +27,14 @@ const SERVER_COUNTERS: [(&str, ServerCounter); 11] = [
     ("lost_interrupts", ServerCounter::LostInterrupts),
 ];
 
-fn stack_counts(of: &Statistics) -> [(&'static str, u64); 32] {
+fn stack_counts(of: &Statistics) -> [(&'static str, u64); 34] {
     [
         ("frames_in", of.vif.frames_in),
         ("bytes_in", of.vif.bytes_in),
         ("frames_out", of.vif.frames_out),
         ("bytes_out", of.vif.bytes_out),
         ("refused_frames", of.vif.refused),
+        ("found_late", of.vif.found_late),
         ("malformed", of.malformed),
         ("bad_checksum", of.bad_checksum),
         ("software_checksums", of.software_checksums),
@@ -54,6 +55,7 @@ fn stack_counts(of: &Statistics) -> [(&'static str, u64); 32] {
         ("merged_acknowledgements", of.merged),
         ("retransmissions", of.retransmissions),
         ("probes", of.probes),
+        ("reunions", of.reunions),
         ("time_wait_recycled", of.time_wait_recycled),
         ("parked", of.parked),
         ("resumed", of.resumed),

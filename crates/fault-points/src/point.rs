@@ -108,6 +108,7 @@ points! {
     }
     Part::Server("portmap") => {
         PortmapBegun = "request-begun": "a request is noted" | "it is carried out";
+        PortmapRequestWritten = "request-written": "the words of a record are written" | "the record counts";
         PortmapCarriedOut = "request-carried-out": "a request was carried out" | "that is noted";
         PortmapHoldEnded = "hold-ended": "a port is not held any more" | "it is bound";
         PortmapBound = "port-bound": "a port was bound for one version of IP" | "it is for the next";
@@ -160,16 +161,22 @@ points! {
     }
     Part::Server("console") => {
         ConsoleLogTaken = "log-taken": "bytes were taken from a log" | "they are among the output";
+        ConsoleLogWritten = "log-written": "bytes of a log are written behind the output" | "they count, and are read";
+        ConsoleReportWritten = "report-written": "a crash report is written behind the output" | "it counts, as told";
+        ConsoleLifeWritten = "life-written": "a restart is written behind the output" | "it counts, as told";
+        ConsoleCommitted = "committed": "text and what it is about are noted" | "both count";
+        ConsoleMarkKept = "mark-kept": "what a text is about counts as told" | "the text counts";
         ConsoleLineGiven = "line-given": "the line has taken bytes" | "they are taken off the output";
+        ConsoleLineNoted = "line-noted": "bytes are taken off the output" | "they count for the pace";
         ConsoleReportCounted = "report-counted": "a crash report counts as printed" | "it is";
         ConsoleLifeNoted = "life-noted": "a restart counts as told" | "it is";
-        ConsoleFaultsNoted = "faults-noted": "faults were noticed" | "others are told of them";
+        ConsoleFaultsNoted = "faults-noted": "faults and restarts were noticed" | "others are told of them";
         ConsoleWishWritten = "wish-written": "a wish is written" | "the director is to be notified";
-        ConsoleWishDue = "wish-due": "the director is to be notified" | "it is";
+        ConsoleWishDue = "wish-due": "it is known whom a wish concerns" | "they are notified";
     }
     Part::Server("dhcp") => {
         DhcpPolled = "polled": "the client has decided what to do" | "it is done";
-        DhcpLeaseTold = "lease-told": "the port map knows of a lease" | "it is remembered";
+        DhcpLeaseTold = "lease-told": "the port map knows of a lease" | "people do";
         DhcpLeaseForgotten = "lease-forgotten": "a lease is lost" | "the port map knows";
         DhcpFrameBuilt = "frame-built": "a frame is written" | "it is handed in";
         DhcpServerDue = "server-due": "the network server sees frames" | "it is notified";

@@ -66,6 +66,11 @@ impl<M: SharedMemory> ClientChannel<M> {
         self.rings.is_up()
     }
 
+    /// The epoch this end is part of; 0: none.
+    pub fn epoch(&self) -> u32 {
+        self.rings.epoch()
+    }
+
     /// Looks at what the server has done: joins a new epoch, frees completed
     /// buffers, learns of received frames.
     ///

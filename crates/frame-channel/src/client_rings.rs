@@ -100,6 +100,11 @@ impl<M: SharedMemory> ClientRings<M> {
         self.epoch != 0
     }
 
+    /// The epoch this end is part of; 0: none.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// Looks at what the server has done: joins a new epoch, learns of
     /// completed and received frames.
     ///

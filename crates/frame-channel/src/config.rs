@@ -26,6 +26,10 @@ pub const ADDRESS_LEASED: u16 = 2;
 /// UDP port 68 of no address, and gets what is for that port.
 pub const DHCP_CLIENT: u16 = 4;
 
+/// The application computes the checksums of TCP and UDP itself, whatever the server says of
+/// them. For the application alone.
+pub const VERIFY_CHECKSUMS: u16 = 8;
+
 /// Where a station is found. What it does not have is all zeroes.
 #[repr(C)]
 #[derive(
@@ -121,7 +125,7 @@ pub struct ClientConfig {
     pub portmap_channel: u32,
     /// The application's number in the port table, 1..=64.
     pub owner: u16,
-    /// Some of [`ADDRESS_OWN`], [`ADDRESS_LEASED`], [`DHCP_CLIENT`].
+    /// Some of [`ADDRESS_OWN`], [`ADDRESS_LEASED`], [`DHCP_CLIENT`], [`VERIFY_CHECKSUMS`].
     pub flags: u16,
     /// Its addresses, as far as they are known beforehand.
     pub addresses: Addresses,

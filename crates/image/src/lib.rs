@@ -18,6 +18,7 @@ mod program;
 pub mod report;
 
 pub use front_end::{Parsed, parse};
+pub use number::{hexadecimal_bytes, show_hexadecimal};
 pub use program::Segment;
 
 /// All elements that a description may hold, each with its attributes.

@@ -1,6 +1,8 @@
 //! `segue-image`: builds the boot image that a system description describes.
 #![forbid(unsafe_code)]
 
+mod packaging;
+
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +17,9 @@ const USAGE: &str = "\
 Builds the boot image that a system description describes.
 
 Usage: segue-image --system FILE --programs FOLDER --output FOLDER [--check]
+       segue-image --system FILE --programs FOLDER --package NAME --program FILE
+                   --key FILE --output FILE [--label TEXT] [--serial NUMBER]
+       segue-image --make-key FILE
 
   --system FILE      the system description
   --programs FOLDER  where the programs are; those it does not have are looked
@@ -23,6 +28,19 @@ Usage: segue-image --system FILE --programs FOLDER --output FOLDER [--check]
   --check            only check; write nothing (--output is not needed)
   --help             this text
 
+A package is another program for a protection domain, to be sent to a machine
+that runs this system with these programs (docs/upgrade.md):
+
+  --package NAME     makes a package for this protection domain, and no image
+  --program FILE     the other program
+  --key FILE         the private key to sign it with
+  --output FILE      gets the package
+  --label TEXT       what it is called (default: the name of the program)
+  --serial NUMBER    must be higher than that of each package before (default:
+                     the seconds since 1970)
+  --make-key FILE    writes a new private key to FILE and the public key, which
+                     belongs into the description, to FILE.pub
+
 Mistakes are reported as file:line:column: what is wrong, what to do.
 Exit code: 0 done, 1 the description has mistakes, 2 anything else.";
 
@@ -30,11 +48,33 @@ Exit code: 0 done, 1 the description has mistakes, 2 anything else.";
 const INIT: &str = "segue-init";
 
 /// What the command line asks for.
-struct Arguments {
+enum Task {
+    /// To check a system, and with an output to build its image.
+    Image {
+        inputs: Inputs,
+        /// `None`: only check.
+        output: Option<PathBuf>,
+    },
+    /// To make a package.
+    Package(Inputs, PackageArguments),
+    /// To make a pair of keys.
+    Key(PathBuf),
+}
+
+/// Where a system is described, and where its programs are.
+struct Inputs {
     system: PathBuf,
     programs: PathBuf,
-    /// `None`: only check.
-    output: Option<PathBuf>,
+}
+
+/// Which package is to be made.
+struct PackageArguments {
+    domain: String,
+    program: PathBuf,
+    key: PathBuf,
+    output: PathBuf,
+    label: Option<String>,
+    serial: Option<u64>,
 }
 
 /// Why there is no image.
@@ -52,8 +92,8 @@ fn main() -> ExitCode {
             default_hook(information);
         }
     }));
-    let arguments = match arguments() {
-        Ok(Some(arguments)) => arguments,
+    let task = match task() {
+        Ok(Some(task)) => task,
         Ok(None) => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;
@@ -63,7 +103,12 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(&arguments) {
+    let done = match &task {
+        Task::Image { inputs, output } => image(inputs, output.as_deref()),
+        Task::Package(inputs, arguments) => packaging::package(inputs, arguments),
+        Task::Key(path) => packaging::make_key(path),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Mistakes) => ExitCode::from(1),
         Err(Failure::Other(why)) => {
@@ -73,16 +118,35 @@ fn main() -> ExitCode {
     }
 }
 
-fn arguments() -> Result<Option<Arguments>, String> {
+fn task() -> Result<Option<Task>, String> {
     use lexopt::prelude::{Long, Short};
     let wrong = |error: lexopt::Error| error.to_string();
     let (mut system, mut programs, mut output, mut check) = (None, None, None, false);
+    let (mut program, mut key, mut make_key) = (None, None, None);
+    let (mut package, mut label, mut serial) = (None, None, None);
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next().map_err(wrong)? {
         let place = match argument {
             Long("system") => &mut system,
             Long("programs") => &mut programs,
             Long("output") => &mut output,
+            Long("program") => &mut program,
+            Long("key") => &mut key,
+            Long("make-key") => &mut make_key,
+            Long("package") => {
+                package = Some(text(&mut parser)?);
+                continue;
+            }
+            Long("label") => {
+                label = Some(text(&mut parser)?);
+                continue;
+            }
+            Long("serial") => {
+                let value = text(&mut parser)?;
+                let number = value.parse::<u64>();
+                serial = Some(number.map_err(|_| format!("--serial {value} is not a number"))?);
+                continue;
+            }
             Long("check") => {
                 check = true;
                 continue;
@@ -92,23 +156,56 @@ fn arguments() -> Result<Option<Arguments>, String> {
         };
         *place = Some(PathBuf::from(parser.value().map_err(wrong)?));
     }
+    if let Some(path) = make_key {
+        return Ok(Some(Task::Key(path)));
+    }
+    let inputs = Inputs {
+        system: system.ok_or("--system is missing")?,
+        programs: programs.ok_or("--programs is missing")?,
+    };
+    if let Some(domain) = package {
+        let arguments = PackageArguments {
+            domain,
+            program: program.ok_or("--program is missing")?,
+            key: key.ok_or("--key is missing")?,
+            output: output.ok_or("--output is missing")?,
+            label,
+            serial,
+        };
+        return Ok(Some(Task::Package(inputs, arguments)));
+    }
+    for (given, option) in [
+        (program.is_some(), "--program"),
+        (key.is_some(), "--key"),
+        (label.is_some(), "--label"),
+        (serial.is_some(), "--serial"),
+    ] {
+        if given {
+            return Err(format!("{option} belongs to --package, which is missing"));
+        }
+    }
     if !check && output.is_none() {
         return Err("--output is missing".into());
     }
-    Ok(Some(Arguments {
-        system: system.ok_or("--system is missing")?,
-        programs: programs.ok_or("--programs is missing")?,
-        output: output.filter(|_| !check),
-    }))
+    let output = output.filter(|_| !check);
+    Ok(Some(Task::Image { inputs, output }))
 }
 
-fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let name = arguments.system.display().to_string();
-    let text = std::fs::read(&arguments.system)
+/// The value of the option that was read last.
+fn text(parser: &mut lexopt::Parser) -> Result<String, String> {
+    let value = parser.value().map_err(|error| error.to_string())?;
+    let value = value.into_string();
+    value.map_err(|value| format!("{} is not UTF-8", value.display()))
+}
+
+/// Reads and checks a description; says what is wrong with it.
+fn parse(inputs: &Inputs) -> Result<Parsed, Failure> {
+    let name = inputs.system.display().to_string();
+    let text = std::fs::read(&inputs.system)
         .map_err(|error| other(format!("cannot read {name}"), error))?;
     let files = DiskFiles {
-        programs: arguments.programs.clone(),
-        base: arguments
+        programs: inputs.programs.clone(),
+        base: inputs
             .system
             .parent()
             .unwrap_or(Path::new(""))
@@ -119,26 +216,31 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         eprintln!("{}", not_text(&name, error.as_bytes(), place));
         Failure::Mistakes
     })?;
-    let parsed = segue_image::parse(&text, &files).map_err(|found| {
+    segue_image::parse(&text, &files).map_err(|found| {
         for diagnostic in found {
             eprintln!("{}", diagnostic.line(&name));
         }
         Failure::Mistakes
-    })?;
+    })
+}
+
+fn image(inputs: &Inputs, output: Option<&Path>) -> Result<(), Failure> {
+    let name = inputs.system.display().to_string();
+    let parsed = parse(inputs)?;
     for warning in &parsed.warnings {
         eprintln!("{}", warning.line(&name));
     }
     let image =
-        back_end::build(&parsed.system, &arguments.programs.join(INIT)).map_err(|problems| {
+        back_end::build(&parsed.system, &inputs.programs.join(INIT)).map_err(|problems| {
             let place = parsed.machine;
             for problem in problems {
                 eprintln!("{name}:{}:{}: {problem}", place.line, place.column);
             }
             Failure::Mistakes
         })?;
-    match &arguments.output {
+    match output {
         Some(output) => {
-            let name = arguments.system.file_name().unwrap_or_default();
+            let name = inputs.system.file_name().unwrap_or_default();
             write(output, &name.to_string_lossy(), &parsed, &image)
         }
         None => {

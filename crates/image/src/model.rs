@@ -52,6 +52,19 @@ pub struct System {
     /// takes is in the lists above already, but for one right: who serves calls may also send to
     /// itself, which is how it waits for ever.
     pub fault_regions: Vec<RegionIndex>,
+    /// Who takes programs that are sent to the machine.
+    pub updater: Option<Updater>,
+}
+
+/// Takes programs that are sent to the machine. Whom they can be for is everybody with a place for one.
+#[derive(Clone, Copy, Debug)]
+pub struct Updater {
+    /// The protection domain.
+    pub pd: PdIndex,
+    /// The key with which programs must be signed (Ed25519).
+    pub public_key: [u8; 32],
+    /// Programs with this serial number or a lower one are refused.
+    pub serial: u64,
 }
 
 /// What can be granted at run time.
@@ -277,7 +290,7 @@ pub struct Image {
 pub struct Restart {
     /// How often in a row; at least 1.
     pub limit: u32,
-    /// Milliseconds until the first restart; they double with each in a row.
+    /// Milliseconds until the second restart in a row; they double with each further one.
     pub backoff: u32,
     /// Also when it has ended by itself.
     pub always: bool,

@@ -80,6 +80,23 @@ fn hexadecimal_byte(text: &str) -> Option<u8> {
         .flatten()
 }
 
+/// Exactly `N` bytes, two hexadecimal digits each.
+pub fn hexadecimal_bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N || !text.is_ascii() {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = hexadecimal_byte(&text[2 * at..2 * at + 2])?;
+    }
+    Some(bytes)
+}
+
+/// Bytes as two hexadecimal digits each.
+pub fn show_hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A MAC address as people write it.
 pub(crate) fn show_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
@@ -178,6 +195,19 @@ mod tests {
             "", "00:20.0", "00:03.8", "0:03.0", "00:03", "00:03.00", "nic.vf0",
         ] {
             assert_eq!(pci_function(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn keys_read_as_they_are_shown() {
+        let bytes = [0x00, 0x9a, 0xff];
+        assert_eq!(show_hexadecimal(&bytes), "009aff");
+        assert_eq!(hexadecimal_bytes("009aff"), Some(bytes));
+        assert_eq!(hexadecimal_bytes("009AFF"), Some(bytes));
+        for wrong in [
+            "", "009af", "009afff", "009afg", "+09aff", "00 9af", "é9aff",
+        ] {
+            assert_eq!(hexadecimal_bytes::<3>(wrong), None, "{wrong:?}");
         }
     }
 

@@ -10,7 +10,7 @@ use crate::front_end::layout::{IPC_BUFFER, PAGE, STACK_TOP};
 use crate::model::{
     ChannelEnd, Contents, IrqSource, PciFunction, PdIndex, ProtectionDomain, RegionIndex, System,
 };
-use crate::number::{show_mac, show_size};
+use crate::number::{show_hexadecimal, show_mac, show_size};
 use crate::program::Segment;
 
 /// The report on a system, as text; `name` is that of its description.
@@ -415,7 +415,7 @@ impl Report<'_> {
                 "a fault"
             };
             self.line(&format!(
-                "started again after {when}, at most {} times in a row, first after {} ms",
+                "started again after {when}, at most {} times in a row, at once, then after {} ms and more",
                 restart.limit, restart.backoff
             ));
         }
@@ -432,6 +432,21 @@ impl Report<'_> {
                     show_size(image.sent_size)
                 )),
             }
+        }
+        let updater = self.system.updater.filter(|updater| updater.pd == index);
+        if let Some(updater) = updater {
+            let domains = self.system.protection_domains.iter();
+            let targets = domains.filter(|domain| {
+                let mut images = domain.images.iter();
+                images.any(|image| image.program.is_none())
+            });
+            let names: Vec<&str> = targets.map(|target| target.name.as_str()).collect();
+            self.line(&format!("takes packages for {}", names.join(", ")));
+            self.line(&format!(
+                "signed with {}, serial numbers above {}",
+                show_hexadecimal(&updater.public_key),
+                updater.serial
+            ));
         }
         if domain.heartbeat > 0 {
             self.line(&format!(

@@ -45,6 +45,7 @@ fn files() -> TestFiles {
     let mut all: Vec<(&str, u64)> = variables.to_vec();
     all.extend(tables.map(|(name, size)| (name, size as u64)));
     all.extend(support::DIRECT_MODE_TABLES);
+    all.extend(support::UPDATER_VARIABLES);
     all.extend([("director_board", 8), ("board", 8), ("vf1_user", 8)]);
     let faulty = [all.as_slice(), &faults].concat();
     let mut old = variables.to_vec();
@@ -104,6 +105,7 @@ fn files() -> TestFiles {
     ];
     let others = [
         ("hello.txt", b"hello".to_vec()),
+        ("key.pub", format!("{}\n", "3b".repeat(32)).into_bytes()),
         ("large.bin", vec![1; 5000]),
         ("site/index.html", vec![b'.'; 9000]),
     ];

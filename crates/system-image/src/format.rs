@@ -46,6 +46,8 @@ pub mod limits {
     pub const GRANTEES: usize = 64;
     /// Images of protection domains besides the first ones.
     pub const IMAGES: usize = 64;
+    /// Those of them that are sent to the machine.
+    pub const SENT_IMAGES: usize = 4;
     /// Regions with orders to `init`.
     pub const ORDERERS: usize = 4;
 }
@@ -219,8 +221,8 @@ pub struct ProtectionDomain {
     pub has_endpoint: u32,
     /// How often in a row it is started again after a fault; 0 for never.
     pub restart_limit: u32,
-    /// Milliseconds between its first fault and its restart; they double with
-    /// each further fault in a row.
+    /// Milliseconds between its second fault in a row and its restart; they double with
+    /// each further one. After the first it is restarted at once.
     pub restart_backoff: u32,
     /// 1 if it is also started again when it has ended by itself.
     pub restart_always: u32,

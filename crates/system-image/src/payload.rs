@@ -299,6 +299,15 @@ impl<'a> Payload<'a> {
             self.check_grantee(grantee)
         })?;
         each(Table::Images, self.images, |image| self.check_image(image))?;
+        let sent = self.images.iter();
+        let sent = sent.filter(|image| image.kind == image_kind::SENT);
+        if sent.count() > limits::SENT_IMAGES {
+            return Err(Error::Record(
+                Table::Images,
+                0,
+                "too many images that are sent",
+            ));
+        }
         let orderers = self.regions.iter();
         let orderers = orderers.filter(|region| region.contents == region_contents::ORDERS);
         if orderers.count() > limits::ORDERERS {

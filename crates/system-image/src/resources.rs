@@ -167,12 +167,11 @@ pub fn needs(payload: &Payload) -> Needs {
         };
         slots += kept_pages(region);
     }
-    // A VSpace, and a copy of the page that shows its work; the pages of one that is sent, which
-    // are mapped by a copy.
+    // A VSpace, and a copy of the page that shows its work; the pages of one that is sent.
     slots += payload
         .images
         .iter()
-        .map(|image| 2 + 3 * (image.sent_size >> 12))
+        .map(|image| 2 + 2 * (image.sent_size >> 12))
         .sum::<u64>();
     // Two interrupt handlers each.
     slots += 2 * payload.functions.len() as u64;

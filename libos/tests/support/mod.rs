@@ -157,6 +157,11 @@ impl Network {
         queue.remove(&key)
     }
 
+    /// Loses all that is on its way to the stack. Returns how many frames that are.
+    pub fn lose(&mut self) -> usize {
+        core::mem::take(&mut self.to_server).len()
+    }
+
     pub fn inject(&mut self, frame: Vec<u8>) {
         self.order += 1;
         self.to_server.insert((self.now, self.order), frame);

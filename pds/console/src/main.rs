@@ -12,6 +12,7 @@ use segue_console_core::{
 };
 use segue_director_core::board::{BOARD_SIZE, Board};
 use segue_director_core::config::DirectorTable;
+use segue_fault_points::{Point, reached};
 use segue_log_ring::config::{CONSOLE_MEMORY_SIZE, RingTable};
 use segue_status::crash::CrashReports;
 use segue_status::orders::{self, ImageTable};
@@ -214,6 +215,7 @@ impl SerialConsole {
         let lives = lives(&status);
         if lives != self.lives {
             self.lives = lives;
+            reached(Point::ConsoleFaultsNoted);
             self.notify();
         }
     }
@@ -235,6 +237,7 @@ impl SerialConsole {
     /// Tells the director and `init` that the operator wants something of them.
     fn pass_on_wishes(&mut self) {
         let asked = self.console.take_asked();
+        reached(Point::ConsoleWishDue);
         if asked.director
             && let Some(director) = self.director
         {
@@ -263,7 +266,9 @@ impl SerialConsole {
             if count == 0 {
                 break;
             }
+            reached(Point::ConsoleLineGiven);
             output.sent(count);
+            reached(Point::ConsoleLineNoted);
             self.pace.sent(count);
             put += count;
         }

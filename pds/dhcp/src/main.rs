@@ -11,12 +11,12 @@ extern crate alloc;
 
 use core::net::Ipv4Addr;
 use segue_application::{Portmap, Timeout, seed};
-use segue_dhcp_core::{Client, Event, Lease};
+use segue_dhcp_core::{Account, Client, Event, Lease};
 use segue_fault_points::{Point, reached};
 use segue_frame_channel::config::ClientConfig;
 use segue_frame_channel::{ClientChannel, FrameOffload};
 use segue_libos::{PortAuthority, Protocol};
-use segue_portmap_core::SharedAddress;
+use segue_portmap_core::{PortError, SharedAddress};
 use sel4_microkit::{
     Channel, ChannelSet, Clock, Handler, Infallible, channel, private_region_at, protection_domain,
     region, region_at, var,
@@ -36,8 +36,10 @@ struct Dhcp {
     portmap: Portmap,
     clock: Clock,
     timeout: Timeout,
-    /// What the port map was told.
-    lease: Option<Lease>,
+    /// Signalled by the port map when it knows another address, or has been started anew.
+    portmap_channel: Channel,
+    /// What the port map must know.
+    account: Account,
     /// When the last answer was refused aloud, and how many in silence since.
     refused: Option<(u64, u32)>,
 }
@@ -74,7 +76,8 @@ fn init() -> Dhcp {
         portmap,
         clock,
         timeout: Timeout::new(channel!(timer_channel)),
-        lease: None,
+        portmap_channel: Channel::new(config.portmap_channel as usize),
+        account: Account::new(),
         refused: None,
     };
     dhcp.work();
@@ -135,14 +138,12 @@ impl Dhcp {
 
     fn event(&mut self, event: Event, now: u64) {
         match event {
-            Event::Leased(lease) => self.leased(lease),
+            Event::Leased(lease) => self.leased(lease, now),
             Event::Lost => {
                 log::warn!("the address is lost: asking for another");
-                self.lease = None;
+                self.account.set(None, now);
                 reached(Point::DhcpLeaseForgotten);
-                if let Err(error) = self.portmap.set_shared_ipv4(None) {
-                    log::error!("the port map does not take the address away: {error}");
-                }
+                self.tell(None);
             }
             Event::Refused(refusal) => {
                 if let Some((at, silent)) = &mut self.refused
@@ -161,30 +162,63 @@ impl Dhcp {
         }
     }
 
-    fn leased(&mut self, lease: Lease) {
-        let shared = SharedAddress {
-            address: lease.address,
-            prefix_length: lease.prefix_length,
-            gateway: lease.router.unwrap_or_default(),
-            seconds: lease.seconds,
-        };
-        let address = Ipv4Addr::from(lease.address);
-        if let Err(error) = self.portmap.set_shared_ipv4(Some(shared)) {
-            log::error!("the port map refuses {address}: {error}");
+    fn leased(&mut self, lease: Lease, now: u64) {
+        let before = self.account.set(Some(lease), now);
+        if !self.tell(Some(lease)) {
             return;
         }
         reached(Point::DhcpLeaseTold);
-        let before = self.lease.replace(lease);
         let what = match before {
             Some(before) if before.address == lease.address => "the lease is renewed",
             _ => "leased",
         };
         log::info!(
-            "{what}: {address}/{} for {} s from {}",
+            "{what}: {}/{} for {} s from {}",
+            Ipv4Addr::from(lease.address),
             lease.prefix_length,
             lease.seconds,
             Ipv4Addr::from(lease.server)
         );
+    }
+
+    /// Tells the port map; says whether it has taken it.
+    fn tell(&mut self, lease: Option<Lease>) -> bool {
+        let shared = lease.map(|lease| SharedAddress {
+            address: lease.address,
+            prefix_length: lease.prefix_length,
+            gateway: lease.router.unwrap_or_default(),
+            seconds: lease.seconds,
+        });
+        match (self.portmap.set_shared_ipv4(shared), lease) {
+            (Ok(()), _) => return true,
+            (Err(error), Some(lease)) => {
+                let address = Ipv4Addr::from(lease.address);
+                log::error!("the port map refuses {address}: {error}");
+                if error != PortError::NoAnswer {
+                    // Nor will it take it later.
+                    self.account = Account::new();
+                }
+            }
+            (Err(error), None) => {
+                log::error!("the port map does not take the address away: {error}");
+            }
+        }
+        false
+    }
+
+    /// The port map has something to say: perhaps it knows less than it was told.
+    fn compare(&mut self) {
+        let known = match self.portmap.addresses() {
+            Ok(addresses) => Some(addresses.ipv4),
+            Err(PortError::NoAddress) => None,
+            Err(_) => return,
+        };
+        let now = self.clock.now_microseconds();
+        if let Some(lease) = self.account.correction(known, now)
+            && self.tell(lease)
+        {
+            log::info!("the port map was told once more what the address is");
+        }
     }
 }
 
@@ -193,6 +227,9 @@ impl Handler for Dhcp {
 
     fn notified(&mut self, channels: ChannelSet) -> Result<(), Infallible> {
         self.timeout.notified(channels);
+        if channels.contains(self.portmap_channel) {
+            self.compare();
+        }
         self.work();
         Ok(())
     }

@@ -6,7 +6,7 @@ use segue_status::crash::CrashReports;
 use segue_status::system::{self, SystemStatus};
 use segue_system_image::Payload;
 use segue_system_image::format::{
-    self, NONE, Region, layout, limits, region_contents, region_kind,
+    self, NONE, Region, image_kind, layout, limits, region_contents, region_kind,
 };
 use segue_system_image::resources;
 use sel4::cap::Tcb;
@@ -16,6 +16,7 @@ use crate::allocator::{Allocator, Chunks};
 use crate::clock;
 use crate::failure::{Doing, Failure};
 use crate::grants::{self, GranteeSlots};
+use crate::install::Sent;
 use crate::root;
 use crate::start;
 use crate::window::Window;
@@ -74,18 +75,15 @@ pub(crate) struct DomainSlots {
 #[derive(Clone, Copy)]
 pub(crate) struct ImageSlots {
     pub(crate) vspace: u64,
-    /// Of one that is sent: first of the pages to keep, of those to run in, and of the places for
-    /// copies by which the former are mapped.
+    /// Of one that is sent: first of the pages in which it is kept, and of those that it may write.
     pub(crate) kept: u64,
     pub(crate) own: u64,
-    pub(crate) copies: u64,
 }
 
 const NO_IMAGE: ImageSlots = ImageSlots {
     vspace: 0,
     kept: 0,
     own: 0,
-    copies: 0,
 };
 
 impl Slots {
@@ -150,8 +148,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) orders: [Option<Memory>; limits::ORDERERS],
     /// The region that holds an image that was sent.
     pub(crate) staging: Option<usize>,
-    /// Entry of each image that was sent.
-    pub(crate) sent_entries: [u64; limits::IMAGES],
+    /// Programs that were sent.
+    pub(crate) sent: &'a mut [Sent; limits::SENT_IMAGES],
 }
 
 /// The name of a record, for sentences.
@@ -166,7 +164,13 @@ impl<'a> Builder<'a> {
         payload: &Payload<'static>,
         allocator: &'a mut Allocator,
         slots: &'a mut Slots,
+        sent: &'a mut [Sent; limits::SENT_IMAGES],
     ) -> Result<Self, Failure> {
+        let images = payload.images.iter().enumerate();
+        let images = images.filter(|(_, image)| image.kind == image_kind::SENT);
+        for ((index, _), place) in images.zip(sent.iter_mut()) {
+            place.image = index;
+        }
         if let Some(space) = payload.io_spaces.first()
             && boot_info.io_page_table_levels() == 0
         {
@@ -228,7 +232,7 @@ impl<'a> Builder<'a> {
             crashes: None,
             orders: [None; limits::ORDERERS],
             staging: None,
-            sent_entries: [0; limits::IMAGES],
+            sent,
         })
     }
 

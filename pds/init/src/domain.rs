@@ -83,7 +83,6 @@ impl Builder<'_> {
             let object = crate::allocator::frame_type(12);
             slots.kept = chunks.make(self.allocator, object, 0, pages)?;
             slots.own = chunks.make(self.allocator, object, 0, pages)?;
-            slots.copies = self.allocator.slots(pages)?;
         }
         for run in image.runs.range() {
             self.map_run(domain, run, vspace)?;
@@ -295,7 +294,7 @@ impl Builder<'_> {
             return self.payload.protection_domains[index].entry;
         };
         match self.payload.images[image].kind {
-            image_kind::SENT => self.sent_entries[image],
+            image_kind::SENT => self.sent_entry(image),
             _ => self.payload.images[image].entry,
         }
     }

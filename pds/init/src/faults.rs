@@ -109,6 +109,9 @@ impl Watcher {
                 .go_on(builder, &mut self.heartbeats, started, console);
         }
         let (restarts, heartbeats) = (&mut self.restarts, &mut self.heartbeats);
+        if badge & PACER_BADGE != 0 {
+            self.upgrades.go_on(builder, restarts, started);
+        }
         if badge & layout::ORDER_BADGE != 0 {
             self.upgrades.serve(builder, restarts, heartbeats, started);
         }

@@ -15,7 +15,7 @@
 //! - `clock`: how fast the time stamp counter runs; an alarm.
 //! - `faults`: what happens from then on; `heartbeat`: who hangs; `restart`: who runs again,
 //!   `refill`: with which memory, `pacer`: and when; `gone`: what is left of those who do not.
-//! - `upgrade`: who runs another image.
+//! - `upgrade`: who runs another image; `install`: one that was sent.
 //! - `serial`, `failure`: sentences for people.
 #![no_std]
 #![no_main]
@@ -30,6 +30,7 @@ mod faults;
 mod gone;
 mod grants;
 mod heartbeat;
+mod install;
 mod pacer;
 mod refill;
 mod restart;
@@ -39,12 +40,14 @@ mod upgrade;
 mod window;
 
 use segue_system_image::Payload;
+use segue_system_image::format::limits;
 use sel4::BootInfo;
 use sel4::cap::Page;
 
 use allocator::Allocator;
 use builder::{Builder, Slots};
 use failure::{Doing, Failure};
+use install::NOTHING_SENT;
 
 /// Capabilities that the kernel gives the root task.
 mod root {
@@ -80,7 +83,8 @@ fn run(boot_info: &'static BootInfo) -> Result<core::convert::Infallible, Failur
         .doing("the stack's guard page could not be unmapped", "init")?;
     let payload = Payload::read(start::payload())?;
     let (mut allocator, mut slots) = (Allocator::EMPTY, Slots::EMPTY);
-    let mut builder = Builder::new(boot_info, &payload, &mut allocator, &mut slots)?;
+    let mut sent = [NOTHING_SENT; limits::SENT_IMAGES];
+    let mut builder = Builder::new(boot_info, &payload, &mut allocator, &mut slots, &mut sent)?;
     builder.build()?;
     let started = builder.start()?;
     serial_line!(

@@ -57,6 +57,16 @@ impl Builder<'_> {
             position.offset += part;
             left -= part;
         }
+        // Behind the runs come the pages of a program that was sent.
+        let place = position.run - runs.count as usize;
+        let sent_pages = image.map_or(0, |image| self.payload.images[image].sent_size >> 12);
+        if let Some(image) = image
+            && (place as u64) < sent_pages
+        {
+            self.refill_sent(image, place)?;
+            position.run += 1;
+            return Ok(false);
+        }
         Ok(true)
     }
 

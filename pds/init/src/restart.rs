@@ -15,7 +15,7 @@ use crate::{serial_line, start};
 /// before.
 const CALM: u64 = 10_000_000;
 /// Longest time between a fault and the restart, in milliseconds, unless the
-/// first one takes longer already.
+/// shortest is longer already.
 const LONGEST_BACKOFF: u32 = 1000;
 
 /// Why a protection domain was stopped.
@@ -88,8 +88,14 @@ impl Lives {
         }
         let first = policy.restart_backoff;
         let longest = LONGEST_BACKOFF.max(first);
-        let factor = 1u32.checked_shl(self.row).unwrap_or(u32::MAX);
-        let milliseconds = first.saturating_mul(factor).min(longest);
+        // At once if there was no fault shortly before.
+        let milliseconds = match self.row.checked_sub(1) {
+            None => 0,
+            Some(doublings) => {
+                let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);
+                first.saturating_mul(factor).min(longest)
+            }
+        };
         self.row += 1;
         self.wait = Wait::Until(now + 1000 * u64::from(milliseconds));
         State::Restarting
@@ -112,7 +118,9 @@ impl Restarts {
         let paced = domains.filter(|domain| domain.paced == 1 && domain.restart_limit > 0);
         // The highest of those who are paced, not each one's own: an equal that spins would keep
         // a low one from its next life.
-        let pacer = match paced.map(|domain| domain.priority as u8).max() {
+        let priority = paced.map(|domain| domain.priority as u8).max();
+        let takes_programs = builder.sent.iter().any(|sent| sent.image != usize::MAX);
+        let pacer = match priority.or(takes_programs.then_some(1)) {
             Some(priority) => Some(Pacer::new(builder, priority)?),
             None => None,
         };
@@ -166,6 +174,13 @@ impl Restarts {
             bury(index, builder);
         }
         state
+    }
+
+    /// Asks to be told when nobody more important has work.
+    pub(crate) fn ask(&mut self) {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.ask();
+        }
     }
 
     /// The pacer says that nobody more important has work.

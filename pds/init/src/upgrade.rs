@@ -13,6 +13,7 @@ use sel4::cap::Tcb;
 use crate::builder::{Builder, Started};
 use crate::failure::{Doing, Failure};
 use crate::heartbeat::Heartbeats;
+use crate::install::Install;
 use crate::refill::Position;
 use crate::restart::{Cause, Restarts};
 use crate::start;
@@ -47,6 +48,8 @@ pub(crate) struct Upgrades {
     /// The last order of each orderer.
     last: [u64; limits::ORDERERS],
     trial: Option<Trial>,
+    /// A program that is being taken over, and who ordered that.
+    install: Option<(Install, Orderer)>,
 }
 
 impl Upgrades {
@@ -55,6 +58,7 @@ impl Upgrades {
         Self {
             last: [0; limits::ORDERERS],
             trial: None,
+            install: None,
         }
     }
 
@@ -115,11 +119,22 @@ impl Upgrades {
             return Err(Outcome::Busy);
         }
         match order.operation.ok_or(Outcome::Unknown)? {
-            Operation::Install { .. } => Err(Outcome::Unknown),
+            Operation::Install { length, hash } => {
+                let image = image.ok_or(Outcome::Unknown)?;
+                // There is one place for it, in which it runs.
+                if self.install.is_some() || builder.slots.domains[domain].image == Some(image) {
+                    return Err(Outcome::Busy);
+                }
+                let install = Install::new(builder, image, length, &hash)?;
+                self.install = Some((install, orderer));
+                restarts.ask();
+                answer(orderer, None, 0, started);
+                Ok(())
+            }
             Operation::Upgrade => {
                 let is_there = |image: usize| {
                     payload.images[image].kind == image_kind::PACKED
-                        || builder.sent_entries[image] != 0
+                        || builder.sent_entry(image) != 0
                 };
                 if !image.is_none_or(is_there) {
                     return Err(Outcome::Unknown);
@@ -142,6 +157,26 @@ impl Upgrades {
                 Ok(())
             }
         }
+    }
+
+    /// Nobody more important has work: takes over a part of what was sent.
+    pub(crate) fn go_on(
+        &mut self,
+        builder: &mut Builder<'_>,
+        restarts: &mut Restarts,
+        started: &Started,
+    ) {
+        let Some((install, orderer)) = &mut self.install else {
+            return;
+        };
+        let orderer = *orderer;
+        let outcome = match install.step(builder) {
+            Ok(false) => return restarts.ask(),
+            Ok(true) => Outcome::Done,
+            Err(outcome) => outcome,
+        };
+        self.install = None;
+        answer(orderer, Some(outcome), 0, started);
     }
 
     /// Looks at the image on trial.

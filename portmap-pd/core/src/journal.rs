@@ -15,6 +15,7 @@ use crate::holds::Seconds;
 use crate::protocol::{Answer, Message, PortError, REGISTERS, Request};
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use core::sync::atomic::fence;
+use segue_fault_points::{Point, reached};
 use segue_shared_memory::Region;
 
 /// Where the records begin in the region.
@@ -135,6 +136,7 @@ impl Journal {
         for (index, word) in words.into_iter().enumerate() {
             self.region.store64(at + (1 + index) * WORD, word, Relaxed);
         }
+        reached(Point::PortmapRequestWritten);
         let head = u64::from(sum(&words)) << 32 | u64::from(state);
         self.region.store64(at, head, Release);
         // Nor is anything changed before it says so.

@@ -23,7 +23,7 @@ mod site;
 pub mod status;
 
 pub use connection::{Connection, Counters, Limits, Progress, Stream};
-pub use request::{Method, RangeRequest, Request, RequestError};
-pub use response::{Body, Response};
+pub use request::{Head, Method, RangeRequest, Request, RequestError, head_end};
+pub use response::{Body, Response, reason};
 pub use server::{Action, Server};
 pub use site::{Dynamic, NothingDynamic, Site, SiteError};

@@ -64,7 +64,7 @@ pub enum RequestError {
 /// Where the head ends, if it does: the offset after the empty line. Looks from
 /// `from` on only, so that a head that arrives byte by byte is not searched
 /// again each time.
-pub(crate) fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+pub fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from.saturating_sub(3);
     while let Some(found) = bytes.get(at..)?.iter().position(|&byte| byte == b'\n') {
         at += found + 1;
@@ -77,87 +77,139 @@ pub(crate) fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     None
 }
 
+/// What a request head says, whatever its method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// The method, as it was sent.
+    pub method: &'a str,
+    /// What is asked for, as it was sent.
+    pub target: &'a str,
+    /// The range asked for, if it is a single one of bytes.
+    pub range: Option<RangeRequest>,
+    /// Whether the client wants the connection kept open.
+    pub keep_alive: bool,
+    /// Bytes of body that follow, if the head says so.
+    pub content_length: Option<u64>,
+    /// Whether a body follows whose end only its reader finds.
+    pub is_chunked: bool,
+    /// Whether the client waits for a word before it sends the body (RFC 9110, section 10.1.1).
+    pub expects_continue: bool,
+}
+
+impl<'a> Head<'a> {
+    /// Parses a head that is complete as [`head_end`] found it.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Malformed`], [`RequestError::HeaderFieldsTooLarge`] or
+    /// [`RequestError::VersionNotSupported`].
+    pub fn parse(head: &'a [u8]) -> Result<Self, RequestError> {
+        let mut fields = [httparse::EMPTY_HEADER; HEADER_FIELDS];
+        let mut parsed = httparse::Request::new(&mut fields);
+        match parsed.parse(head) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Ok(httparse::Status::Partial) => return Err(RequestError::Malformed),
+            Err(httparse::Error::TooManyHeaders) => return Err(RequestError::HeaderFieldsTooLarge),
+            Err(httparse::Error::Version) => return Err(version_error(head)),
+            Err(_) => return Err(RequestError::Malformed),
+        }
+        let minor = parsed.version.ok_or(RequestError::Malformed)?;
+        let method = parsed.method.ok_or(RequestError::Malformed)?;
+        let target = parsed.path.ok_or(RequestError::Malformed)?;
+
+        let mut keep_alive = minor == 1;
+        let mut close = false;
+        let mut hosts = 0;
+        let mut content_length: Option<u64> = None;
+        let mut is_chunked = false;
+        let mut range = None;
+        let mut conditional = false;
+        let mut expects_continue = false;
+        for field in parsed.headers.iter() {
+            let name = field.name;
+            if name.eq_ignore_ascii_case("host") {
+                hosts += 1;
+            } else if name.eq_ignore_ascii_case("connection") {
+                for token in tokens(field.value) {
+                    if token.eq_ignore_ascii_case(b"close") {
+                        close = true;
+                    } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                        keep_alive = true;
+                    }
+                }
+            } else if name.eq_ignore_ascii_case("content-length") {
+                let value = decimal(field.value.trim_ascii()).ok_or(RequestError::Malformed)?;
+                if content_length.is_some_and(|earlier| earlier != value) {
+                    return Err(RequestError::Malformed);
+                }
+                content_length = Some(value);
+            } else if name.eq_ignore_ascii_case("transfer-encoding") {
+                is_chunked = true;
+            } else if name.eq_ignore_ascii_case("range") {
+                range = parse_range(field.value);
+            } else if name.eq_ignore_ascii_case("if-range") {
+                conditional = true;
+            } else if name.eq_ignore_ascii_case("expect") {
+                let value = field.value.trim_ascii();
+                expects_continue = minor == 1 && value.eq_ignore_ascii_case(b"100-continue");
+            }
+        }
+        // RFC 9112, section 3.2: exactly one Host field in HTTP/1.1.
+        if hosts > 1 || (minor == 1 && hosts == 0) {
+            return Err(RequestError::Malformed);
+        }
+        // RFC 9112, section 6.1: both together is how requests are smuggled.
+        if is_chunked && content_length.is_some() {
+            return Err(RequestError::Malformed);
+        }
+        Ok(Self {
+            method,
+            target,
+            range: range.filter(|_| !conditional),
+            keep_alive: keep_alive && !close,
+            content_length,
+            is_chunked,
+            expects_continue,
+        })
+    }
+
+    /// The path, percent-decoded, without the query; starts with `/`.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Malformed`]: there is none.
+    pub fn path(&self) -> Result<String, RequestError> {
+        decode_path(self.target)
+    }
+}
+
 /// Parses a head that is complete as [`head_end`] found it. `largest_body` is in
 /// bytes.
 pub fn parse(head: &[u8], largest_body: u64) -> Result<Request, RequestError> {
-    let mut fields = [httparse::EMPTY_HEADER; HEADER_FIELDS];
-    let mut parsed = httparse::Request::new(&mut fields);
-    match parsed.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(RequestError::Malformed),
-        Err(httparse::Error::TooManyHeaders) => return Err(RequestError::HeaderFieldsTooLarge),
-        Err(httparse::Error::Version) => return Err(version_error(head)),
-        Err(_) => return Err(RequestError::Malformed),
-    }
-    let minor = parsed.version.ok_or(RequestError::Malformed)?;
-    let method = parsed.method.ok_or(RequestError::Malformed)?;
-    let target = parsed.path.ok_or(RequestError::Malformed)?;
-
-    let mut keep_alive = minor == 1;
-    let mut close = false;
-    let mut hosts = 0;
-    let mut content_length: Option<u64> = None;
-    let mut chunked = false;
-    let mut range = None;
-    let mut conditional = false;
-    for field in parsed.headers.iter() {
-        let name = field.name;
-        if name.eq_ignore_ascii_case("host") {
-            hosts += 1;
-        } else if name.eq_ignore_ascii_case("connection") {
-            for token in tokens(field.value) {
-                if token.eq_ignore_ascii_case(b"close") {
-                    close = true;
-                } else if token.eq_ignore_ascii_case(b"keep-alive") {
-                    keep_alive = true;
-                }
-            }
-        } else if name.eq_ignore_ascii_case("content-length") {
-            let value = decimal(field.value.trim_ascii()).ok_or(RequestError::Malformed)?;
-            if content_length.is_some_and(|earlier| earlier != value) {
-                return Err(RequestError::Malformed);
-            }
-            content_length = Some(value);
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            chunked = true;
-        } else if name.eq_ignore_ascii_case("range") {
-            range = parse_range(field.value);
-        } else if name.eq_ignore_ascii_case("if-range") {
-            conditional = true;
-        }
-    }
-    let keep_alive = keep_alive && !close;
-    // RFC 9112, section 3.2: exactly one Host field in HTTP/1.1.
-    if hosts > 1 || (minor == 1 && hosts == 0) {
-        return Err(RequestError::Malformed);
-    }
-    // RFC 9112, section 6.1: both together is how requests are smuggled.
-    if chunked && content_length.is_some() {
-        return Err(RequestError::Malformed);
-    }
-    let body_length = content_length.unwrap_or(0);
+    let head = Head::parse(head)?;
+    let body_length = head.content_length.unwrap_or(0);
     if body_length > largest_body {
         return Err(RequestError::ContentTooLarge);
     }
-    let method = match method {
+    let method = match head.method {
         "GET" => Method::Get,
         "HEAD" => Method::Head,
         _ => {
             return Err(RequestError::MethodNotAllowed {
-                body_length: (!chunked).then_some(body_length),
-                keep_alive,
+                body_length: (!head.is_chunked).then_some(body_length),
+                keep_alive: head.keep_alive,
             });
         }
     };
-    if chunked {
+    if head.is_chunked {
         // The end of a chunked body could only be found by reading it.
         return Err(RequestError::ContentTooLarge);
     }
     Ok(Request {
         method,
-        path: decode_path(target)?,
-        range: range.filter(|_| !conditional),
-        keep_alive,
+        path: head.path()?,
+        range: head.range,
+        keep_alive: head.keep_alive,
         body_length,
     })
 }
@@ -291,6 +343,28 @@ mod tests {
             let request = get(&format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n"));
             assert!(!request.unwrap().keep_alive, "{fields}");
         }
+    }
+
+    #[test]
+    fn a_head_says_what_follows() {
+        let head = |fields: &str, version: &str| {
+            let text = format!("PUT /a%20b HTTP/{version}\r\nHost: x\r\n{fields}\r\n");
+            let head = Head::parse(text.as_bytes());
+            head.map(|head| (head.content_length, head.is_chunked, head.expects_continue))
+        };
+        assert_eq!(head("", "1.1"), Ok((None, false, false)));
+        let fields = "Content-Length: 7\r\nExpect: 100-Continue\r\n";
+        assert_eq!(head(fields, "1.1"), Ok((Some(7), false, true)));
+        assert_eq!(head(fields, "1.0"), Ok((Some(7), false, false)));
+        let chunked = "Transfer-Encoding: chunked\r\n";
+        assert_eq!(head(chunked, "1.1"), Ok((None, true, false)));
+        let both = format!("{fields}{chunked}");
+        assert_eq!(head(&both, "1.1"), Err(RequestError::Malformed));
+        let head = Head::parse(b"PUT /a%20b?c HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert_eq!(
+            (head.method, head.path().unwrap().as_str()),
+            ("PUT", "/a b")
+        );
     }
 
     #[test]

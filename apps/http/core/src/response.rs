@@ -43,18 +43,24 @@ pub struct Response<'a> {
     pub keep_alive: bool,
 }
 
-/// The reason phrase of a status code that this server sends.
-pub(crate) fn reason(status: u16) -> &'static str {
+/// The reason phrase of a status code that Segue's servers send.
+pub fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         206 => "Partial Content",
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
+        411 => "Length Required",
         413 => "Content Too Large",
         416 => "Range Not Satisfiable",
+        422 => "Unprocessable Content",
         431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         _ => "Internal Server Error",
     }

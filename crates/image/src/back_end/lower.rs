@@ -14,12 +14,15 @@ use segue_system_image::format::{
 };
 use segue_system_image::resources;
 use segue_system_image::write::{Tables, append};
+use zerocopy::IntoBytes;
 
 use super::program::Program;
-use super::{Problem, read};
+use super::{Problem, package, read};
 use crate::model::{self, Contents, IrqSource, PciFunction, RegionIndex, System};
 
 const PAGE: u64 = 0x1000;
+/// Symbol of the updater that only the back end can set: it knows all variables.
+const UPGRADES: &str = "upgrades";
 /// Most bytes of symbol tables: what the front end keeps free behind their map.
 const SYMBOLS_LIMIT: u64 = 64 << 20;
 
@@ -95,22 +98,8 @@ impl Lowering<'_> {
         if !self.problems.is_empty() {
             return programs;
         }
-        let wanted = system
-            .regions
-            .iter()
-            .any(|region| region.contents == Contents::Symbols);
-        if wanted {
-            let named =
-                system
-                    .protection_domains
-                    .iter()
-                    .zip(&programs)
-                    .map(|(domain, programs)| {
-                        let functions: Vec<Named> = programs[0].functions.clone();
-                        (domain.name.clone(), functions)
-                    });
-            self.symbols = symbols::write::table(named);
-        }
+        let first = programs.iter().filter_map(|programs| programs.first());
+        self.symbols = symbol_tables(system, first);
         if self.symbols.len() as u64 > SYMBOLS_LIMIT {
             self.problem(format!(
                 "the programs' symbol tables take {} MiB, more than {} MiB: strip a program",
@@ -118,30 +107,28 @@ impl Lowering<'_> {
                 SYMBOLS_LIMIT >> 20
             ));
         }
-        let symbols_size = self.symbols_size().to_le_bytes();
+        let symbols_size = self.symbols_size();
         for (domain, programs) in system.protection_domains.iter().zip(&mut programs) {
             let others = domain.images.iter();
             let others = others.filter_map(|image| image.program.as_ref());
             let paths = std::iter::once(&domain.program).chain(others);
             for (program, path) in programs.iter_mut().zip(paths) {
-                let patches = domain
-                    .patches
-                    .iter()
-                    .map(|patch| (&patch.symbol, &patch.bytes[..]))
-                    .chain(
-                        domain
-                            .symbols_size_patches
-                            .iter()
-                            .map(|symbol| (symbol, &symbols_size[..])),
-                    );
-                for (symbol, bytes) in patches {
-                    if let Err(message) = program.patch(symbol, bytes) {
-                        self.problems.push(Problem::new(format!(
-                            "protection domain {}: its program {} {message}",
-                            domain.name,
-                            path.display()
-                        )));
-                    }
+                for message in configure(program, domain, symbols_size) {
+                    self.problems.push(Problem::new(format!(
+                        "protection domain {}: its program {} {message}",
+                        domain.name,
+                        path.display()
+                    )));
+                }
+            }
+        }
+        if let Some(updater) = &system.updater {
+            let table = package::table(system, updater, symbols_size);
+            for program in &mut programs[updater.pd.0] {
+                // The front end has found the symbol.
+                if let Err(message) = program.patch(UPGRADES, table.as_bytes()) {
+                    self.problems
+                        .push(Problem::new(format!("the updater {message}")));
                 }
             }
         }
@@ -149,7 +136,7 @@ impl Lowering<'_> {
     }
 
     fn symbols_size(&self) -> u64 {
-        (self.symbols.len() as u64).next_multiple_of(PAGE)
+        symbols_size(&self.symbols)
     }
 
     fn region_size(&self, index: RegionIndex) -> u64 {
@@ -602,7 +589,47 @@ impl Lowering<'_> {
     }
 }
 
-fn read_program(path: &Path) -> Result<Program, String> {
+/// Symbol tables of the programs, if a region wants them.
+pub(super) fn symbol_tables<'a>(
+    system: &System,
+    programs: impl Iterator<Item = &'a Program>,
+) -> Vec<u8> {
+    let mut regions = system.regions.iter();
+    if !regions.any(|region| region.contents == Contents::Symbols) {
+        return Vec::new();
+    }
+    let domains = system.protection_domains.iter();
+    let named = domains.zip(programs).map(|(domain, program)| {
+        let functions: Vec<Named> = program.functions.clone();
+        (domain.name.clone(), functions)
+    });
+    symbols::write::table(named)
+}
+
+/// Bytes of the region that holds symbol tables.
+pub(super) fn symbols_size(symbols: &[u8]) -> u64 {
+    (symbols.len() as u64).next_multiple_of(PAGE)
+}
+
+/// Writes the variables of `domain` over the symbols of a program for it; what went wrong, as ends
+/// of sentences about the program.
+pub(super) fn configure(
+    program: &mut Program,
+    domain: &model::ProtectionDomain,
+    symbols_size: u64,
+) -> Vec<String> {
+    let symbols_size = symbols_size.to_le_bytes();
+    let patches = domain.patches.iter();
+    let patches = patches.map(|patch| (&patch.symbol, &patch.bytes[..]));
+    let sizes = domain.symbols_size_patches.iter();
+    let sizes = sizes.map(|symbol| (symbol, &symbols_size[..]));
+    patches
+        .chain(sizes)
+        .filter_map(|(symbol, bytes)| program.patch(symbol, bytes).err())
+        .collect()
+}
+
+pub(super) fn read_program(path: &Path) -> Result<Program, String> {
     let bytes = read(path).map_err(|problem| problem.message)?;
     Program::read(&bytes).map_err(|message| format!("its program {} {message}", path.display()))
 }

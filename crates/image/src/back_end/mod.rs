@@ -4,12 +4,14 @@
 //!   written over its symbols.
 //! - `lower`: the model becomes the tables of `segue_system_image`: every
 //!   capability, page, page table and untyped that `init` is to make.
+//! - `package`: a program by itself, to be sent to a machine that runs.
 //! - `capacity`: whether the machine described can hold it.
 //! - `root_image`: `init` and the payload become one ELF file, which the
 //!   kernel starts.
 
 mod capacity;
 mod lower;
+pub mod package;
 mod program;
 mod root_image;
 

@@ -38,9 +38,10 @@ pub(super) struct Program {
 }
 
 /// A page.
-struct Page {
-    bytes: Option<Box<[u8; PAGE as usize]>>,
-    writable: bool,
+pub(super) struct Page {
+    /// Its bytes; `None` if all are zero.
+    pub(super) bytes: Option<Box<[u8; PAGE as usize]>>,
+    pub(super) writable: bool,
 }
 
 impl Program {
@@ -132,7 +133,8 @@ impl Program {
         Ok(())
     }
 
-    fn pages(&self) -> BTreeMap<u64, Page> {
+    /// Its pages, by address.
+    pub(super) fn pages(&self) -> BTreeMap<u64, Page> {
         let mut pages = BTreeMap::new();
         for segment in &self.segments {
             let first = segment.address & !(PAGE - 1);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use roxmltree::Node;
 use segue_frame_channel::config::{
-    ClientConfig, MAXIMUM_APPLICATIONS, ServerEntry, ServerTable, name_to_bytes,
+    ClientConfig, MAXIMUM_APPLICATIONS, ServerEntry, ServerTable, VERIFY_CHECKSUMS, name_to_bytes,
 };
 use segue_frame_channel::layout;
 use segue_portmap_core::config::{MAXIMUM_OWNERS, NO_POOL, OwnerEntry, OwnerTable};
@@ -35,6 +35,8 @@ struct Wanted {
     transmit_entries: u32,
     receive_entries: u32,
     station: Station,
+    /// The client computes checksums itself.
+    verifies: bool,
 }
 
 /// Tables that grow with each frame channel, by protection domain.
@@ -115,6 +117,10 @@ impl Draft<'_, '_> {
         let transmit_entries = self.ring_entries(node, "transmit_entries");
         let receive_entries = self.ring_entries(node, "receive_entries");
         let station = self.read_station(node);
+        let verifies = match attribute(node, "verify_checksums") {
+            None => Some(false),
+            Some(value) => value.boolean(&mut self.diagnostics),
+        };
         let roles = [("server", server), ("client", client), ("portmap", portmap)];
         for (position, (name, domain)) in roles.iter().enumerate() {
             for (other_name, other) in &roles[..position] {
@@ -144,6 +150,7 @@ impl Draft<'_, '_> {
             transmit_entries: transmit_entries?,
             receive_entries: receive_entries?,
             station: station?,
+            verifies: verifies?,
         })
     }
 
@@ -292,7 +299,7 @@ impl Draft<'_, '_> {
             channel: u32::from(client_id),
             portmap_channel: u32::from(caller_id),
             owner,
-            flags,
+            flags: flags | if wanted.verifies { VERIFY_CHECKSUMS } else { 0 },
             addresses,
             ..ClientConfig::EMPTY
         };

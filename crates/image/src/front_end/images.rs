@@ -123,6 +123,17 @@ impl Draft<'_, '_> {
                 ),
             );
         }
+        let images = domains.iter().flat_map(|domain| &domain.images);
+        let sent = images.filter(|image| image.program.is_none()).count();
+        if sent > limits::SENT_IMAGES {
+            self.diagnostics.error(
+                self.machine_at,
+                format!(
+                    "too many <sent_image>: {} are possible",
+                    limits::SENT_IMAGES
+                ),
+            );
+        }
         let grantees = self
             .system
             .grants
@@ -155,12 +166,12 @@ impl Draft<'_, '_> {
             table.as_bytes().to_vec(),
             reason(declare),
         ) {
-            self.add_orderer(console, at);
+            self.add_orderer(console, "alternative_image", at);
         }
     }
 
     /// Gives a protection domain a region of orders and the right to tell `init` of them.
-    pub(super) fn add_orderer(&mut self, domain: usize, at: usize) {
+    pub(super) fn add_orderer(&mut self, domain: usize, element: &'static str, at: usize) {
         let size = REGION_SIZE as u64;
         let name = format!("orders.{}", self.domain_name(domain));
         let Some(address) = generated_address(&[&self.domains[domain].spans], size) else {
@@ -189,10 +200,7 @@ impl Draft<'_, '_> {
             ("init_orders", address, "init_orders: u64 = 0"),
             ("init_orderer", number, "init_orderer: u64 = 0"),
         ] {
-            let reason = Reason::Table {
-                element: "alternative_image",
-                declare,
-            };
+            let reason = Reason::Table { element, declare };
             self.patch(domain, at, symbol, value.to_le_bytes().to_vec(), reason);
         }
     }

@@ -29,6 +29,7 @@ mod restart;
 pub(crate) mod schema;
 mod spaces;
 mod stations;
+mod updater;
 mod value;
 
 use std::collections::{BTreeMap, HashMap};
@@ -345,6 +346,7 @@ impl<'t, 'f> Draft<'t, 'f> {
         self.expand_filters_of_devices();
         self.expand_console(&consoles);
         self.expand_images();
+        self.expand_updater(&named("updater"));
         self.expand_fault_injection(&named("fault_injection"));
         self.check_physical_ranges();
         self.expand_device_tables();

@@ -26,7 +26,7 @@ pub(super) enum Reason {
 }
 
 /// Symbols that extensions set.
-const OF_EXTENSIONS: [&str; 19] = [
+const OF_EXTENSIONS: [&str; 23] = [
     "log_ring",
     "log_rings",
     "pci_devices",
@@ -46,6 +46,10 @@ const OF_EXTENSIONS: [&str; 19] = [
     "init_orderer",
     "fault_injection",
     "faulty_domains",
+    "staging",
+    "staging_size",
+    "serials",
+    "upgrades",
 ];
 
 /// Whether the builder sets this symbol itself.
@@ -102,7 +106,8 @@ impl Draft<'_, '_> {
         fits
     }
 
-    fn check_symbol(
+    /// Whether a program has `symbol` in this size, and nobody else sets it; says what is wrong.
+    pub(super) fn check_symbol(
         &mut self,
         domain: usize,
         at: usize,

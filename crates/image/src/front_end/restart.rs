@@ -12,7 +12,7 @@ use crate::model::Restart;
 /// Restarts in a row, unless the description says how many.
 const DEFAULT_LIMIT: u32 = 5;
 const LIMITS: RangeInclusive<u32> = 1..=1_000_000;
-/// Milliseconds until the first, unless the description says how many.
+/// Milliseconds until the second in a row, unless the description says how many.
 const DEFAULT_BACKOFF: u32 = 10;
 const BACKOFFS: RangeInclusive<u32> = 0..=60_000;
 /// Milliseconds without progress. `init` looks four times in each such span.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use segue_image::files::Files;
+use segue_updater_core::config::UpgradeTable;
 
 /// Where the code of a test program is.
 pub const CODE: u64 = 0x20_0000;
@@ -143,6 +144,16 @@ pub const DIRECT_MODE_TABLES: [(&str, u64); 4] = [
     ("grants", size_of::<GrantTable>() as u64),
     ("routes", size_of::<RouteTable>() as u64),
     ("direct_mode", size_of::<DirectConfig>() as u64),
+];
+
+/// What a description with an updater sets in it.
+pub const UPDATER_VARIABLES: [(&str, u64); 6] = [
+    ("upgrades", size_of::<UpgradeTable>() as u64),
+    ("staging", 8),
+    ("staging_size", 8),
+    ("serials", 8),
+    ("init_orders", 8),
+    ("init_orderer", 8),
 ];
 
 /// The programs of the default system, with the symbols that it sets.

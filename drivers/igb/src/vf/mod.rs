@@ -193,8 +193,8 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
     }
 
     /// Calls `take` for each frame that a predecessor was given by the device and has not
-    /// given back, oldest first, but not for the last one it has looked at: it may have died
-    /// of that. To be called between [`VirtualFunction::take_over`] and
+    /// given back, oldest first, but not for one that it was dealing with
+    /// ([`VirtualFunction::note_handled`]): it may have died of that. To be called between [`VirtualFunction::take_over`] and
     /// [`VirtualFunction::start`]; after it there are none.
     ///
     /// What is in the memory is what the predecessor has left there: nothing is known of
@@ -433,6 +433,12 @@ impl<M: Mmio, D: DmaMemory, T> VirtualFunction<M, D, T> {
             return None;
         }
         self.receive.next(&self.memory, &mut self.statistics)
+    }
+
+    /// Notes in memory that a frame, which is still held, was dealt with: a successor gets it,
+    /// should this program die before it has given it back.
+    pub fn note_handled(&self, received: &Received) {
+        self.receive.note_handled(&self.memory, received);
     }
 
     /// Gives a buffer back for a later frame.

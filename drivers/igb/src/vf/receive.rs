@@ -2,9 +2,9 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
-use segue_fault_points::{Point, reached};
 
 use segue_device::{DmaMemory, Mmio};
+use segue_fault_points::{Point, reached};
 use tock_registers::LocalRegisterCopy;
 
 use super::{Layout, Statistics};
@@ -18,6 +18,8 @@ const BATCH: u32 = 32;
 /// The first word of a descriptor whose frame was handed out: what no device writes there
 /// (7.1.5.2 leaves some of its bits 0).
 const TAKEN: u64 = u64::MAX;
+/// The same, once its user has dealt with it.
+const HANDLED: u64 = u64::MAX - 1;
 
 /// What the NIC says about a checksum of a received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,40 +150,41 @@ impl ReceiveRing {
     }
 
     /// Calls `take` for each frame that lies in a ring which is at rest, from the
-    /// descriptor at `head` on, which the device would have filled next. The last one that
-    /// was handed out is left away: its user may have died of it.
+    /// descriptor at `head` on, which the device would have filled next. Those that were
+    /// handed out and not dealt with are left away: their user may have died of one.
     pub(super) fn left_behind(
         &self,
         memory: &impl DmaMemory,
         head: u32,
         mut take: impl FnMut(LeftBehind),
     ) {
-        let slots = (0..self.entries).map(|step| self.slot(head.wrapping_add(step)));
-        let done = slots.filter_map(|slot| {
-            let word = memory.read64(self.at(slot) + 8);
-            let status: LocalRegisterCopy<u64, RECEIVE_STATUS::Register> =
-                LocalRegisterCopy::new(word);
-            let is_taken = memory.read64(self.at(slot)) == TAKEN;
-            status
-                .is_set(RECEIVE_STATUS::DONE)
-                .then_some((slot, status, is_taken))
-        });
-        let last = done.clone().filter(|(_, _, is_taken)| *is_taken).last();
-        let last = last.map(|(slot, ..)| slot);
         // Pieces of frames that are longer than a buffer begin with one that is no end.
         let mut is_whole = true;
-        for (slot, status, _) in done {
+        for step in 0..self.entries {
+            let slot = self.slot(head.wrapping_add(step));
+            let status: LocalRegisterCopy<u64, RECEIVE_STATUS::Register> =
+                LocalRegisterCopy::new(memory.read64(self.at(slot) + 8));
+            if !status.is_set(RECEIVE_STATUS::DONE) {
+                continue;
+            }
             let is_end = status.is_set(RECEIVE_STATUS::END_OF_PACKET);
             let is_sound = core::mem::replace(&mut is_whole, is_end) && is_end;
             let length = status.read(RECEIVE_STATUS::LENGTH) as usize;
             if is_sound
                 && !status.is_set(RECEIVE_STATUS::RECEIVE_ERROR)
                 && (1..=RECEIVE_BUFFER_SIZE).contains(&length)
-                && Some(slot) != last
+                && memory.read64(self.at(slot)) != TAKEN
             {
                 let offset = self.buffer(slot);
                 take(LeftBehind { offset, length });
             }
+        }
+    }
+
+    /// Notes that a frame which is still held was dealt with.
+    pub(super) fn note_handled(&self, memory: &impl DmaMemory, received: &Received) {
+        if received.generation == self.generation {
+            memory.write64(self.at(usize::from(received.slot)), HANDLED);
         }
     }
 

@@ -2,9 +2,9 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use segue_fault_points::{Point, reached};
 
 use segue_device::{DmaMemory, Mmio};
+use segue_fault_points::{Point, reached};
 
 use crate::descriptor::{
     CONTEXT_COMMAND, CONTEXT_LENGTHS, DATA_COMMAND, DESCRIPTOR_SIZE, TRANSMIT_STATUS,

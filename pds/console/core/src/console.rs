@@ -12,6 +12,7 @@ use crate::upgrading::Upgrading;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use segue_fault_points::{Point, reached};
 use segue_log_ring::Reader;
 use segue_shared_memory::Region;
 use segue_status::crash::{CrashReports, Report, SLOTS};
@@ -182,6 +183,7 @@ impl Console {
                 return;
             }
             self.told[index] = now;
+            reached(Point::ConsoleLifeNoted);
             self.output.begin_line();
             // Writing to the queue does not fail.
             // Fewer restarts than were told of cannot be: that word is damaged.
@@ -211,6 +213,7 @@ impl Console {
                     domain.faults
                 );
             }
+            reached(Point::ConsoleLifeWritten);
             self.output.commit(Some((Mark::Told(index), now.to_word())));
         }
     }
@@ -224,6 +227,7 @@ impl Console {
             let before = source.told();
             let printed = source.print(&mut self.output);
             let told = source.told();
+            reached(Point::ConsoleLogWritten);
             if told != before {
                 self.output.commit(Some((Mark::Position(self.turn), told)));
             }
@@ -249,12 +253,14 @@ impl Console {
                 self.reported = oldest;
             }
             self.reported += 1;
+            reached(Point::ConsoleReportCounted);
             if reports.read(self.reported, &mut self.report) {
                 // Writing to the queue does not fail.
                 let _ = self
                     .report
                     .write(self.regions.symbols.as_ref(), &mut self.output);
             }
+            reached(Point::ConsoleReportWritten);
             self.output.commit(Some((Mark::Reported, self.reported)));
         }
         self.report_waits = self.reported < count;

@@ -8,6 +8,7 @@
 
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use core::sync::atomic::fence;
+use segue_fault_points::{Point, reached};
 use segue_log_ring::config::{CONSOLE_MEMORY_SIZE, MAXIMUM_RINGS};
 use segue_shared_memory::Region;
 
@@ -131,11 +132,13 @@ impl Memory {
                 .store64(COMMIT + (1 + index) * WORD, word, Release);
         }
         self.store(COMMIT, sum(place as u64, value, tail));
+        reached(Point::ConsoleCommitted);
         self.apply(place, value, tail);
     }
 
     fn apply(&self, place: usize, value: u64, tail: u64) {
         self.store(place, value);
+        reached(Point::ConsoleMarkKept);
         self.store(TAIL, tail);
         self.store(COMMIT, 0);
     }

@@ -2,6 +2,7 @@
 
 use crate::output::Output;
 use alloc::string::String;
+use segue_fault_points::{Point, reached};
 use segue_log_ring::Reader;
 
 /// Longest line that is printed as one.
@@ -44,6 +45,7 @@ impl Source {
     pub fn print(&mut self, output: &mut Output) -> bool {
         let mut portion = [0; PORTION];
         let read = self.reader.read(&mut portion);
+        reached(Point::ConsoleLogTaken);
         if read.lost != 0 {
             self.finish_line(output);
             let notice = alloc::format!("({} bytes of its log are lost)", read.lost);

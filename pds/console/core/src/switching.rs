@@ -4,6 +4,7 @@ use core::fmt::{self, Write};
 
 use segue_director_core::board::{Board, Shown, Wanted, Wish};
 use segue_director_core::config::{DirectorEntry, DirectorTable, MAXIMUM_FUNCTIONS};
+use segue_fault_points::{Point, reached};
 use segue_shared_memory::Region;
 
 use crate::milliseconds::Milliseconds;
@@ -66,6 +67,7 @@ impl Switching {
             wanted: *wanted,
         };
         wish.write(&wishes);
+        reached(Point::ConsoleWishWritten);
         writeln!(output, "Asked for: {name}, {text}.")?;
         Ok(true)
     }

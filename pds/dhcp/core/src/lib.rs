@@ -8,8 +8,11 @@
 
 extern crate alloc;
 
+mod account;
 mod device;
 pub mod guard;
+
+pub use account::Account;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

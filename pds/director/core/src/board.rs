@@ -17,6 +17,9 @@ pub const BOARD_SIZE: usize = 0x2000;
 pub const ANSWERS_SIZE: usize = 0x1000;
 
 const DIRECT: usize = 0x00;
+const PINNED_DIRECT: usize = 0x08;
+const PINNED_SERVER: usize = 0x10;
+const WISH_TAKEN: usize = 0x18;
 const ENTRIES: usize = 0x40;
 const ENTRY_SIZE: usize = 0x40;
 const GRANT: usize = 0x00;
@@ -179,6 +182,22 @@ impl Mode {
     }
 }
 
+/// Applications for which an operator has decided, one bit each by their place in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pins {
+    /// For direct mode.
+    pub direct: u64,
+    /// For server mode.
+    pub server: u64,
+}
+
+impl Pins {
+    /// All of them.
+    pub fn all(self) -> u64 {
+        self.direct | self.server
+    }
+}
+
 /// An operation as the low half of an order's word.
 pub trait Operation: Copy {
     /// Its number and argument.
@@ -282,6 +301,30 @@ impl Board {
     /// Says who they are. Director only, like all that writes here.
     pub fn set_direct(&self, applications: u64) {
         self.0.store64(DIRECT, applications, Release);
+    }
+
+    /// For whom an operator has decided.
+    pub fn pins(&self) -> Pins {
+        Pins {
+            direct: self.0.load64(PINNED_DIRECT, Acquire),
+            server: self.0.load64(PINNED_SERVER, Acquire),
+        }
+    }
+
+    /// Says for whom.
+    pub fn set_pins(&self, pins: Pins) {
+        self.0.store64(PINNED_DIRECT, pins.direct, Release);
+        self.0.store64(PINNED_SERVER, pins.server, Release);
+    }
+
+    /// The number of the last wish that the board shows all of.
+    pub fn wish_taken(&self) -> u32 {
+        self.0.load64(WISH_TAKEN, Acquire) as u32
+    }
+
+    /// Says which it is.
+    pub fn set_wish_taken(&self, sequence: u32) {
+        self.0.store64(WISH_TAKEN, sequence.into(), Release);
     }
 
     /// What `pcie` is to do about application `index`.

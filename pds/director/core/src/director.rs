@@ -4,8 +4,8 @@
 //! after every notification and at [`Director::next_deadline`].
 
 use crate::board::{
-    Answers, Board, GrantOperation, Mode, Order, RouteOperation, Shown, StageOperation, Wanted,
-    Wish,
+    Answers, Board, GrantOperation, Mode, Order, Pins, RouteOperation, Shown, StageOperation,
+    Wanted, Wish,
 };
 use crate::config::{DirectorEntry, DirectorTable, MAXIMUM_APPLICATIONS, START_DIRECT};
 use crate::machine::{Effects, Found, Life, Machine, Target, View};
@@ -102,9 +102,10 @@ pub struct Director<const N: usize = MAXIMUM_APPLICATIONS> {
     answers: AnswerRegions<N>,
     policy: Option<Policy<N>>,
     counted: [Counted; N],
-    /// Applications for which an operator has decided, one bit each.
-    pinned: u64,
-    /// The last wish that was looked at.
+    /// For whom an operator has decided; the board has the same.
+    pins: Pins,
+    /// The last wish that was looked at. When the board shows what came of it, it has this number
+    /// too.
     wish: u32,
     starts: [Start; N],
 }
@@ -169,8 +170,8 @@ impl<const N: usize> Director<N> {
             answers,
             policy: Policy::new(thresholds),
             counted: [Counted::default(); N],
-            pinned: 0,
-            wish: 0,
+            pins: board.pins(),
+            wish: board.wish_taken(),
             starts,
         };
         let bits = table.applications().iter().map(direct_bit);
@@ -196,6 +197,7 @@ impl<const N: usize> Director<N> {
             surroundings,
         };
         director.machine.recover(now, &found, &mut writer);
+        director.repeat_wishes(surroundings);
         director
     }
 
@@ -216,6 +218,21 @@ impl<const N: usize> Director<N> {
         }
     }
 
+    /// A switch to direct mode that an operator has asked for and that was undone because the
+    /// director died over it begins anew. The next life of the application begins in server mode
+    /// all the same.
+    fn repeat_wishes(&mut self, surroundings: &impl Surroundings) {
+        for index in 0..self.machine.count() {
+            let is_pinned = self.pins.direct & !self.pins.server & bit(index) != 0;
+            let life = surroundings.life(index);
+            let is_same = life.is_running && life.restarts == self.machine.life(index);
+            if is_pinned && is_same && self.machine.mode(index) != Mode::Direct {
+                // What is in its way was said when it was asked for.
+                let _ = self.machine.wish(index, Target::Direct, true);
+            }
+        }
+    }
+
     /// An operator wants something. The same wish may come again and again.
     pub fn wish(&mut self, wish: Wish, surroundings: &mut impl Surroundings) {
         let index = usize::from(wish.index);
@@ -226,15 +243,20 @@ impl<const N: usize> Director<N> {
         if index >= self.machine.count() {
             return;
         }
+        self.pins.direct &= !bit(index);
+        self.pins.server &= !bit(index);
         let target = match wish.wanted {
-            Wanted::Auto => {
-                self.pinned &= !(1 << index);
-                return;
-            }
-            Wanted::Server => Target::Server,
-            Wanted::Direct => Target::Direct,
+            Wanted::Auto => None,
+            Wanted::Server => Some(Target::Server),
+            Wanted::Direct => Some(Target::Direct),
         };
-        self.pinned |= 1 << index;
+        match target {
+            None => {}
+            Some(Target::Server) => self.pins.server |= bit(index),
+            Some(Target::Direct) => self.pins.direct |= bit(index),
+        }
+        self.board.set_pins(self.pins);
+        let Some(target) = target else { return };
         let server_is_running = surroundings.server_is_running();
         if let Err(obstacle) = self.machine.wish(index, target, server_is_running) {
             let direct = target == Target::Direct;
@@ -258,6 +280,10 @@ impl<const N: usize> Director<N> {
                 }
             }
         }
+        // Now the board shows what has become of it. Before, a successor looks at it once more.
+        if self.board.wish_taken() != self.wish {
+            self.board.set_wish_taken(self.wish);
+        }
     }
 
     /// When to call [`Self::poll`] at the latest, in microseconds; `None` if not before
@@ -265,7 +291,7 @@ impl<const N: usize> Director<N> {
     pub fn next_deadline(&self) -> Option<u64> {
         let starts = self.starts.iter().enumerate().take(self.machine.count());
         let start = starts
-            .filter(|(index, start)| start.is_wanted && self.pinned >> index & 1 == 0)
+            .filter(|(index, start)| start.is_wanted && self.pins.all() & bit(*index) == 0)
             .filter(|(_, start)| start.attempts > 0 || start.life.is_none())
             .map(|(_, start)| start.next)
             .min();
@@ -280,7 +306,7 @@ impl<const N: usize> Director<N> {
     fn start(&mut self, now: u64, surroundings: &impl Surroundings) {
         let starts = self.starts.iter_mut().enumerate();
         for (index, start) in starts.take(self.machine.count()) {
-            if !start.is_wanted || self.pinned >> index & 1 != 0 {
+            if !start.is_wanted || self.pins.all() & bit(index) != 0 {
                 continue;
             }
             let life = surroundings.life(index);
@@ -345,7 +371,7 @@ impl<const N: usize> Director<N> {
                 function: self.machine.function(index),
                 allowed: self.machine.allowed(index),
                 is_ready: is_running && (mode != Mode::Server || surroundings.mac(index).is_some()),
-                is_pinned: self.pinned >> index & 1 != 0,
+                is_pinned: self.pins.all() & bit(index) != 0,
             };
         }
         let server_is_running = surroundings.server_is_running();
@@ -360,6 +386,11 @@ impl<const N: usize> Director<N> {
             },
         );
     }
+}
+
+/// An application's bit among those of the table.
+fn bit(index: usize) -> u64 {
+    1u64.checked_shl(index as u32).unwrap_or(0)
 }
 
 /// An application's bit in the direct mask.

@@ -56,6 +56,8 @@ pub struct Machine {
     pub director: Director<N>,
     pub now: u64,
     pub wishes: u32,
+    /// Of the next director's policy.
+    pub thresholds: Thresholds,
 }
 
 pub fn table() -> Box<DirectorTable> {
@@ -114,6 +116,7 @@ impl Machine {
             director,
             now,
             wishes: 0,
+            thresholds,
         }
     }
 
@@ -122,7 +125,7 @@ impl Machine {
             &self.table,
             self.board(),
             regions(&self.answers),
-            NO_POLICY,
+            self.thresholds,
             self.now,
             &mut self.outside,
         );
@@ -140,6 +143,16 @@ impl Machine {
         self.wishes += 1;
         let wish = Wish {
             sequence: self.wishes,
+            index,
+            wanted,
+        };
+        self.director.wish(wish, &mut self.outside);
+    }
+
+    /// The wish with this number is looked at again.
+    pub fn repeat(&mut self, index: u8, wanted: Wanted, sequence: u32) {
+        let wish = Wish {
+            sequence,
             index,
             wanted,
         };

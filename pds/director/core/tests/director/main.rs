@@ -11,6 +11,7 @@ use segue_director_core::director::START_LOOK_INTERVAL;
 use segue_director_core::machine::{APPLICATION_TIMEOUT, RETRY_INTERVAL, SERVER_TIMEOUT};
 use segue_director_core::policy::Thresholds;
 use segue_director_core::report::{Hitch, Obstacle, Report, Step};
+use segue_shared_memory::testing::with_death_after;
 
 #[test]
 fn a_switch_there_and_back_goes_step_by_step() {
@@ -427,4 +428,71 @@ fn the_policy_counts_frames_where_they_pass() {
         machine.board().route(0).map(|o| o.operation),
         Some(RouteOperation::Scrub { function: 1 })
     );
+}
+
+#[test]
+fn pins_outlive_the_director() {
+    let mut machine = Machine::new(table(), NO_POLICY);
+    machine.wish(0, Wanted::Server);
+    machine.wish(1, Wanted::Direct);
+    machine.wish(2, Wanted::Direct);
+    machine.wish(2, Wanted::Auto);
+    machine.settle(&[0, 1, 2]);
+    machine.restart_director();
+    let pins = machine.board().pins();
+    assert_eq!((pins.direct, pins.server), (0b010, 0b001));
+    // Both have work, and the policy may decide for one of them.
+    machine.thresholds = Thresholds {
+        direct_frames: 10,
+        server_frames: 5,
+        stay: 0,
+    };
+    machine.restart_director();
+    for _ in 0..40 {
+        for work in &mut machine.outside.work {
+            work.frames += 1_000;
+        }
+        machine.now += 100_000;
+        machine.settle(&[0, 1, 2]);
+    }
+    assert_eq!(machine.mode(0), Mode::Server, "pinned");
+    assert_eq!(machine.mode(2), Mode::Direct);
+}
+
+#[test]
+fn a_wish_is_granted_wherever_the_director_dies() {
+    let mut has_lived = false;
+    for stores in 0..200 {
+        let mut machine = Machine::new(table(), NO_POLICY);
+        machine.wish(1, Wanted::Server);
+        machine.settle(&[0, 1, 2]);
+        has_lived = with_death_after(stores, || {
+            machine.wish(0, Wanted::Direct);
+            machine.settle(&[0, 1, 2]);
+        })
+        .is_some();
+        // The next one may die as well while it takes over.
+        with_death_after(stores % 7, || machine.restart_director());
+        machine.restart_director();
+        // The console's word stays.
+        machine.repeat(0, Wanted::Direct, 2);
+        for _ in 0..4 {
+            machine.settle(&[0, 1, 2]);
+            machine.now += RETRY_INTERVAL;
+        }
+        assert_eq!(machine.mode(0), Mode::Direct, "{stores} stores");
+        assert_eq!(machine.board().pins().direct, 1);
+        assert_eq!(machine.board().pins().server, 0b10);
+        // Its next life is not forced there by an old wish.
+        machine.outside.lives[0].restarts += 1;
+        machine.settle(&[0, 1, 2]);
+        machine.restart_director();
+        machine.repeat(0, Wanted::Direct, 2);
+        machine.settle(&[0, 1, 2]);
+        assert_eq!(machine.mode(0), Mode::Server);
+        if has_lived {
+            break;
+        }
+    }
+    assert!(has_lived, "all stores were seen");
 }
