@@ -8,6 +8,7 @@ use super::session::{HANG, SYSTEM};
 use super::{Session, is_possible};
 use crate::background::Downloads;
 use crate::changed::{OwnImage, build_system};
+use crate::instructions::Program;
 use crate::random::Random;
 use crate::recovery::{Chooser, Fault, Injector, Ledger, Served};
 use crate::system_memory;
@@ -168,7 +169,7 @@ fn given_up() {
     });
     let image = OwnImage::new("given-up", &image.bytes);
     let machine = image.machine().memory_mib(system_memory(SYSTEM));
-    let mut session = Session::boot_machine(machine);
+    let mut session = Session::boot_machine(machine, Program::read_faulty);
     let machine = session.machine();
     let downloads = Downloads::start(machine.host(), HTTP, "128k.bin", 4).expect("http answers");
     for name in names {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::guest_memory::{AddressSpace, GuestMemory};
 use crate::instructions::Program;
 use crate::recovery::{
-    Fault, Injector, Inventory, Ledger, Load, Outcome, Places, Restart, Served, said,
+    Fault, Injector, Inventory, Ledger, Load, Outcome, Places, Restart, Served, Times, said,
 };
 use crate::switching::Switcher;
 use crate::systems::{DIRECT, JOB_COUNT};
@@ -62,14 +62,22 @@ impl Session {
     /// # Panics
     /// If something does not start.
     pub fn boot() -> Self {
-        Self::boot_machine(TestMachine::machine(SYSTEM))
+        Self::boot_system(SYSTEM, Program::read_faulty)
+    }
+
+    /// The same with another system that is like it, whose programs `program` reads.
+    ///
+    /// # Panics
+    /// As [`Self::boot`].
+    pub fn boot_system(name: &str, program: fn(&str) -> Program) -> Self {
+        Self::boot_machine(TestMachine::machine(name), program)
     }
 
     /// The same with this machine, whose system is like it.
     ///
     /// # Panics
     /// As [`Self::boot`].
-    pub fn boot_machine(machine: Machine) -> Self {
+    pub fn boot_machine(machine: Machine, program: fn(&str) -> Program) -> Self {
         let folder = folder();
         let file = folder.path().join("memory");
         let debugger = folder.path().join("debugger");
@@ -86,9 +94,9 @@ impl Session {
         let line = Switcher::new(&mut machine).to_direct(DIRECT);
         println!("{}", line.unwrap_or_else(|error| panic!("{error}")));
         let memory = GuestMemory::open(&file).expect("QEMU makes the file");
-        let job = memory.space_of(&Program::read_faulty("segue-spinner"));
+        let job = memory.space_of(&program("segue-spinner"));
         let job = job.expect("the job runs");
-        let places = Places::find(memory, Program::read_faulty).expect("they run");
+        let places = Places::find(memory, program).expect("they run");
         let before = Inventory::take(&mut machine, &places);
         Self {
             before: before.expect("an inventory can be taken"),
@@ -173,11 +181,8 @@ impl Session {
         let struck = began.elapsed().as_millis();
         self.note(fault);
         ledger.struck(fault, &restart);
-        self.expect_progress(load, &fault.to_string());
-        println!(
-            "{fault}: restarted within {struck} ms of the host, all go on after {} ms",
-            began.elapsed().as_millis()
-        );
+        let times = self.expect_progress(load, &fault.to_string());
+        println!("{fault}: restarted within {struck} ms of the host, {times} later they go on");
         assert!(self.job_count() > count, "{fault}: the job stands still");
         true
     }
@@ -235,18 +240,19 @@ impl Session {
         struck.add(fault.kind.is_hang());
     }
 
-    /// Waits until all clients have come further.
+    /// Waits until all clients have come further, and says how long each took.
     ///
     /// # Panics
     /// If they do not; `what` has happened before.
-    pub fn expect_progress(&self, load: &Load, what: &str) {
+    pub fn expect_progress(&self, load: &Load, what: &str) -> Times {
         let before = load.progress();
-        assert!(
-            load.wait_for(before, 1, HANG),
-            "after \"{what}\" somebody stands still for {} s: {before:?}, then {:?}",
-            HANG.as_secs(),
-            load.progress()
-        );
+        load.wait_for(before, 1, HANG).unwrap_or_else(|| {
+            panic!(
+                "after \"{what}\" somebody stands still for {} s: {before:?}, then {:?}",
+                HANG.as_secs(),
+                load.progress()
+            )
+        })
     }
 
     /// Begins the load and waits until all of it is at work.
