@@ -51,7 +51,7 @@ FAULTY_PROGRAMS := build/faulty/$(PD_TARGET)/pd
 # Those in build/test-systems are made from system.xml by the target test-files.
 TEST_SYSTEMS := $(sort $(wildcard tests/systems/*.xml)) \
                 $(addprefix build/test-systems/,files.xml large.xml rogue-application.xml kv.xml echo.xml http-kv.xml \
-                  four.xml many.xml switching.xml seven.xml attacked.xml forty-eight.xml addresses.xml visitors.xml dhcp.xml binder.xml metronome.xml recovery.xml outages.xml)
+                  four.xml many.xml switching.xml seven.xml attacked.xml forty-eight.xml addresses.xml visitors.xml dhcp.xml binder.xml metronome.xml recovery.xml outages.xml upgraded.xml)
 
 pd_build = RUSTFLAGS="$(PD_FLAGS)" CARGO_TARGET_DIR=build/pd \
            cargo build --locked --profile pd --target $(PD_TARGET) $(addprefix -p ,$(1))

@@ -107,6 +107,12 @@ const STEPS: &[Step] = &[
         run: scenarios::corruptions,
     },
     Step {
+        name: "upgrades",
+        about: "upgrades of the network server back and forth under the same load, and a fifth as many to images that fail and are taken back: nobody notices",
+        count: 100,
+        run: scenarios::upgrades,
+    },
+    Step {
         name: "floods",
         about: "windows of each flood: nine tenths of the service to others stay",
         count: 6,

@@ -15,7 +15,7 @@ pub use fault::{Chooser, Fault};
 pub use injector::{Injector, Outcome, Restart, restart_of, said};
 pub use inventory::Inventory;
 pub use ledger::Ledger;
-pub use load::{Load, Progress, Served};
+pub use load::{Load, Progress, Served, Times};
 pub use places::{CRASH_REPORTS, Instants, Places, SYSTEM_STATUS};
 
 /// Programs of the system `recovery`.

@@ -119,6 +119,14 @@ const DERIVED: &[Derived] = &[
         more: recovery,
     },
     Derived {
+        name: "upgraded",
+        memory: 512,
+        folder: "files",
+        application: None,
+        is_switched: true,
+        more: recovery,
+    },
+    Derived {
         name: "outages",
         memory: 256,
         folder: "files",
@@ -203,8 +211,18 @@ const DERIVED: &[Derived] = &[
 /// Systems whose shared IPv4 address comes from a DHCP server.
 const BY_DHCP: &[&str] = &["dhcp"];
 
-/// Systems in which everybody is restarted at once, however often, and can be made to fault.
+/// Systems in which everybody can be made to fault, and is restarted at once, however often.
 const FAULTY: &[&str] = &["recovery", "outages"];
+/// As these, but that nobody can be made to fault, and the network server has other images.
+pub const UPGRADED: &str = "upgraded";
+/// Of these, those whose time counts instructions.
+const CLOCKED: &[&str] = &["outages"];
+
+/// The network server's images in the system `upgraded` besides its first: one like it, and some that
+/// fail.
+pub const NEXT_IMAGE: &str = "next";
+/// See [`NEXT_IMAGE`].
+pub const FAILING_IMAGES: [&str; 3] = ["panics", "loops", "waits"];
 
 /// What a frame channel says about its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -364,28 +382,40 @@ pub fn domains(text: &str) -> Vec<&str> {
     names.filter_map(|rest| rest.split('"').next()).collect()
 }
 
-/// Applications whose work is watched in faulty systems, as that of servers is in all, and for how many
-/// milliseconds they may make no progress.
-const APPLICATIONS_WATCHED: [&str; 4] = ["http", "kv", "metronome", DIRECT];
-const HEARTBEAT: &str = "2000";
+/// Milliseconds for which nobody may make no progress in the system `recovery`, where time is the host's:
+/// a busy host can stop the machine for as long as servers may otherwise be silent.
+const HEARTBEAT: &str = "500";
+/// The same for applications, which serve many clients at once before they look up.
+const HEARTBEAT_OF_APPLICATIONS: &str = "2000";
 
-/// A description in which everybody is restarted, at once and however often, and that can be made to
-/// fault.
-fn faulty(text: &str) -> Result<String, String> {
+/// A description in which the network server has other images.
+fn with_images(text: &str) -> Result<String, String> {
+    let first = r#"<program_image path="segue-netserver"/>"#;
+    let next = format!(r#"<alternative_image path="segue-netserver" name="{NEXT_IMAGE}"/>"#);
+    let failing = FAILING_IMAGES
+        .map(|name| format!(r#"<alternative_image path="segue-netserver-{name}" name="{name}"/>"#));
+    replace(text, first, &format!("{first}{next}{}", failing.concat()))
+}
+
+/// A description in which everybody is restarted, at once and however often.
+fn restarted(text: &str, is_clocked: bool) -> Result<String, String> {
     let names: Vec<String> = domains(text).into_iter().map(str::to_owned).collect();
     let policy = [
         ("restart", "on_fault"),
         ("restart_limit", "1000000"),
         ("restart_backoff_ms", "0"),
     ];
-    let mut text = replace(text, END, &format!("    <fault_injection/>\n{END}"))?;
+    let mut text = text.to_owned();
     for name in names.iter().filter(|name| *name != JOB) {
         for (attribute, value) in policy {
             text = with_attribute(&text, name, attribute, value)?;
         }
-        if APPLICATIONS_WATCHED.contains(&name.as_str()) {
-            text = with_attribute(&text, name, "heartbeat_ms", HEARTBEAT)?;
-        }
+        let heartbeat = match ["http", "kv", "metronome", DIRECT].contains(&name.as_str()) {
+            true => HEARTBEAT_OF_APPLICATIONS,
+            false if is_clocked => continue,
+            false => HEARTBEAT,
+        };
+        text = with_attribute(&text, name, "heartbeat_ms", heartbeat)?;
     }
     Ok(text)
 }
@@ -581,9 +611,14 @@ pub fn write_all(root: &Path) -> Result<(), String> {
             None => text,
         };
         let text = replace(&text, END, &format!("{}{END}", (system.more)()))?;
-        let text = match FAULTY.contains(&system.name) {
-            true => faulty(&text)?,
-            false => text,
+        let is_clocked = CLOCKED.contains(&system.name);
+        let text = match (FAULTY.contains(&system.name), system.name == UPGRADED) {
+            (true, _) => restarted(
+                &replace(&text, END, &format!("    <fault_injection/>\n{END}"))?,
+                is_clocked,
+            )?,
+            (_, true) => restarted(&with_images(&text)?, is_clocked)?,
+            _ => text,
         };
         write_if_changed(&folder.join(format!("{}.xml", system.name)), &text)?;
     }

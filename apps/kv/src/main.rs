@@ -104,8 +104,11 @@ impl Application {
             }
             self.server.tick(now);
             self.stack.flush(time);
-            if frames == 0 && self.stack.sleep() {
-                break;
+            match frames {
+                0 if self.stack.sleep() => break,
+                0 => {}
+                // As long as clients want something, one such turn follows the other.
+                _ => sel4_microkit::progress(),
             }
         }
         let stack = self

@@ -46,7 +46,7 @@ impl fmt::Display for Fault {
 }
 
 /// Most passes of a point before a fault strikes there.
-const MOST_SKIPPED: usize = 64;
+const MOST_SKIPPED: usize = 32;
 
 /// Chooses faults: in rounds, each of which has every point with every kind once, in random order, so
 /// that a campaign has all of them equally often.
@@ -57,6 +57,8 @@ pub struct Chooser {
     /// Points, and how often each was waited for in vain, in a row.
     points: BTreeMap<String, u32>,
     round: Vec<(String, Kind)>,
+    /// So many faults in a row that do not strike have a point left out.
+    patience: u32,
 }
 
 impl Chooser {
@@ -74,7 +76,15 @@ impl Chooser {
             random,
             points: points.collect(),
             round: Vec::new(),
+            patience: 4,
         }
+    }
+
+    /// After how many faults in a row that do not strike a point is left out; otherwise after four.
+    #[must_use]
+    pub fn patience(mut self, faults: u32) -> Self {
+        self.patience = faults;
+        self
     }
 
     /// The next fault; `None` if no point is left.
@@ -91,9 +101,8 @@ impl Chooser {
         let index = self.random.below(self.round.len());
         let (point, kind) = self.round.swap_remove(index);
         // Points that were not reached lately are to be struck at the first opportunity.
-        let rarely = self.points.get(&point).is_some_and(|misses| *misses > 0);
         let skip = match self.random.below(2) {
-            1 if !rarely => self.random.below(MOST_SKIPPED) as u64,
+            1 if !self.is_rare(&point) => self.random.below(MOST_SKIPPED) as u64,
             _ => 0,
         };
         Some(Fault {
@@ -104,23 +113,28 @@ impl Chooser {
         })
     }
 
+    /// Whether the last fault at this point did not strike: it may be one that is reached only when a life
+    /// begins.
+    pub fn is_rare(&self, point: &str) -> bool {
+        self.points.get(point).is_some_and(|misses| *misses > 0)
+    }
+
     /// A fault was made that did not strike: its point was not reached, or not so often. After a few
     /// of these in a row the point is left out.
     pub fn missed(&mut self, point: &str) {
-        const ENOUGH: u32 = 4;
         if let Some(misses) = self.points.get_mut(point) {
             *misses += 1;
-            if *misses >= ENOUGH {
+            if *misses >= self.patience {
                 self.points.remove(point);
                 self.round.retain(|(other, _)| other != point);
             }
         }
     }
 
-    /// A fault struck there.
+    /// A fault struck there. One that it took a new life for leaves the point a rare one.
     pub fn struck(&mut self, point: &str) {
         if let Some(misses) = self.points.get_mut(point) {
-            *misses = 0;
+            *misses = (*misses).min(1);
         }
     }
 }

@@ -85,6 +85,14 @@ impl<'a, T: Terminal> Injector<'a, T> {
         }
     }
 
+    /// Orders a fault and does not wait for it.
+    ///
+    /// # Errors
+    /// If the machine has ended.
+    pub fn order(&mut self, fault: &Fault) -> Result<(), Error> {
+        self.type_line(&fault.to_string())
+    }
+
     /// Takes back what was ordered in a protection domain. False if there was nothing left that had not
     /// struck.
     ///

@@ -48,6 +48,33 @@ pub struct Progress {
     pub echoes: u64,
 }
 
+/// How long each of them took to come further, by the host's clock: good to look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    http: Option<Duration>,
+    direct: Option<Duration>,
+    echoes: Option<Duration>,
+}
+
+impl Times {
+    fn is_complete(&self) -> bool {
+        self.http.is_some() && self.direct.is_some() && self.echoes.is_some()
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let milliseconds = |time: Option<Duration>| time.unwrap_or_default().as_millis();
+        write!(
+            formatter,
+            "http {}, direct {}, echoes {} ms",
+            milliseconds(self.http),
+            milliseconds(self.direct),
+            milliseconds(self.echoes)
+        )
+    }
+}
+
 /// What became of their work.
 #[derive(Clone, Debug, Default)]
 pub struct Served {
@@ -107,17 +134,30 @@ impl Load {
         self.progress().is_beyond(before, further)
     }
 
-    /// Waits until each of them has come further than `before` by so much. False if that takes longer
-    /// than `limit`.
-    pub fn wait_for(&self, before: Progress, further: u64, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        while !self.is_beyond(before, further) {
-            if Instant::now() >= deadline {
-                return false;
+    /// Waits until each of them has come further than `before` by so much, and says how long each took;
+    /// `None` if one takes longer than `limit`.
+    pub fn wait_for(&self, before: Progress, further: u64, limit: Duration) -> Option<Times> {
+        let began = Instant::now();
+        let mut times = Times::default();
+        loop {
+            let now = self.progress();
+            for (time, now, before) in [
+                (&mut times.http, now.http, before.http),
+                (&mut times.direct, now.direct, before.direct),
+                (&mut times.echoes, now.echoes, before.echoes),
+            ] {
+                if time.is_none() && now >= before + further {
+                    *time = Some(began.elapsed());
+                }
+            }
+            if times.is_complete() {
+                return Some(times);
+            }
+            if began.elapsed() >= limit {
+                return None;
             }
             thread::sleep(Duration::from_millis(2));
         }
-        true
     }
 
     /// Waits for what is under way, begins nothing more, and says what became of all.

@@ -47,10 +47,13 @@ impl Places {
     /// # Errors
     /// If one of them is not there.
     pub fn find(memory: GuestMemory, program: impl Fn(&str) -> Program) -> io::Result<Self> {
+        // Images that are alike cannot be told apart.
+        let netserver = memory.spaces_of(&program("segue-netserver"))?;
+        let netserver = netserver.first().copied();
         Ok(Self {
             portmap: memory.space_of(&program("segue-portmap"))?,
             console: memory.space_of(&program("segue-console"))?,
-            netserver: memory.space_of(&program("segue-netserver"))?,
+            netserver: netserver.ok_or_else(|| io::Error::other("no network server runs"))?,
             memory,
         })
     }
@@ -65,7 +68,7 @@ impl Places {
         self.console
     }
 
-    /// The network server's address space.
+    /// The network server's address space, or that of one of its images if it has several.
     pub fn netserver(&self) -> AddressSpace {
         self.netserver
     }

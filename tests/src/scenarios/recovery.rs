@@ -8,11 +8,13 @@ mod corruptions;
 mod faults;
 mod outages;
 mod session;
+mod upgrades;
 
 pub use corruptions::{Corruptions, corruptions};
 pub use faults::{faults, faults_elsewhere, faults_trial};
 pub use outages::{Outages, outages};
 pub use session::Session;
+pub use upgrades::upgrades;
 
 /// Whether it can run here, where it takes a tap device; prints why not.
 fn is_possible() -> bool {

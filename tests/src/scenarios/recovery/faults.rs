@@ -8,6 +8,7 @@ use super::session::{HANG, SYSTEM};
 use super::{Session, is_possible};
 use crate::background::Downloads;
 use crate::changed::{OwnImage, build_system};
+use crate::instructions::Program;
 use crate::random::Random;
 use crate::recovery::{Chooser, Fault, Injector, Ledger, Served};
 use crate::system_memory;
@@ -69,16 +70,20 @@ fn batch_of(count: u64, chooser: &mut Chooser) -> (Ledger, Served) {
     let mut ledger = Ledger::default();
     let load = session.load();
     for _ in 0..count * TRIES {
-        if ledger.count() == count {
+        if ledger.count() >= count {
             break;
         }
         let fault = chooser.next_fault().expect("some points are reached");
-        match session.fault(&fault, &load, &mut ledger) {
-            Some(_) => chooser.struck(&fault.point),
-            None => chooser.missed(&fault.point),
+        let has_struck = match chooser.is_rare(&fault.point) {
+            true => session.fault_at_start(&fault, &load, &mut ledger),
+            false => session.fault(&fault, &load, &mut ledger),
+        };
+        match has_struck {
+            true => chooser.struck(&fault.point),
+            false => chooser.missed(&fault.point),
         }
     }
-    assert_eq!(ledger.count(), count, "too few faults struck: {ledger}");
+    assert!(ledger.count() >= count, "too few faults struck: {ledger}");
     let served = session.end(load);
     session.judge();
     (ledger, served)
@@ -141,8 +146,8 @@ fn both(session: &mut Session, faults: &[Fault]) {
     let awaited: Vec<u64> = faults.iter().map(restarts).collect();
     let mut injector = Injector::new(session.machine());
     for fault in faults {
-        let typed = injector.type_line(&fault.to_string());
-        typed.unwrap_or_else(|error| panic!("{fault}: {error}"));
+        let ordered = injector.order(fault);
+        ordered.unwrap_or_else(|error| panic!("{fault}: {error}"));
     }
     for (fault, awaited) in faults.iter().zip(awaited) {
         session.wait_for_restarts(&fault.domain, awaited);
@@ -164,15 +169,15 @@ fn given_up() {
     });
     let image = OwnImage::new("given-up", &image.bytes);
     let machine = image.machine().memory_mib(system_memory(SYSTEM));
-    let mut session = Session::boot_machine(machine);
+    let mut session = Session::boot_machine(machine, Program::read_faulty);
     let machine = session.machine();
     let downloads = Downloads::start(machine.host(), HTTP, "128k.bin", 4).expect("http answers");
     for name in names {
         let mut injector = Injector::new(machine);
         let again = std::iter::repeat_n(Point::RuntimeStarting, LIMIT);
         for point in std::iter::once(Point::RuntimeReceived).chain(again) {
-            let typed = injector.type_line(&Fault::at(name, point, Kind::Panic).to_string());
-            typed.unwrap_or_else(|error| panic!("{error}"));
+            let ordered = injector.order(&Fault::at(name, point, Kind::Panic));
+            ordered.unwrap_or_else(|error| panic!("{error}"));
         }
         println!("{}", machine.expect_line(&format!("{name} is given up")));
         let before = downloads.completed();

@@ -138,7 +138,8 @@ struct Struck {
 pub fn outages(count: u64, seed: u64) -> Outages {
     let mut all = Outages::default();
     let mut random = Random::new(seed);
-    let mut chooser = Chooser::of(SERVER, Random::new(random.number()));
+    // Points that are reached only when a life begins would take two faults at once.
+    let mut chooser = Chooser::of(SERVER, Random::new(random.number())).patience(1);
     let mut left = count;
     while left > 0 {
         let batch = left.min(BATCH);
