@@ -35,7 +35,7 @@ const PORT: u64 = 8081;
 /// Connections at once.
 const CONNECTIONS: usize = 16;
 const BUFFERS: BufferSizes = BufferSizes {
-    receive: 64 * 1024,
+    receive: 32 * 1024,
     send: 8 * 1024,
 };
 const NETWORK: NetworkLimits = NetworkLimits {

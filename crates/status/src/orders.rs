@@ -127,10 +127,12 @@ pub enum Outcome {
     Stopped,
     /// The kernel has refused a step.
     Refused,
+    /// The protection domain runs the image that is to be replaced.
+    InUse,
 }
 
 impl Outcome {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Done,
         Self::Unknown,
         Self::Busy,
@@ -142,6 +144,7 @@ impl Outcome {
         Self::NotReady,
         Self::Stopped,
         Self::Refused,
+        Self::InUse,
     ];
 
     pub(crate) fn word(self) -> u32 {
@@ -172,6 +175,7 @@ impl Outcome {
             Self::NotReady => "the new image was not ready in time",
             Self::Stopped => "it is stopped for good",
             Self::Refused => "the kernel refused a step",
+            Self::InUse => "the protection domain runs the image that was to be replaced",
         }
     }
 }
@@ -286,6 +290,6 @@ mod tests {
         for outcome in Outcome::ALL {
             assert_eq!(Outcome::from_word(outcome.word()), Some(outcome));
         }
-        assert_eq!(Outcome::from_word(11), None);
+        assert_eq!(Outcome::from_word(12), None);
     }
 }

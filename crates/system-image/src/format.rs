@@ -47,7 +47,7 @@ pub mod limits {
     /// Images of protection domains besides the first ones.
     pub const IMAGES: usize = 64;
     /// Those of them that are sent to the machine.
-    pub const SENT_IMAGES: usize = 4;
+    pub const SENT_IMAGES: usize = 8;
     /// Regions with orders to `init`.
     pub const ORDERERS: usize = 4;
 }

@@ -128,7 +128,11 @@ impl Install {
     fn begin(&mut self, builder: &mut Builder<'_>, bytes: &[u8; PAGE]) -> Result<(), Outcome> {
         let head = bytes.first_chunk().ok_or(Outcome::Malformed)?;
         let header = Header::read(head).map_err(|_| Outcome::Malformed)?;
-        let size = builder.payload.images[self.image].sent_size;
+        let image = &builder.payload.images[self.image];
+        if header.domain() != builder.name_of(image.protection_domain as usize) {
+            return Err(Outcome::Malformed);
+        }
+        let size = image.sent_size;
         if u64::from(header.pages) > size >> 12 {
             return Err(Outcome::TooLarge);
         }

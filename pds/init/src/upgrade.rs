@@ -121,9 +121,11 @@ impl Upgrades {
         match order.operation.ok_or(Outcome::Unknown)? {
             Operation::Install { length, hash } => {
                 let image = image.ok_or(Outcome::Unknown)?;
-                // There is one place for it, in which it runs.
-                if self.install.is_some() || builder.slots.domains[domain].image == Some(image) {
+                if self.install.is_some() {
                     return Err(Outcome::Busy);
+                }
+                if builder.slots.domains[domain].image == Some(image) {
+                    return Err(Outcome::InUse);
                 }
                 let install = Install::new(builder, image, length, &hash)?;
                 self.install = Some((install, orderer));

@@ -37,8 +37,11 @@ pub struct Target {
     pub place: u64,
     /// Its index in the system status.
     pub index: u32,
-    /// The number of that place among its images.
-    pub image: u32,
+    /// The numbers, among its images, of the two places for a program that is sent: one is free while
+    /// the other runs.
+    pub images: [u32; 2],
+    /// 0.
+    pub reserved: u32,
 }
 
 impl Target {
@@ -48,7 +51,8 @@ impl Target {
         built_for: [0; 32],
         place: 0,
         index: 0,
-        image: 0,
+        images: [0; 2],
+        reserved: 0,
     };
 
     /// Its name.

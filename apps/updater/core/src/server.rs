@@ -33,6 +33,8 @@ enum Work {
         target: usize,
         /// What was verified; `None` after a restart, if it was for a predecessor.
         package: Option<Accepted>,
+        /// Which of the two places for it.
+        place: usize,
         /// Whether the image is installed, and the upgrade itself was ordered.
         is_installed: bool,
     },
@@ -61,6 +63,7 @@ impl Server {
                 connection: None,
                 target: usize::MAX,
                 package: None,
+                place: 0,
                 is_installed: true,
             },
         };
@@ -416,15 +419,13 @@ impl Server {
             Ok(accepted) => {
                 // Whatever becomes of it: it is not accepted twice.
                 machine.set_serial(target, accepted.serial);
-                let operation = Operation::Install {
-                    length: accepted.length,
-                    hash: accepted.hash,
-                };
-                machine.order(operation, described.index, described.image);
+                let [image, _] = described.images;
+                machine.order(install(&accepted), described.index, image);
                 self.work = Work::Ordered {
                     connection: Some(index),
                     target,
                     package: Some(accepted),
+                    place: 0,
                     is_installed: false,
                 };
                 connection.state = State::Waiting;
@@ -448,6 +449,7 @@ impl Server {
             connection,
             target,
             package: Some(package),
+            place,
             is_installed,
         } = work
         else {
@@ -456,13 +458,20 @@ impl Server {
         let Some(described) = self.table.targets().get(target) else {
             return;
         };
-        if outcome == Outcome::Done && !is_installed {
-            machine.order(Operation::Upgrade, described.index, described.image);
+        let next = match outcome {
+            Outcome::Done if !is_installed => Some((Operation::Upgrade, place)),
+            // The last program that was sent runs there.
+            Outcome::InUse if place == 0 => Some((install(&package), 1)),
+            _ => None,
+        };
+        if let Some((operation, place)) = next {
+            machine.order(operation, described.index, described.images[place]);
             self.work = Work::Ordered {
                 connection,
                 target,
                 package: Some(package),
-                is_installed: true,
+                place,
+                is_installed: operation == Operation::Upgrade,
             };
             return;
         }
@@ -489,6 +498,14 @@ impl Server {
             outcome => Answer::new(500, refusal(outcome.reason())),
         };
         self.finished = connection.map(|connection| (connection, answer));
+    }
+}
+
+/// The order to install a package.
+fn install(package: &Accepted) -> Operation {
+    Operation::Install {
+        length: package.length,
+        hash: package.hash,
     }
 }
 

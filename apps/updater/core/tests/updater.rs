@@ -20,7 +20,7 @@ fn target(name: &str, index: u32, built_for: [u8; 32]) -> Target {
         built_for,
         place: PLACE,
         index,
-        image: 2,
+        images: [2, 3],
         ..Target::EMPTY
     };
     target.name[..name.len()].copy_from_slice(name.as_bytes());
@@ -227,6 +227,20 @@ fn a_signed_package_is_installed_and_run() {
     assert_eq!(machine.orders, orders);
     assert_eq!(machine.staging[..body.len()], body);
     assert_eq!(machine.serials, [11, 0]);
+}
+
+#[test]
+fn a_program_that_runs_is_not_written_over() {
+    let answers = [Outcome::InUse, Outcome::Done, Outcome::Done];
+    let mut machine = Simulated::new(&answers);
+    assert_eq!(answer(&mut machine, send_good(&good())).0, 200);
+    let images: Vec<u32> = machine.orders.iter().map(|(_, _, image)| *image).collect();
+    assert_eq!(images, [2, 3, 3]);
+    assert_eq!(machine.orders[2].0, Operation::Upgrade);
+    // Not both can be in use.
+    let mut machine = Simulated::new(&[Outcome::InUse, Outcome::InUse]);
+    let found = answer(&mut machine, send_good(&good()));
+    assert!(found.0 == 500 && machine.orders.len() == 2, "{found:?}");
 }
 
 #[test]

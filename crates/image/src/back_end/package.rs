@@ -95,13 +95,13 @@ pub(super) fn table(system: &System, updater: &Updater, symbols_size: u64) -> Up
     let domains = system.protection_domains.iter().enumerate();
     let targets = domains.filter_map(|(index, domain)| {
         let mut images = domain.images.iter();
+        // The first image is not in the list, and there are two places, one after the other.
         let place = images.position(|image| image.program.is_none())?;
         let mut target = Target {
             built_for: built_for(system, PdIndex(index), symbols_size),
             place: domain.images[place].sent_size,
             index: index as u32,
-            // The first image is not in the list.
-            image: place as u32 + 1,
+            images: [place as u32 + 1, place as u32 + 2],
             ..Target::EMPTY
         };
         let name = domain.name.bytes();

@@ -14,8 +14,9 @@ use crate::program::Program;
 
 /// Longest name of an image; a byte stays free.
 const NAME_LENGTH: usize = 31;
-/// Name of the image that is sent to the machine.
-const SENT: &str = "sent";
+/// Names of the images that are sent to the machine. There are two places, so that one is free while the
+/// program in the other runs, and that is there again if the new one does not work.
+const SENT: [&str; 2] = ["sent", "sent-2"];
 
 /// Where an image and what it is called stand.
 fn image_name(node: Node<'_, '_>, path: &str) -> String {
@@ -52,7 +53,7 @@ impl Draft<'_, '_> {
                     format!("\"{name}\" cannot be the name of an image: write 1 to {NAME_LENGTH} bytes without blanks"),
                 );
             }
-            if name == SENT || names.contains(&name) {
+            if SENT.contains(&name.as_str()) || names.contains(&name) {
                 self.diagnostics.error(
                     at,
                     format!("another image of this protection domain is called \"{name}\": add name=\"...\""),
@@ -93,11 +94,13 @@ impl Draft<'_, '_> {
                     ),
                 );
             }
-            self.system.protection_domains[domain].images.push(Image {
-                name: SENT.into(),
-                program: None,
-                sent_size: size,
-            });
+            for name in SENT {
+                self.system.protection_domains[domain].images.push(Image {
+                    name: name.into(),
+                    program: None,
+                    sent_size: size,
+                });
+            }
         }
         if let Some(second) = sent.next() {
             self.diagnostics.error(
@@ -130,7 +133,7 @@ impl Draft<'_, '_> {
                 self.machine_at,
                 format!(
                     "too many <sent_image>: {} are possible",
-                    limits::SENT_IMAGES
+                    limits::SENT_IMAGES / SENT.len()
                 ),
             );
         }
