@@ -55,7 +55,16 @@ function show(status) {
     [number(domain.priority), "n"],
     [number(domain.faults), "n"],
     [number(domain.restarts), "n"],
+    [domain.restarts ? `${(domain.outage_us / 1000).toFixed(3)} ms` : "–", "n"],
   ]));
+  const stops = status.stops ?? [];
+  byId("stopping").hidden = stops.length === 0;
+  rows(byId("stops"), stops.map((stop) => [
+    [duration(stop.at_seconds), "n"],
+    [stop.name],
+    [stop.reason],
+    [number(stop.restarts), "n"],
+  ]).reverse());
   rows(byId("channels"), status.frame_channels.map((channel) => [
     [channel.application],
     [number(channel.transmitted_frames), "n"],

@@ -18,12 +18,14 @@ use segue_director_core::config::DirectorTable;
 use segue_frame_channel::config::ClientConfig;
 use segue_http_core::{Action, Limits, Server, Site};
 use segue_libos::{BufferSizes, ConnectionId, Event, Instant, ListenOptions, Stack};
+use segue_status::crash::{self, CrashReports};
+use segue_status::symbols::Symbols;
 use sel4_microkit::{
     ChannelSet, Clock, Handler, Infallible, channel, private_region, protection_domain, region,
     region_at, var,
 };
 
-use crate::snapshot::{Machine, Modes};
+use crate::snapshot::{Crashes, Machine, Modes};
 use crate::stream::Connected;
 
 /// The port of HTTP, unless the description sets `listen_port`.
@@ -85,12 +87,28 @@ fn init() -> Application {
         network,
         server: Server::new(site, limits),
         connections: alloc::vec::Vec::new(),
-        machine: Machine::new(region!(system_status), region!(network_status), modes()),
+        machine: Machine::new(
+            region!(system_status),
+            region!(network_status),
+            modes(),
+            crashes(),
+        ),
         clock,
         timeout: Timeout::new(channel!(timer_channel)),
     };
     application.work();
     application
+}
+
+/// Why protection domains were stopped; nothing in a system that does not show it.
+fn crashes() -> Crashes {
+    let optional = |address: u64, size: u64| (address != 0).then(|| region_at!(address, size));
+    let reports = *var!(crash_reports: u64 = 0);
+    let symbols = (*var!(symbols: u64 = 0), *var!(symbols_size: u64 = 0));
+    Crashes {
+        reports: optional(reports, crash::REGION_SIZE as u64).and_then(CrashReports::new),
+        symbols: optional(symbols.0, symbols.1).and_then(Symbols::new),
+    }
 }
 
 /// Where modes are shown; `None` in a system without a director, or that does not show them.

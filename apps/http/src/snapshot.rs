@@ -1,16 +1,19 @@
 //! What the machine is doing, for the page at `/`.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use segue_director_core::board::Board;
 use segue_director_core::config::DirectorTable;
 use segue_http_core::Dynamic;
-use segue_http_core::status::{ApplicationMode, FrameChannel, ProtectionDomain, Snapshot};
+use segue_http_core::status::{ApplicationMode, FrameChannel, ProtectionDomain, Snapshot, Stop};
 use segue_libos::{Addresses, Statistics};
 use segue_shared_memory::Region;
+use segue_status::crash::{CrashReports, Report, SLOTS};
 use segue_status::network::{
     Counter, EgressDrop, IngressDrop, NetworkStatus, ServerCounter, name_text,
 };
+use segue_status::symbols::Symbols;
 use segue_status::system::SystemStatus;
 
 const SERVER_COUNTERS: [(&str, ServerCounter); 11] = [
@@ -92,11 +95,69 @@ impl Modes {
     }
 }
 
+/// Why protection domains were stopped, as far as the description lets this program see it.
+#[derive(Clone, Copy, Default)]
+pub struct Crashes {
+    /// The last reports.
+    pub reports: Option<CrashReports>,
+    /// Names of functions.
+    pub symbols: Option<Symbols<Region>>,
+}
+
+impl Crashes {
+    /// Hands each report that is kept to `with`, oldest first.
+    fn each(&self, mut with: impl FnMut(&Report)) {
+        let Some(reports) = self.reports else { return };
+        let last = reports.count();
+        let mut report = Box::new(Report::empty());
+        for sequence in last.saturating_sub(SLOTS as u64)..last {
+            if reports.read(sequence + 1, &mut report) {
+                with(&report);
+            }
+        }
+    }
+
+    fn stops(&self) -> Vec<Stop> {
+        let mut stops = Vec::new();
+        self.each(|report| {
+            stops.push(Stop {
+                name: String::from(report.name()),
+                at_seconds: report.time as f64 / 1e6,
+                reason: report.reason().to_string(),
+                restarts: report.restarts.into(),
+            });
+        });
+        stops
+    }
+
+    /// All reports as the console prints them.
+    fn text(&self) -> String {
+        let mut text = String::new();
+        self.each(|report| {
+            use core::fmt::Write;
+            // Writing to a String does not fail.
+            let _ = writeln!(
+                text,
+                "At {:.6} s, after {} restarts:",
+                report.time as f64 / 1e6,
+                report.restarts
+            );
+            let _ = report.write(self.symbols.as_ref(), &mut text);
+            text.push('\n');
+        });
+        if text.is_empty() {
+            text.push_str("Nothing has been stopped.\n");
+        }
+        text
+    }
+}
+
 /// The status regions, and what the application itself counts.
 pub struct Machine {
     system: Option<SystemStatus>,
     network: Option<NetworkStatus>,
     modes: Option<Modes>,
+    crashes: Crashes,
     /// Requests answered and refused.
     pub requests: (u64, u64),
     /// Connections open.
@@ -116,11 +177,12 @@ pub struct Machine {
 
 impl Machine {
     /// Reads these regions, and the modes in a system with a director.
-    pub fn new(system: Region, network: Region, modes: Option<Modes>) -> Self {
+    pub fn new(system: Region, network: Region, modes: Option<Modes>, crashes: Crashes) -> Self {
         Self {
             system: SystemStatus::new(system),
             network: NetworkStatus::new(network),
             modes,
+            crashes,
             requests: (0, 0),
             connections: 0,
             addresses: Addresses::default(),
@@ -143,6 +205,8 @@ impl Machine {
                 priority: domain.priority.into(),
                 faults: domain.faults.into(),
                 restarts: domain.restarts.into(),
+                outage_us: domain.outage,
+                rebuild_us: domain.rebuild,
             })
             .collect();
         let frame_channels = self
@@ -181,6 +245,7 @@ impl Machine {
                 ipv4.into_iter().chain(ipv6).collect()
             },
             protection_domains,
+            stops: self.crashes.stops(),
             frame_channels,
             modes: self.modes.iter().flat_map(Modes::snapshot).collect(),
             requests_answered: self.requests.0,
@@ -223,7 +288,11 @@ impl Dynamic for Machine {
             }
             _ => {}
         }
-        (path == "/status.json").then(|| (self.snapshot().to_json(), "application/json"))
+        match path {
+            "/status.json" => Some((self.snapshot().to_json(), "application/json")),
+            "/stops.txt" => Some((self.crashes.text().into_bytes(), "text/plain; charset=utf-8")),
+            _ => None,
+        }
     }
 }
 

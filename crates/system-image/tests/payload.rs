@@ -475,16 +475,16 @@ fn needs_counts_every_slot_and_byte() {
     let bytes = Aligned::new(&sample());
     let payload = Payload::read(bytes.bytes()).expect("a good payload");
     let needs = resources::needs(&payload);
-    // Two protection domains: runs 2+1+3+2+1 pages, 3 page tables, 6 objects,
+    // Two protection domains: runs 2+1+3+2+1 pages, 3 page tables, 8 objects,
     // maps of 5, 1 and 4 pages; regions of 5 and 4 frames (and carving), an IO
     // map of 5 pages, 3 IO page tables, an interrupt (two slots), an IO space.
-    let domain = 9 + 3 + 6 + 10;
+    let domain = 9 + 3 + 8 + 10;
     let memory = payload.memory.len() as u64;
     let expected =
         resources::INIT_SLOTS + memory + 2 * domain + 5 + 4 + resources::CARVING_SLOTS + 5 + 3 + 3;
     assert_eq!(needs.slots, expected);
     let own = (3 << 21) + ((4 + 4) << 12) + (1 << 14) + 2 * (1 << 11);
-    let lasting: u64 = (5 << 12) + 3 * 32 + 2 * 16;
+    let lasting: u64 = (5 << 12) + (1 << 11) + 4 * 32 + 2 * 16;
     let rounded = |bytes: u64| bytes.next_multiple_of(0x1000);
     assert_eq!(needs.memory, 0x5000 + 2 * rounded(own) + rounded(lasting));
 }

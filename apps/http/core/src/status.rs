@@ -18,6 +18,23 @@ pub struct ProtectionDomain {
     pub faults: u64,
     /// Restarts since the start of the machine.
     pub restarts: u64,
+    /// Microseconds from its last stop to its last restart.
+    pub outage_us: u64,
+    /// Of these, those that `init` worked.
+    pub rebuild_us: u64,
+}
+
+/// Why a protection domain was stopped.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stop {
+    /// The protection domain.
+    pub name: String,
+    /// When, in seconds since the machine was started.
+    pub at_seconds: f64,
+    /// The end of a sentence that begins with its name.
+    pub reason: String,
+    /// How often it had been restarted before.
+    pub restarts: u64,
 }
 
 /// A frame channel, seen from the network server.
@@ -86,6 +103,9 @@ pub struct Snapshot {
     pub addresses: Vec<String>,
     /// All protection domains.
     pub protection_domains: Vec<ProtectionDomain>,
+    /// The last stops, oldest first; left out if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<Stop>,
     /// All frame channels.
     pub frame_channels: Vec<FrameChannel>,
     /// Modes of all applications that a director switches; left out in a system without one.
@@ -124,6 +144,7 @@ mod tests {
             uptime_seconds: 0.0,
             addresses: Vec::new(),
             protection_domains: Vec::new(),
+            stops: Vec::new(),
             frame_channels: Vec::new(),
             modes,
             requests_answered: 0,
