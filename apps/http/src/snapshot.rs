@@ -290,7 +290,10 @@ impl Dynamic for Machine {
         }
         match path {
             "/status.json" => Some((self.snapshot().to_json(), "application/json")),
-            "/stops.txt" => Some((self.crashes.text().into_bytes(), "text/plain; charset=utf-8")),
+            "/stops.txt" => Some((
+                self.crashes.text().into_bytes(),
+                "text/plain; charset=utf-8",
+            )),
             _ => None,
         }
     }
