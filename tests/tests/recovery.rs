@@ -1,21 +1,31 @@
-//! Faults of servers while traffic flows: a tenth of what a campaign does.
+//! Failures while traffic flows: a tenth of what a campaign does.
 
 use segue_system_tests::random::seed;
-use segue_system_tests::scenarios::{faults, faults_elsewhere, outages};
+use segue_system_tests::scenarios::{corruptions, faults, faults_elsewhere, outages, upgrades};
 
 #[test]
 fn clients_notice_no_fault_of_the_network_server() {
-    faults(200, seed());
+    faults(100, seed());
 }
 
 #[test]
 fn clients_notice_no_fault_of_another_server() {
-    faults_elsewhere(20, seed());
+    faults_elsewhere(8, seed());
 }
 
 #[test]
 fn a_fault_interrupts_a_stream_for_less_than_twenty_milliseconds() {
-    let found = outages(50, seed());
+    let found = outages(30, seed());
     found.print();
     found.judge();
+}
+
+#[test]
+fn nobody_else_is_hurt_by_broken_memory() {
+    corruptions(50, seed());
+}
+
+#[test]
+fn clients_notice_no_upgrade() {
+    upgrades(10, seed());
 }

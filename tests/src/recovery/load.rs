@@ -194,7 +194,8 @@ impl Served {
         self.http.wrong + self.direct.wrong
     }
 
-    /// Panics if somebody has noticed a fault. Datagrams may be lost.
+    /// Panics if somebody has noticed a fault. Datagrams may be lost, and those that a server that has
+    /// died may have sent or not come twice.
     pub fn judge(&self) {
         self.judge_http();
         self.judge_others();
@@ -215,7 +216,7 @@ impl Served {
         self.judge_direct();
         assert_eq!(self.redis.failure, None);
         assert!(!self.redis.rounds.is_empty(), "no round of redis-benchmark");
-        assert_eq!(self.echoes.doubled, 0, "{:?}", self.echoes);
+        assert!(self.echoes.returned > 0, "{:?}", self.echoes);
     }
 
     /// Adds what became of other clients.

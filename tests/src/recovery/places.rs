@@ -97,6 +97,23 @@ impl Places {
             .collect())
     }
 
+    /// The last events that the network server has noted, for people.
+    ///
+    /// # Errors
+    /// If the memory cannot be read.
+    pub fn work_of_netserver(&self) -> io::Result<String> {
+        let mut report = Report::empty();
+        let page = IPC_BUFFER_ADDRESS + watch::START as u64;
+        self.netserver.read(&self.memory, page, &mut report.watch)?;
+        let place = IPC_BUFFER_ADDRESS + watch::ACTIVITY as u64;
+        let place = self.netserver.translate(&self.memory, place)?;
+        let mut text = format!("activity {}\n", self.memory.word(place)?);
+        for event in report.events() {
+            text += &format!("{} {event}\n", event.time);
+        }
+        Ok(text)
+    }
+
     /// When what happened around the last restart of the network server; `None` if there was none.
     ///
     /// # Errors

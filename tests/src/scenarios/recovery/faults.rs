@@ -192,6 +192,7 @@ fn given_up() {
     assert_eq!(harm, (0, 0, 0), "{downloaded:?}");
 }
 
+/// So many faults in one protection domain.
 pub fn faults_trial(domain: &str, count: u64, seed: u64) {
     faults_in(domain, count, Random::new(seed))
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::guest_memory::{AddressSpace, GuestMemory};
 use crate::instructions::Program;
 use crate::recovery::{
-    Fault, Injector, Inventory, Ledger, Load, Outcome, Places, Restart, Served, Times, said,
+    Fault, Injector, Inventory, Ledger, Load, Places, Restart, Served, Times, said,
 };
 use crate::switching::Switcher;
 use crate::systems::{DIRECT, JOB_COUNT};
@@ -23,6 +23,8 @@ use crate::{Cable, TestMachine};
 pub(super) const SYSTEM: &str = "recovery";
 /// How long clients may stand still after a restart. On a busy host, with 64 connections that have waited
 /// for longer and longer, it takes seconds; this long only if they never go on.
+/// How long a fault point may take to be reached before it counts as not reached.
+const REACHED: Duration = Duration::from_secs(5);
 pub(super) const HANG: Duration = Duration::from_secs(90);
 
 /// How long a fault point may take to be reached by who was just started.
@@ -155,8 +157,9 @@ impl Session {
         while self.restarts(name) < restarts {
             assert!(
                 Instant::now() < deadline,
-                "{name} was restarted {} times, not {restarts}",
-                self.restarts(name)
+                "{name} was restarted {} times, not {restarts}; the network server: {}",
+                self.restarts(name),
+                self.places.work_of_netserver().unwrap_or_default()
             );
             thread::sleep(Duration::from_millis(2));
         }
@@ -170,21 +173,40 @@ impl Session {
     pub fn fault(&mut self, fault: &Fault, load: &Load, ledger: &mut Ledger) -> bool {
         let began = Instant::now();
         let count = self.job_count();
-        let mut injector = Injector::new(&mut self.machine);
-        let outcome = injector.inject(fault);
-        let outcome = outcome.unwrap_or_else(|error| panic!("{fault}: {error}"));
-        let Outcome::Struck(restart) = outcome else {
-            println!("{fault}: not reached");
-            ledger.missed(fault);
-            return false;
-        };
+        // What the console says of it comes late, and perhaps after what it says of the one before.
+        let before = self.restarts(&fault.domain);
+        let ordered = Injector::new(&mut self.machine).order(fault);
+        ordered.unwrap_or_else(|error| panic!("{fault}: {error}"));
+        let deadline = Instant::now() + REACHED;
+        while self.restarts(&fault.domain) <= before {
+            thread::sleep(Duration::from_millis(2));
+            if Instant::now() >= deadline {
+                let left = Injector::new(&mut self.machine).withdraw(&fault.domain);
+                if left.unwrap_or_else(|error| panic!("{fault}: {error}")) {
+                    println!("{fault}: not reached");
+                    ledger.missed(fault);
+                    return false;
+                }
+                self.wait_for_restarts(&fault.domain, before + 1);
+            }
+        }
+        let restart = self.restart(&fault.domain);
         let struck = began.elapsed().as_millis();
         self.note(fault);
         ledger.struck(fault, &restart);
         let times = self.expect_progress(load, &fault.to_string());
         println!("{fault}: restarted within {struck} ms of the host, {times} later they go on");
-        assert!(self.job_count() > count, "{fault}: the job stands still");
+        self.expect_work(count, fault);
         true
+    }
+
+    /// Waits until the job has counted on: everybody else goes before it.
+    fn expect_work(&self, count: u64, fault: &Fault) {
+        let deadline = Instant::now() + HANG;
+        while self.job_count() <= count {
+            assert!(Instant::now() < deadline, "{fault}: the job stands still");
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Makes a fault in the life that another fault brings about, for points that are reached only when a
