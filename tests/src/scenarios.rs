@@ -8,7 +8,7 @@ mod switches;
 
 pub use hostile::forgeries;
 pub use recovery::{
-    Corruptions, Outages, Session, corruptions, faults, faults_elsewhere, faults_trial, outages,
+    Corruptions, Outages, Session, corruptions, faults, faults_elsewhere, faults_in, outages,
     upgrades,
 };
 pub use switches::{Interruptions, interruptions, switches_under_load};

@@ -26,8 +26,13 @@ const OTHERS: [&str; 6] = ["portmap", "igb-pf", "pcie", "director", "timer", "co
 /// So many faults in the network server, at all its points and of all kinds, while 64 clients download,
 /// `redis-benchmark` asks, and datagrams go there and back. Nobody may notice.
 pub fn faults(count: u64, seed: u64) {
+    faults_in("netserver", count, seed);
+}
+
+/// The same in another protection domain. The clients of `http` lose their connections if it is that one.
+pub fn faults_in(domain: &str, count: u64, seed: u64) {
     if is_possible() {
-        faults_in("netserver", count, Random::new(seed));
+        in_batches(domain, count, Random::new(seed));
     }
 }
 
@@ -40,13 +45,13 @@ pub fn faults_elsewhere(count: u64, seed: u64) {
     }
     let mut random = Random::new(seed);
     for domain in OTHERS.into_iter().chain(["http"]) {
-        faults_in(domain, count, Random::new(random.number()));
+        in_batches(domain, count, Random::new(random.number()));
     }
     pairs(count.div_ceil(4), Random::new(random.number()));
     given_up();
 }
 
-fn faults_in(domain: &str, count: u64, random: Random) {
+fn in_batches(domain: &str, count: u64, random: Random) {
     let mut chooser = Chooser::of(domain, random);
     let (mut ledger, mut served) = (Ledger::default(), Served::default());
     while ledger.count() < count {
@@ -190,9 +195,4 @@ fn given_up() {
     let downloaded = downloads.stop();
     let harm = (downloaded.resets, downloaded.wrong, downloaded.broken);
     assert_eq!(harm, (0, 0, 0), "{downloaded:?}");
-}
-
-/// So many faults in one protection domain.
-pub fn faults_trial(domain: &str, count: u64, seed: u64) {
-    faults_in(domain, count, Random::new(seed))
 }

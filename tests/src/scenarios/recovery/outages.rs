@@ -194,6 +194,7 @@ impl Clocked {
             let outcome = injector.inject(&fault);
             let outcome = outcome.unwrap_or_else(|error| panic!("{fault}: {error}"));
             let Outcome::Struck(restart) = outcome else {
+                println!("{fault}: not reached");
                 self.chooser.missed(&fault.point);
                 self.ledger.missed(&fault);
                 continue;
@@ -202,7 +203,9 @@ impl Clocked {
             self.marker.mark(2 * number + 1).expect("the machine runs");
             self.chooser.struck(&fault.point);
             self.ledger.struck(&fault, &restart);
-            return Some(self.struck(&fault));
+            let struck = self.struck(&fault);
+            println!("{fault}: {:?}", struck.instants);
+            return Some(struck);
         }
         None
     }
