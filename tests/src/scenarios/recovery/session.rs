@@ -24,7 +24,9 @@ pub(super) const SYSTEM: &str = "recovery";
 /// How long clients may stand still after a restart. On a busy host, with 64 connections that have waited
 /// for longer and longer, it takes seconds; this long only if they never go on.
 /// How long a fault point may take to be reached before it counts as not reached.
-const REACHED: Duration = Duration::from_secs(5);
+const REACHED: Duration = Duration::from_secs(3);
+/// How long a server is given to hear of something by itself.
+const QUIET: Duration = Duration::from_millis(700);
 pub(super) const HANG: Duration = Duration::from_secs(90);
 
 /// How long a fault point may take to be reached by who was just started.
@@ -178,8 +180,13 @@ impl Session {
         let ordered = Injector::new(&mut self.machine).order(fault);
         ordered.unwrap_or_else(|error| panic!("{fault}: {error}"));
         let deadline = Instant::now() + REACHED;
+        let mut stirred = Instant::now();
         while self.restarts(&fault.domain) <= before {
             thread::sleep(Duration::from_millis(2));
+            if stirred.elapsed() >= QUIET {
+                stirred = Instant::now();
+                self.stir(&fault.domain);
+            }
             if Instant::now() >= deadline {
                 let left = Injector::new(&mut self.machine).withdraw(&fault.domain);
                 if left.unwrap_or_else(|error| panic!("{fault}: {error}")) {
@@ -198,6 +205,26 @@ impl Session {
         println!("{fault}: restarted within {struck} ms of the host, {times} later they go on");
         self.expect_work(count, fault);
         true
+    }
+
+    /// Has something happen that a server with nothing to do hears of: a timer that starts anew signals
+    /// all its clients, and a driver of the physical function that starts anew asks `pcie`.
+    fn stir(&mut self, domain: &str) {
+        let others: &[&str] = match domain {
+            "portmap" | "director" | "igb-pf" => &["timer"],
+            "pcie" => &["igb-pf", "timer"],
+            _ => &[],
+        };
+        for other in others {
+            let before = self.restarts(other);
+            let fault = Fault::at(other, Point::RuntimeReceived, Kind::Panic);
+            let ordered = Injector::new(&mut self.machine).order(&fault);
+            ordered.unwrap_or_else(|error| panic!("{fault}: {error}"));
+            if *other == "timer" {
+                self.wait_for_restarts(other, before + 1);
+            }
+            self.note(&fault);
+        }
     }
 
     /// Waits until the job has counted on: everybody else goes before it.
@@ -222,7 +249,16 @@ impl Session {
             let ordered = injector.order(fault);
             ordered.unwrap_or_else(|error| panic!("{fault}: {error}"));
         }
-        self.wait_for_restarts(&fault.domain, before + 1);
+        let mut stirred = Instant::now() - QUIET;
+        let deadline = Instant::now() + HANG;
+        while self.restarts(&fault.domain) <= before {
+            assert!(Instant::now() < deadline, "{first} does not strike");
+            thread::sleep(Duration::from_millis(2));
+            if stirred.elapsed() >= QUIET {
+                stirred = Instant::now();
+                self.stir(&fault.domain);
+            }
+        }
         self.note(&first);
         ledger.struck(&first, &self.restart(&first.domain));
         let deadline = Instant::now() + AT_START;
