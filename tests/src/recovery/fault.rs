@@ -45,6 +45,15 @@ impl fmt::Display for Fault {
     }
 }
 
+/// How often a point is reached, as far as that was seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reach {
+    /// It was not passed as often as it was to be, so it is to be struck at the first opportunity.
+    at_once: bool,
+    /// How often it was not reached at all, in a row.
+    misses: u32,
+}
+
 /// Most passes of a point before a fault strikes there.
 const MOST_SKIPPED: usize = 32;
 
@@ -54,8 +63,7 @@ const MOST_SKIPPED: usize = 32;
 pub struct Chooser {
     domain: String,
     random: Random,
-    /// Points, and how often each was waited for in vain, in a row.
-    points: BTreeMap<String, u32>,
+    points: BTreeMap<String, Reach>,
     round: Vec<(String, Kind)>,
     /// So many faults in a row that do not strike have a point left out.
     patience: u32,
@@ -70,7 +78,8 @@ impl Chooser {
 
     /// Chooses among these points of a protection domain.
     pub fn new(domain: &str, points: &[&str], random: Random) -> Self {
-        let points = points.iter().map(|point| ((*point).to_owned(), 0));
+        let points = points.iter();
+        let points = points.map(|point| ((*point).to_owned(), Reach::default()));
         Self {
             domain: domain.into(),
             random,
@@ -100,9 +109,9 @@ impl Chooser {
         }
         let index = self.random.below(self.round.len());
         let (point, kind) = self.round.swap_remove(index);
-        // Points that were not reached lately are to be struck at the first opportunity.
+        let reach = self.points.get(&point).copied().unwrap_or_default();
         let skip = match self.random.below(2) {
-            1 if !self.is_rare(&point) => self.random.below(MOST_SKIPPED) as u64,
+            1 if !reach.at_once && reach.misses == 0 => self.random.below(MOST_SKIPPED) as u64,
             _ => 0,
         };
         Some(Fault {
@@ -116,25 +125,29 @@ impl Chooser {
     /// Whether the last fault at this point did not strike: it may be one that is reached only when a life
     /// begins.
     pub fn is_rare(&self, point: &str) -> bool {
-        self.points.get(point).is_some_and(|misses| *misses > 0)
+        self.points.get(point).is_some_and(|reach| reach.misses > 0)
     }
 
-    /// A fault was made that did not strike: its point was not reached, or not so often. After a few
-    /// of these in a row the point is left out.
-    pub fn missed(&mut self, point: &str) {
-        if let Some(misses) = self.points.get_mut(point) {
-            *misses += 1;
-            if *misses >= self.patience {
-                self.points.remove(point);
-                self.round.retain(|(other, _)| other != point);
-            }
+    /// A fault was made that did not strike. After a few of these in a row the point is left out.
+    pub fn missed(&mut self, fault: &Fault) {
+        let Some(reach) = self.points.get_mut(&fault.point) else {
+            return;
+        };
+        reach.at_once = true;
+        if fault.skip > 0 {
+            return;
+        }
+        reach.misses += 1;
+        if reach.misses >= self.patience {
+            self.points.remove(&fault.point);
+            self.round.retain(|(other, _)| *other != fault.point);
         }
     }
 
-    /// A fault struck there. One that it took a new life for leaves the point a rare one.
-    pub fn struck(&mut self, point: &str) {
-        if let Some(misses) = self.points.get_mut(point) {
-            *misses = (*misses).min(1);
+    /// A fault struck. One that it took a new life for leaves the point a rare one.
+    pub fn struck(&mut self, fault: &Fault) {
+        if let Some(reach) = self.points.get_mut(&fault.point) {
+            reach.misses = reach.misses.min(1);
         }
     }
 }
@@ -165,11 +178,12 @@ mod tests {
             let fault = chooser.next_fault().unwrap();
             *asked.entry(fault.point.clone()).or_default() += 1;
             match fault.point.as_str() {
-                "often" => chooser.struck("often"),
-                point => chooser.missed(point),
+                "often" => chooser.struck(&fault),
+                _ => chooser.missed(&fault),
             }
         }
-        assert_eq!(asked["never"], 4);
+        // Perhaps once with others to be passed before.
+        assert!((4..=5).contains(&asked["never"]), "{asked:?}");
         let mut none = Chooser::new("pcie", &[], Random::new(2));
         assert_eq!(none.next_fault(), None);
     }

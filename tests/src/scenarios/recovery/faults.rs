@@ -84,8 +84,8 @@ fn batch_of(count: u64, chooser: &mut Chooser) -> (Ledger, Served) {
             false => session.fault(&fault, &load, &mut ledger),
         };
         match has_struck {
-            true => chooser.struck(&fault.point),
-            false => chooser.missed(&fault.point),
+            true => chooser.struck(&fault),
+            false => chooser.missed(&fault),
         }
     }
     assert!(ledger.count() >= count, "too few faults struck: {ledger}");

@@ -114,6 +114,7 @@ impl Outages {
         self.rejoin.extend(other.rejoin);
         self.lost.extend(other.lost);
         self.sent += other.sent;
+        self.doubled += other.doubled;
         self.stalls.extend(other.stalls);
         self.connections_lost += other.connections_lost;
         self.wrong += other.wrong;
@@ -198,13 +199,13 @@ impl Clocked {
             let outcome = outcome.unwrap_or_else(|error| panic!("{fault}: {error}"));
             let Outcome::Struck(restart) = outcome else {
                 println!("{fault}: not reached");
-                self.chooser.missed(&fault.point);
+                self.chooser.missed(&fault);
                 self.ledger.missed(&fault);
                 continue;
             };
             goes_on(&self.marker);
             self.marker.mark(2 * number + 1).expect("the machine runs");
-            self.chooser.struck(&fault.point);
+            self.chooser.struck(&fault);
             self.ledger.struck(&fault, &restart);
             let struck = self.struck(&fault);
             println!("{fault}: {:?}", struck.instants);
