@@ -98,7 +98,10 @@ const STEPS: &[Step] = &[
         name: "servers",
         about: "faults in each other server and an application, pairs at once, during a restart, and in a loop that ends in \"given up\"; nobody else notices",
         count: 200,
-        run: scenarios::faults_elsewhere,
+        run: |count, seed| {
+            scenarios::faults_elsewhere(count, seed);
+            scenarios::given_up();
+        },
     },
     Step {
         name: "corruptions",

@@ -1,7 +1,9 @@
 //! Failures while traffic flows: a tenth of what a campaign does.
 
 use segue_system_tests::random::seed;
-use segue_system_tests::scenarios::{corruptions, faults, faults_elsewhere, outages, upgrades};
+use segue_system_tests::scenarios::{
+    corruptions, faults, faults_elsewhere, given_up, outages, upgrades,
+};
 
 #[test]
 fn clients_notice_no_fault_of_the_network_server() {
@@ -11,6 +13,11 @@ fn clients_notice_no_fault_of_the_network_server() {
 #[test]
 fn clients_notice_no_fault_of_another_server() {
     faults_elsewhere(8, seed());
+}
+
+#[test]
+fn who_faults_over_and_over_is_given_up_and_the_rest_goes_on() {
+    given_up();
 }
 
 #[test]
