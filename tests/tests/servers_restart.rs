@@ -103,7 +103,7 @@ impl Test {
     fn fail(&mut self, domain: &str, point: Point, skip: u32, mut stir: impl FnMut(&mut Self)) {
         let before = self.restarts(domain);
         let name = point.name();
-        let kind = if skip % 2 == 0 {
+        let kind = if skip.is_multiple_of(2) {
             Kind::Panic
         } else {
             Kind::Illegal
