@@ -20,9 +20,9 @@ use crate::{Console, Error, Network, NetworkNamespace, Peer, Qmp, namespace};
 const QMP_DESCRIPTOR: i32 = 10;
 const PEER_DESCRIPTOR: i32 = 11;
 
-/// Everything that QEMU can emulate, but for the instructions that compute SHA-256: with those of QEMU
-/// 10, `init` got a wrong hash of a sound program when timer interrupts were frequent (14 of 28 boots
-/// with `-icount`), and never without them.
+/// Everything that QEMU can emulate, but for the instructions that compute SHA-256: those of QEMU 10
+/// go on while the kernel has the floating point unit switched off, and their results are lost
+/// (docs/hardware.md).
 const PROCESSOR: &str = "max,sha-ni=off";
 
 /// MAC address of the physical function. Virtual functions get theirs from the system description.

@@ -144,11 +144,11 @@ pub(crate) mod tests {
                 .write(table * PAGE + index * 8, &entry.to_le_bytes())
                 .unwrap();
         };
-        set(1, 0, 2 * PAGE | 7);
-        set(2, 0, 3 * PAGE | 7);
-        set(3, 1, 4 * PAGE | 0x27);
-        set(4, 0, 5 * PAGE | 5);
-        set(4, 1, 6 * PAGE | 0x67);
+        set(1, 0, (2 * PAGE) | 7);
+        set(2, 0, (3 * PAGE) | 7);
+        set(3, 1, (4 * PAGE) | 0x27);
+        set(4, 0, (5 * PAGE) | 5);
+        set(4, 1, (6 * PAGE) | 0x67);
         (file, memory)
     }
 

@@ -385,6 +385,8 @@ pub fn domains(text: &str) -> Vec<&str> {
 /// Milliseconds for which nobody may make no progress in the system `recovery`, where time is the host's:
 /// a busy host can stop the machine for as long as servers may otherwise be silent.
 const HEARTBEAT: &str = "500";
+/// The same where the machine's time is instructions.
+const HEARTBEAT_CLOCKED: &str = "50";
 /// The same for applications, which serve many clients at once before they look up.
 const HEARTBEAT_OF_APPLICATIONS: &str = "2000";
 
@@ -412,7 +414,7 @@ fn restarted(text: &str, is_clocked: bool) -> Result<String, String> {
         }
         let heartbeat = match ["http", "kv", "metronome", DIRECT].contains(&name.as_str()) {
             true => HEARTBEAT_OF_APPLICATIONS,
-            false if is_clocked => continue,
+            false if is_clocked => HEARTBEAT_CLOCKED,
             false => HEARTBEAT,
         };
         text = with_attribute(&text, name, "heartbeat_ms", heartbeat)?;

@@ -29,7 +29,7 @@ fn boot(capture: &std::path::Path) -> (TestMachine, OwnImage) {
         assert!(text.contains(own), "adapt this test");
         let text = text.replace(own, r#"path="segue-fragile-netserver""#);
         let policy =
-            r#"restart="on_fault" restart_limit="1000" restart_backoff_ms="0" heartbeat_ms="50""#;
+            r#"restart="on_fault" restart_limit="1000" restart_backoff_ms="0" heartbeat_ms="500""#;
         with_policy(&text, "netserver", policy)
     });
     let image = OwnImage::new("netserver-restart", &image.bytes);

@@ -129,7 +129,7 @@ impl Updater {
                 }
             }
             while let Some(remark) = self.server.remark() {
-                log::warn!("{remark}");
+                log::info!("{remark}");
             }
             self.stack.flush(time);
             match frames {

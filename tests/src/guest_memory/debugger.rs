@@ -67,7 +67,8 @@ impl Debugger {
                 }
             }
             // The sum over it: the way is safe.
-            (self.byte()?, self.byte()?);
+            self.byte()?;
+            self.byte()?;
             self.stream.write_all(b"+")?;
             let answer = String::from_utf8(answer)
                 .map_err(|_| io::Error::new(ErrorKind::InvalidData, "no text"))?;

@@ -192,9 +192,13 @@ mod tests {
         let before = space.tables(&memory).unwrap();
         assert_eq!(before.len(), 4);
         let entry = 4 * PAGE + 8;
-        memory.write(entry, &(6 * PAGE | 7).to_le_bytes()).unwrap();
+        memory
+            .write(entry, &((6 * PAGE) | 7).to_le_bytes())
+            .unwrap();
         assert_eq!(space.tables(&memory).unwrap(), before);
-        memory.write(entry, &(7 * PAGE | 7).to_le_bytes()).unwrap();
+        memory
+            .write(entry, &((7 * PAGE) | 7).to_le_bytes())
+            .unwrap();
         assert_ne!(space.tables(&memory).unwrap(), before);
     }
 }

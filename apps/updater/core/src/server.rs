@@ -497,6 +497,8 @@ impl Server {
             ),
             outcome => Answer::new(500, refusal(outcome.reason())),
         };
+        // Whoever operates the machine need not be who has sent it.
+        self.remarks.push(answer.text.clone());
         self.finished = connection.map(|connection| (connection, answer));
     }
 }

@@ -230,6 +230,18 @@ fn a_signed_package_is_installed_and_run() {
 }
 
 #[test]
+fn what_becomes_of_a_package_is_said_on_the_console() {
+    let mut machine = Simulated::new(&[Outcome::Done, Outcome::Hung]);
+    let mut server = Server::new(table(), Limits::default(), &mut machine);
+    let (text, _) = run_on(&mut server, &mut machine, send_good(&good()), 5000, 5000);
+    assert_eq!(server.remark(), Some(status(&text).1));
+    run_on(&mut server, &mut machine, send_good(b"x"), 5000, 5000);
+    let expected = "a package for netserver was refused: the package is not signed with the key of this machine";
+    assert_eq!(server.remark().as_deref(), Some(expected));
+    assert_eq!(server.remark(), None);
+}
+
+#[test]
 fn a_program_that_runs_is_not_written_over() {
     let answers = [Outcome::InUse, Outcome::Done, Outcome::Done];
     let mut machine = Simulated::new(&answers);

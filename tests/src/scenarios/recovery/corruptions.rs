@@ -310,10 +310,13 @@ struct Others {
     kernel: (u64, u64),
 }
 
+/// Page tables by their addresses, each with its entries.
+type Tables = Vec<(u64, Vec<u64>)>;
+
 /// Of [`Others`].
 #[derive(PartialEq, Eq)]
 struct Digests {
-    tables: Vec<(String, Vec<(u64, Vec<u64>)>)>,
+    tables: Vec<(String, Tables)>,
     constant: [u8; 32],
     kernel: [u8; 32],
 }

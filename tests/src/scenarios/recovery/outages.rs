@@ -56,7 +56,7 @@ pub struct Outages {
     pub lost: Vec<u64>,
     /// Numbered datagrams on the wire.
     pub sent: u64,
-    /// Of these, datagrams that had been on the wire before: nobody knew whether they were sent.
+    /// Of these, those that came twice: the server had died before it could say that it had sent them.
     pub doubled: u64,
     /// For each fault the longest time that a download stood still.
     pub stalls: Vec<u64>,
@@ -85,7 +85,7 @@ impl Outages {
             println!("{name}: {}", Distribution::new(values.clone()));
         }
         println!(
-            "{} numbered datagrams, {} lost, {} doubled; {} connections lost, {} downloads wrong\n{}",
+            "{} numbered datagrams, {} lost, {} twice; {} connections lost, {} downloads wrong\n{}",
             self.sent,
             self.lost.iter().sum::<u64>(),
             self.doubled,
