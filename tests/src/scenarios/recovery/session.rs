@@ -15,7 +15,7 @@ use crate::instructions::Program;
 use crate::recovery::{
     Fault, Injector, Inventory, Ledger, Load, Places, Restart, Served, Times, said,
 };
-use crate::switching::Switcher;
+use crate::switching::{Modes, Switcher};
 use crate::systems::{DIRECT, JOB_COUNT};
 use crate::{Cable, TestMachine};
 
@@ -23,11 +23,13 @@ use crate::{Cable, TestMachine};
 pub(super) const SYSTEM: &str = "recovery";
 /// How long clients may stand still after a restart. On a busy host, with 64 connections that have waited
 /// for longer and longer, it takes seconds; this long only if they never go on.
+pub(super) const HANG: Duration = Duration::from_secs(90);
 /// How long a fault point may take to be reached before it counts as not reached.
 const REACHED: Duration = Duration::from_secs(3);
 /// How long a server is given to hear of something by itself.
 const QUIET: Duration = Duration::from_millis(700);
-pub(super) const HANG: Duration = Duration::from_secs(90);
+/// Between two orders to switch an application back, if the first one has come to nothing.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// How long a fault point may take to be reached by who was just started.
 const AT_START: Duration = Duration::from_secs(4);
@@ -56,6 +58,8 @@ pub struct Session {
     before: Inventory,
     /// Faults that struck since the boot, by protection domain.
     struck: BTreeMap<String, Stops>,
+    /// Applications that were switched, and whether to direct mode last.
+    switched: BTreeMap<&'static str, bool>,
     /// Of files that live as long as the machine: it goes away last.
     folder: TempDir,
 }
@@ -108,6 +112,7 @@ impl Session {
             places,
             job,
             struck: BTreeMap::new(),
+            switched: BTreeMap::new(),
             folder,
         }
     }
@@ -143,6 +148,41 @@ impl Session {
         let status = self.places.status().expect("the memory can be read");
         let domain = status.find(name).and_then(|index| status.domain(index));
         domain.unwrap_or_else(|| panic!("there is no {name}"))
+    }
+
+    /// Asks for the other mode of an application, and does not wait for it.
+    fn switch(&mut self, name: &'static str) {
+        let is_direct = self.switched.entry(name).or_default();
+        *is_direct = !*is_direct;
+        let mode = if *is_direct { "direct" } else { "server" };
+        self.type_line(&format!("switch {name} {mode}"));
+    }
+
+    fn type_line(&mut self, line: &str) {
+        let typed = Injector::new(&mut self.machine).type_line(line);
+        typed.unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+
+    /// Has all applications that were switched back in server mode. To be called before the load ends.
+    ///
+    /// # Panics
+    /// If one does not come back.
+    pub fn settle(&mut self) {
+        let deadline = Instant::now() + HANG;
+        while let Some((&name, _)) = self.switched.first_key_value() {
+            self.type_line(&format!("switch {name} server"));
+            let again = Instant::now() + AGAIN;
+            while Instant::now() < again {
+                let modes = Modes::ask(&mut self.machine);
+                let modes = modes.unwrap_or_else(|error| panic!("{error}"));
+                if modes.applications[name].mode == "server" {
+                    self.switched.remove(name);
+                    break;
+                }
+                assert!(Instant::now() < deadline, "{name} stays: {modes:?}");
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
     }
 
     /// Waits until the job has counted further than this.
@@ -233,9 +273,15 @@ impl Session {
 
     /// Has something happen that a server with nothing to do hears of: a timer that starts anew signals
     /// all its clients, and a driver of the physical function that starts anew asks `pcie`.
+    /// Besides, an application is switched to direct mode or back, which many have a part in.
     fn stir(&mut self, domain: &str) {
+        match domain {
+            "director" | "pcie" | "igb-pf" | "console" | "netserver" => self.switch("kv"),
+            "http" => self.switch("http"),
+            _ => {}
+        }
         let others: &[&str] = match domain {
-            "portmap" | "director" | "igb-pf" => &["timer"],
+            "portmap" | "director" | "igb-pf" | "console" => &["timer"],
             "pcie" => &["igb-pf", "timer"],
             _ => &[],
         };
