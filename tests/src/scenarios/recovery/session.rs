@@ -99,8 +99,7 @@ impl Session {
             machine.expect_line(line);
         }
         machine.wait_until_it_answers();
-        let line = Switcher::new(&mut machine).to_direct(DIRECT);
-        println!("{}", line.unwrap_or_else(|error| panic!("{error}")));
+        to_direct(&mut machine);
         let memory = GuestMemory::open(&file).expect("QEMU makes the file");
         let job = memory.space_of(&program("segue-spinner"));
         let job = job.expect("the job runs");
@@ -475,6 +474,19 @@ impl Session {
             }
         }
         stopped
+    }
+}
+
+/// Switches the application to direct mode that is to be in it. On a busy host it may not answer the
+/// director in time; then it is asked again.
+fn to_direct(machine: &mut TestMachine) {
+    const TRIES: usize = 5;
+    const LIMIT: Duration = Duration::from_secs(30);
+    for number in 1.. {
+        match Switcher::new(machine).limit(LIMIT).to_direct(DIRECT) {
+            Ok(line) => return println!("{line}"),
+            Err(error) => assert!(number < TRIES, "{error}"),
+        }
     }
 }
 
