@@ -222,6 +222,27 @@ impl Session {
         }
     }
 
+    /// As [`Self::wait_for_restarts`], of a server that may have nothing to do.
+    ///
+    /// # Panics
+    /// If it is not restarted so often.
+    pub fn stir_until_restarts(&mut self, name: &str, restarts: u64) {
+        let deadline = Instant::now() + HANG;
+        let mut stirred = Instant::now();
+        while self.restarts(name) < restarts {
+            assert!(
+                Instant::now() < deadline,
+                "{name} was restarted {} times, not {restarts}",
+                self.restarts(name)
+            );
+            thread::sleep(Duration::from_millis(2));
+            if stirred.elapsed() >= QUIET {
+                stirred = Instant::now();
+                self.stir(name);
+            }
+        }
+    }
+
     /// Makes a fault, and waits until the protection domain is restarted and all clients go on. False if
     /// it did not strike.
     ///
