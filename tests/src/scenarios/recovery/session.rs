@@ -305,16 +305,42 @@ impl Session {
             "pcie" => &["igb-pf", "timer"],
             _ => &[],
         };
-        for other in others {
-            let before = self.restarts(other);
-            let fault = Fault::at(other, Point::RuntimeReceived, Kind::Panic);
-            let ordered = Injector::new(&mut self.machine).order(&fault);
+        // The last of them is what the others hear of.
+        let faults: Vec<(Fault, u64)> = others
+            .iter()
+            .map(|other| Fault::at(other, Point::RuntimeReceived, Kind::Panic))
+            .map(|fault| (fault.clone(), self.restarts(&fault.domain)))
+            .collect();
+        for (fault, _) in &faults {
+            let ordered = Injector::new(&mut self.machine).order(fault);
             ordered.unwrap_or_else(|error| panic!("{fault}: {error}"));
-            if *other == "timer" {
-                self.wait_for_restarts(other, before + 1);
-            }
-            self.note(&fault);
         }
+        for (fault, before) in faults.iter().rev() {
+            // A console that dies meanwhile may not have heard of it.
+            if self.has_struck(fault, *before) {
+                self.note(fault);
+            }
+        }
+    }
+
+    /// Waits for a while until a protection domain was restarted oftener than before; if it was not, its
+    /// faults are taken back.
+    fn has_struck(&mut self, fault: &Fault, before: u64) -> bool {
+        for _ in 0..2 {
+            let deadline = Instant::now() + REACHED;
+            while Instant::now() < deadline {
+                if self.restarts(&fault.domain) > before {
+                    return true;
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+            let left = Injector::new(&mut self.machine).withdraw(&fault.domain);
+            if left.unwrap_or_else(|error| panic!("{fault}: {error}")) {
+                return false;
+            }
+            // Then it has struck just now, or nobody has heard of it.
+        }
+        false
     }
 
     /// Makes a fault in the life that another fault brings about, for points that are reached only when a
