@@ -35,6 +35,8 @@ pub struct Mapping {
     pub writable: bool,
     /// Whether it is memory, and not a device's registers.
     pub cached: bool,
+    /// Whether the program has ever touched it.
+    pub accessed: bool,
 }
 
 /// Whether an entry may lead to a table in so much memory.
@@ -142,6 +144,7 @@ impl AddressSpace {
                         size,
                         writable,
                         cached: entry & UNCACHED == 0,
+                        accessed: entry & ACCESSED != 0,
                     });
                 } else {
                     tables.push((entry & ADDRESS, address, shift - 9, writable));
@@ -161,12 +164,13 @@ mod tests {
     fn pages_are_found_through_the_tables() {
         let (_file, memory) = memory();
         let space = AddressSpace::new(PAGE);
-        let mapping = |address, physical, writable| Mapping {
+        let mapping = |address, physical, is_used| Mapping {
             address,
             physical,
             size: PAGE,
-            writable,
+            writable: is_used,
             cached: true,
+            accessed: is_used,
         };
         let expected = [
             mapping(0x20_0000, 5 * PAGE, false),

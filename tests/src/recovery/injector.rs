@@ -99,13 +99,20 @@ impl<'a, T: Terminal> Injector<'a, T> {
     /// # Errors
     /// If the console does not answer.
     pub fn withdraw(&mut self, domain: &str) -> Result<bool, Error> {
-        let position = self.terminal.position();
-        self.type_line(&format!("fault {domain} withdraw"))?;
+        const TRIES: u64 = 4;
         let answer = format!("withdrawn from {domain}.");
-        let answer = self
-            .terminal
-            .wait_for_after(position, &answer, self.restarted)?;
-        Ok(!said(&answer).starts_with("0 "))
+        for number in 1.. {
+            let position = self.terminal.position();
+            self.type_line(&format!("fault {domain} withdraw"))?;
+            // A console that dies meanwhile has not heard it.
+            let limit = self.restarted / TRIES as u32;
+            match self.terminal.wait_for_after(position, &answer, limit) {
+                Ok(answer) => return Ok(!said(&answer).starts_with("0 ")),
+                Err(Error::TimedOut { .. }) if number < TRIES => {}
+                Err(error) => return Err(error),
+            }
+        }
+        unreachable!("the last try is an answer or an error")
     }
 
     /// Waits for the restart of a protection domain that is told of after line `position`.

@@ -195,7 +195,7 @@ fn change(
     if effect == Effect::None && session.domain(SERVER).faults > faults {
         effect = Effect::Restarted;
     }
-    assert!(session.job_count() > job, "{what}: the job stands still");
+    session.expect_work(job, what);
     (effect, outages)
 }
 
@@ -226,7 +226,9 @@ impl Targets {
                 let touches = |area: &Range<u64>| area.start < end && page.address < area.end;
                 areas.iter().any(touches)
             };
-            mappings.iter().filter(is_in).copied().collect()
+            // A page that nobody has ever touched would stay without effect.
+            let used = mappings.iter().filter(|page| page.accessed);
+            used.filter(is_in).copied().collect()
         };
         let stack = STACK_TOP - STACK_ROOM..STACK_TOP;
         let pages = [
@@ -257,7 +259,12 @@ impl Targets {
         let physical = physical.expect("the page is there");
         let mut bytes = vec![0; PAGE as usize];
         memory.read(physical, &mut bytes).expect("it is memory");
-        let at = random.below(bytes.len());
+        // Every other time something that is not zero, if there is anything: most of the heap is.
+        let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+        let at = match random.below(2) {
+            1 if !used.is_empty() => used[random.below(used.len())],
+            _ => random.below(bytes.len()),
+        };
         let range = match extent {
             Extent::Bit => {
                 bytes[at] ^= 1 << random.below(8);

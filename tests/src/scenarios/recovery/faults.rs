@@ -90,6 +90,7 @@ fn batch_of(count: u64, chooser: &mut Chooser) -> (Ledger, Served) {
         }
     }
     assert!(ledger.count() >= count, "too few faults struck: {ledger}");
+    session.settle();
     let served = session.end(load);
     session.judge();
     (ledger, served)

@@ -15,7 +15,7 @@ use crate::instructions::Program;
 use crate::recovery::{
     Fault, Injector, Inventory, Ledger, Load, Places, Restart, Served, Times, said,
 };
-use crate::switching::Switcher;
+use crate::switching::{Modes, Switcher};
 use crate::systems::{DIRECT, JOB_COUNT};
 use crate::{Cable, TestMachine};
 
@@ -23,11 +23,13 @@ use crate::{Cable, TestMachine};
 pub(super) const SYSTEM: &str = "recovery";
 /// How long clients may stand still after a restart. On a busy host, with 64 connections that have waited
 /// for longer and longer, it takes seconds; this long only if they never go on.
+pub(super) const HANG: Duration = Duration::from_secs(90);
 /// How long a fault point may take to be reached before it counts as not reached.
 const REACHED: Duration = Duration::from_secs(3);
 /// How long a server is given to hear of something by itself.
 const QUIET: Duration = Duration::from_millis(700);
-pub(super) const HANG: Duration = Duration::from_secs(90);
+/// Between two orders to switch an application back, if the first one has come to nothing.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// How long a fault point may take to be reached by who was just started.
 const AT_START: Duration = Duration::from_secs(4);
@@ -56,6 +58,8 @@ pub struct Session {
     before: Inventory,
     /// Faults that struck since the boot, by protection domain.
     struck: BTreeMap<String, Stops>,
+    /// Applications that were switched, and whether to direct mode last.
+    switched: BTreeMap<&'static str, bool>,
     /// Of files that live as long as the machine: it goes away last.
     folder: TempDir,
 }
@@ -95,8 +99,7 @@ impl Session {
             machine.expect_line(line);
         }
         machine.wait_until_it_answers();
-        let line = Switcher::new(&mut machine).to_direct(DIRECT);
-        println!("{}", line.unwrap_or_else(|error| panic!("{error}")));
+        to_direct(&mut machine);
         let memory = GuestMemory::open(&file).expect("QEMU makes the file");
         let job = memory.space_of(&program("segue-spinner"));
         let job = job.expect("the job runs");
@@ -108,6 +111,7 @@ impl Session {
             places,
             job,
             struck: BTreeMap::new(),
+            switched: BTreeMap::new(),
             folder,
         }
     }
@@ -143,6 +147,57 @@ impl Session {
         let status = self.places.status().expect("the memory can be read");
         let domain = status.find(name).and_then(|index| status.domain(index));
         domain.unwrap_or_else(|| panic!("there is no {name}"))
+    }
+
+    /// Asks for the other mode of an application, and does not wait for it.
+    fn switch(&mut self, name: &'static str) {
+        let is_direct = self.switched.entry(name).or_default();
+        *is_direct = !*is_direct;
+        let mode = if *is_direct { "direct" } else { "server" };
+        self.type_line(&format!("switch {name} {mode}"));
+    }
+
+    fn type_line(&mut self, line: &str) {
+        let typed = Injector::new(&mut self.machine).type_line(line);
+        typed.unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+
+    /// Has all applications that were switched back in server mode. To be called before the load ends.
+    ///
+    /// # Panics
+    /// If one does not come back.
+    pub fn settle(&mut self) {
+        let deadline = Instant::now() + HANG;
+        while let Some((&name, _)) = self.switched.first_key_value() {
+            self.type_line(&format!("switch {name} server"));
+            let again = Instant::now() + AGAIN;
+            while Instant::now() < again {
+                let modes = Modes::ask(&mut self.machine);
+                let modes = modes.unwrap_or_else(|error| panic!("{error}"));
+                if modes.applications[name].mode == "server" {
+                    self.switched.remove(name);
+                    break;
+                }
+                assert!(Instant::now() < deadline, "{name} stays: {modes:?}");
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+
+    /// Waits until the job has counted further than this.
+    ///
+    /// # Panics
+    /// If it does not; `what` has happened before.
+    pub fn expect_work(&self, count: u64, what: &str) {
+        let deadline = Instant::now() + HANG;
+        // A number that is lower would be that of another life.
+        let mut now = self.job_count();
+        while now == count {
+            assert!(Instant::now() < deadline, "{what}: the job stands still");
+            thread::sleep(Duration::from_millis(1));
+            now = self.job_count();
+        }
+        assert!(now > count, "{what}: the job has begun anew");
     }
 
     /// How often a protection domain was restarted.
@@ -232,37 +287,60 @@ impl Session {
         ledger.struck(fault, &restart);
         let times = self.expect_progress(load, &fault.to_string());
         println!("{fault}: restarted within {struck} ms of the host, {times} later they go on");
-        self.expect_work(count, fault);
+        self.expect_work(count, &fault.to_string());
         true
     }
 
     /// Has something happen that a server with nothing to do hears of: a timer that starts anew signals
     /// all its clients, and a driver of the physical function that starts anew asks `pcie`.
+    /// Besides, an application is switched to direct mode or back, which many have a part in.
     fn stir(&mut self, domain: &str) {
+        match domain {
+            "director" | "pcie" | "igb-pf" | "console" | "netserver" => self.switch("kv"),
+            "http" => self.switch("http"),
+            _ => {}
+        }
         let others: &[&str] = match domain {
-            "portmap" | "director" | "igb-pf" => &["timer"],
+            "portmap" | "director" | "igb-pf" | "console" => &["timer"],
             "pcie" => &["igb-pf", "timer"],
             _ => &[],
         };
-        for other in others {
-            let before = self.restarts(other);
-            let fault = Fault::at(other, Point::RuntimeReceived, Kind::Panic);
-            let ordered = Injector::new(&mut self.machine).order(&fault);
+        // The last of them is what the others hear of.
+        let faults: Vec<(Fault, u64)> = others
+            .iter()
+            .map(|other| Fault::at(other, Point::RuntimeReceived, Kind::Panic))
+            .map(|fault| (fault.clone(), self.restarts(&fault.domain)))
+            .collect();
+        for (fault, _) in &faults {
+            let ordered = Injector::new(&mut self.machine).order(fault);
             ordered.unwrap_or_else(|error| panic!("{fault}: {error}"));
-            if *other == "timer" {
-                self.wait_for_restarts(other, before + 1);
+        }
+        for (fault, before) in faults.iter().rev() {
+            // A console that dies meanwhile may not have heard of it.
+            if self.has_struck(fault, *before) {
+                self.note(fault);
             }
-            self.note(&fault);
         }
     }
 
-    /// Waits until the job has counted on: everybody else goes before it.
-    fn expect_work(&self, count: u64, fault: &Fault) {
-        let deadline = Instant::now() + HANG;
-        while self.job_count() <= count {
-            assert!(Instant::now() < deadline, "{fault}: the job stands still");
-            thread::sleep(Duration::from_millis(2));
+    /// Waits for a while until a protection domain was restarted oftener than before; if it was not, its
+    /// faults are taken back.
+    fn has_struck(&mut self, fault: &Fault, before: u64) -> bool {
+        for _ in 0..2 {
+            let deadline = Instant::now() + REACHED;
+            while Instant::now() < deadline {
+                if self.restarts(&fault.domain) > before {
+                    return true;
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+            let left = Injector::new(&mut self.machine).withdraw(&fault.domain);
+            if left.unwrap_or_else(|error| panic!("{fault}: {error}")) {
+                return false;
+            }
+            // Then it has struck just now, or nobody has heard of it.
         }
+        false
     }
 
     /// Makes a fault in the life that another fault brings about, for points that are reached only when a
@@ -385,6 +463,8 @@ impl Session {
     /// If not.
     pub fn judge(&mut self) {
         self.judge_inventory();
+        let console = self.machine.console().text();
+        assert!(!console.contains("is cut off"), "somebody was cut off");
         let stopped = self.stopped();
         for (name, stops) in &stopped {
             let struck = self.struck.get(name).copied().unwrap_or_default();
@@ -426,7 +506,7 @@ impl Session {
             thread::sleep(Duration::from_secs(1));
         }
         let console = self.machine.console().text();
-        for word in ["is given up", "is cut off", "cannot be started again"] {
+        for word in ["is given up", "cannot be started again"] {
             assert!(!console.contains(word), "the console speaks of \"{word}\"");
         }
     }
@@ -441,6 +521,19 @@ impl Session {
             }
         }
         stopped
+    }
+}
+
+/// Switches the application to direct mode that is to be in it. On a busy host it may not answer the
+/// director in time; then it is asked again.
+fn to_direct(machine: &mut TestMachine) {
+    const TRIES: usize = 5;
+    const LIMIT: Duration = Duration::from_secs(30);
+    for number in 1.. {
+        match Switcher::new(machine).limit(LIMIT).to_direct(DIRECT) {
+            Ok(line) => return println!("{line}"),
+            Err(error) => assert!(number < TRIES, "{error}"),
+        }
     }
 }
 
