@@ -168,6 +168,13 @@ fn init() -> NetworkServer {
 }
 
 impl NetworkServer {
+    /// The application whose signal has come, if nothing else has, as a set.
+    #[inline]
+    fn only_application(&self, channels: ChannelSet) -> Option<Applications> {
+        let channel = channels.only()?;
+        self.by_channel[channel.index()].map(|index| 1 << index)
+    }
+
     fn run(&mut self, woken: Applications) {
         let (clock, applications) = (self.clock, &self.applications);
         self.server.run(
@@ -293,15 +300,14 @@ impl Handler for NetworkServer {
         self.card.is_running()
     }
 
+    fn is_idle(&mut self, channels: ChannelSet) -> bool {
+        self.only_application(channels)
+            .is_some_and(|woken| self.server.is_idle(woken))
+    }
+
     fn notified(&mut self, channels: ChannelSet) -> Result<(), IrqAckError> {
-        // First what floods are made of.
-        if let Some(channel) = channels.only()
-            && let Some(index) = self.by_channel[channel.index()]
-        {
-            let woken = 1 << index;
-            if !self.server.is_idle(woken) {
-                self.run(woken);
-            }
+        if let Some(woken) = self.only_application(channels) {
+            self.run(woken);
             return Ok(());
         }
         for interrupt in self.interrupts {

@@ -95,13 +95,58 @@ const STEPS: &[Step] = &[
         run: outages,
     },
     Step {
-        name: "servers",
-        about: "faults in each other server and an application, pairs at once, during a restart, and in a loop that ends in \"given up\"; nobody else notices",
+        name: "faults_of_portmap",
+        about: "the same of the port map; nobody notices",
         count: 200,
-        run: |count, seed| {
-            scenarios::faults_elsewhere(count, seed);
-            scenarios::given_up();
-        },
+        run: |count, seed| scenarios::faults_in("portmap", count, seed),
+    },
+    Step {
+        name: "faults_of_igb_pf",
+        about: "the same of the driver of the physical function; nobody notices",
+        count: 200,
+        run: |count, seed| scenarios::faults_in("igb-pf", count, seed),
+    },
+    Step {
+        name: "faults_of_pcie",
+        about: "the same of `pcie`; nobody notices",
+        count: 200,
+        run: |count, seed| scenarios::faults_in("pcie", count, seed),
+    },
+    Step {
+        name: "faults_of_director",
+        about: "the same of the director; nobody notices",
+        count: 200,
+        run: |count, seed| scenarios::faults_in("director", count, seed),
+    },
+    Step {
+        name: "faults_of_timer",
+        about: "the same of the timer; nobody notices",
+        count: 200,
+        run: |count, seed| scenarios::faults_in("timer", count, seed),
+    },
+    Step {
+        name: "faults_of_console",
+        about: "the same of the console; nobody notices",
+        count: 200,
+        run: |count, seed| scenarios::faults_in("console", count, seed),
+    },
+    Step {
+        name: "faults_of_http",
+        about: "the same of an application; its own clients lose their connections, nobody else anything",
+        count: 200,
+        run: |count, seed| scenarios::faults_in("http", count, seed),
+    },
+    Step {
+        name: "pairs",
+        about: "faults of two servers at once, or of one again while it starts; nobody notices",
+        count: 50,
+        run: scenarios::pairs,
+    },
+    Step {
+        name: "given_up",
+        about: "times that an application and the director faulted over and over and were given up; the rest went on",
+        count: 10,
+        run: |count, _| (0..count).for_each(|_| scenarios::given_up()),
     },
     Step {
         name: "corruptions",
@@ -152,10 +197,9 @@ pub fn run(wanted: &[String]) -> Result<(), String> {
         ));
     }
     let commit = commit()?;
-    let mut results = read();
     let chosen = |step: &&Step| wanted.is_empty() || wanted.iter().any(|name| name == step.name);
     for step in STEPS.iter().filter(chosen) {
-        let done = results.iter().any(|result| {
+        let done = read().iter().any(|result| {
             result["name"] == step.name && result["commit"] == commit && result["passed"] == true
         });
         if done {
@@ -165,6 +209,8 @@ pub fn run(wanted: &[String]) -> Result<(), String> {
         let seed = random::seed();
         println!("== {}: {} {}", step.name, step.count, step.about);
         let passed = panic::catch_unwind(|| (step.run)(step.count, seed)).is_ok();
+        // Others may have added theirs meanwhile.
+        let mut results = read();
         results.retain(|result| result["name"] != step.name);
         results.push(json!({
             "name": step.name,

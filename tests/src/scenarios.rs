@@ -9,7 +9,7 @@ mod switches;
 pub use hostile::forgeries;
 pub use recovery::{
     Corruptions, Outages, Session, corruptions, faults, faults_elsewhere, faults_in, given_up,
-    outages, upgrades,
+    outages, pairs, upgrades,
 };
 pub use switches::{Interruptions, interruptions, switches_under_load};
 

@@ -386,7 +386,7 @@ pub fn domains(text: &str) -> Vec<&str> {
 /// a busy host can stop the machine for as long as servers may otherwise be silent.
 const HEARTBEAT: &str = "500";
 /// The same where the machine's time is instructions.
-const HEARTBEAT_CLOCKED: &str = "50";
+const HEARTBEAT_CLOCKED: &str = "20";
 /// The same for applications, which serve many clients at once before they look up.
 const HEARTBEAT_OF_APPLICATIONS: &str = "2000";
 

@@ -4,7 +4,7 @@ use crate::handler::{Handler, dispatch};
 use crate::symbols::microkit_irqs;
 use core::alloc::{GlobalAlloc, Layout};
 
-use crate::{Channel, MessageInfo, abi, logging, pd_is_passive, watch};
+use crate::{Channel, ChannelSet, MessageInfo, abi, logging, pd_is_passive, watch};
 use segue_fault_points::{Point, reached};
 
 /// Initialises the runtime, then the protection domain, then reacts for ever.
@@ -51,13 +51,18 @@ pub fn run<H: Handler>(initialise: impl FnOnce() -> H) -> ! {
             panic!("{error}");
         }
         watch::end();
-        let (message, badge) = match answer.take() {
+        let (mut message, mut badge) = match answer.take() {
             None => sel4::syscall::recv(abi::slot::INPUT),
             Some(answer) => {
                 let answer: MessageInfo = answer;
                 sel4::syscall::reply_recv(abi::slot::INPUT, answer.inner())
             }
         };
+        while let Some(abi::Received::Notified(bits)) = abi::received(badge)
+            && handler.is_idle(ChannelSet::new(bits))
+        {
+            (message, badge) = sel4::syscall::recv(abi::slot::INPUT);
+        }
         watch::begin();
         watch::received(badge, message.label());
         reached(Point::RuntimeReceived);

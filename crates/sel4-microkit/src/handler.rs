@@ -39,6 +39,13 @@ pub trait Handler {
         Ok(MessageInfo::REFUSED)
     }
 
+    /// Whether signals ask for nothing, so that the protection domain waits again at once: they are
+    /// neither handled nor noted as events. Called before anything else, and while no work counts as
+    /// pending, so it must be short. Floods of signals are made of this.
+    fn is_idle(&mut self, _channels: ChannelSet) -> bool {
+        false
+    }
+
     /// Whether it is able to do what it is for. Asked after `init` and after each reaction, until
     /// it is: a new image of a program that does not get there in time is taken back.
     fn is_ready(&self) -> bool {

@@ -68,6 +68,18 @@ pub fn set_message_register(index: usize, value: Word) {
     write(MESSAGE + index, value);
 }
 
+/// Writes the first message registers, with one look at where the IPC buffer is.
+#[inline]
+pub(crate) fn set_first_registers<const COUNT: usize>(values: &[Word; COUNT]) {
+    const { assert!(COUNT <= MESSAGE_WORDS) };
+    let first = word(MESSAGE);
+    for (index, value) in values.iter().enumerate() {
+        // SAFETY: inside the IPC buffer (see `word`), since there are no more of them than message
+        // registers; volatile, as the kernel reads it.
+        unsafe { first.add(index).write_volatile(*value) }
+    }
+}
+
 /// Names the capability to send as number `index` of the next message.
 ///
 /// # Panics

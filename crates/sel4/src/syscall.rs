@@ -5,7 +5,7 @@
 //! four message registers in r10, r8, r9, r15. `syscall` clobbers rcx and r11,
 //! and the kernel returns with rsp = 0, so the stack pointer waits in r14.
 
-use crate::ipc_buffer::{message_register, set_message_register};
+use crate::ipc_buffer::{message_register, set_first_registers};
 use crate::{CPtr, MessageInfo, Word};
 use core::arch::asm;
 
@@ -194,7 +194,5 @@ fn fast_registers() -> [Word; FAST_REGISTERS] {
 
 #[inline]
 fn store(received: &Received) {
-    for (index, value) in received.registers.iter().enumerate() {
-        set_message_register(index, *value);
-    }
+    set_first_registers(&received.registers);
 }

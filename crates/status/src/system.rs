@@ -28,7 +28,8 @@ const HEADER_ANSWERS: usize = 24;
 const ANSWER_SIZE: usize = 24;
 /// Who may give orders.
 pub const ORDERERS: usize = 4;
-const _: () = assert!(HEADER_ANSWERS + ORDERERS * ANSWER_SIZE <= HEADER_SIZE);
+const HEADER_SLOTS_FREE: usize = HEADER_ANSWERS + ORDERERS * ANSWER_SIZE;
+const _: () = assert!(HEADER_SLOTS_FREE + 8 <= HEADER_SIZE);
 /// Word of an outcome that is not known yet.
 const UNDER_WAY: u32 = u32::MAX;
 
@@ -184,9 +185,20 @@ impl SystemStatus {
         (self.region.load64(HEADER_COUNT, Acquire) as usize).min(63)
     }
 
-    /// Bytes of memory that no one has.
+    /// Bytes of memory that no one has, as of the last restart or upgrade.
     pub fn free_memory(&self) -> u64 {
         self.region.load64(HEADER_MEMORY_FREE, Relaxed)
+    }
+
+    /// Capability slots of `init` that nothing is in, as of the last restart or upgrade.
+    pub fn free_slots(&self) -> u64 {
+        self.region.load64(HEADER_SLOTS_FREE, Relaxed)
+    }
+
+    /// Says what is left of memory, in bytes, and of capability slots.
+    pub fn set_free(&self, memory: u64, slots: u64) {
+        self.region.store64(HEADER_MEMORY_FREE, memory, Relaxed);
+        self.region.store64(HEADER_SLOTS_FREE, slots, Relaxed);
     }
 
     /// The protection domain of index `index`.
@@ -236,9 +248,7 @@ impl SystemStatus {
     }
 
     /// Makes `count` records visible to readers.
-    pub fn publish(&self, count: usize, free_memory: u64) {
-        self.region
-            .store64(HEADER_MEMORY_FREE, free_memory, Relaxed);
+    pub fn publish(&self, count: usize) {
         self.region.store64(HEADER_COUNT, count as u64, Release);
         self.region.store64(HEADER_MAGIC, MAGIC, Release);
     }

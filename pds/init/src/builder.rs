@@ -317,6 +317,11 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// Shows what is left of memory and of capability slots.
+    pub(crate) fn show_free(&self, status: SystemStatus) {
+        status.set_free(self.allocator.free_memory(), self.allocator.free_slots());
+    }
+
     /// Fills the status region and starts all protection domains, highest
     /// priority first. None of them runs before `init` waits.
     pub(crate) fn start(&mut self) -> Result<Started, Failure> {
@@ -345,7 +350,8 @@ impl<'a> Builder<'a> {
             }
         }
         if let Some(status) = status {
-            status.publish(domains.len(), free_memory);
+            self.show_free(status);
+            status.publish(domains.len());
         }
         let console = self.console_notification()?;
         let orderers = self.orderer_notifications()?;

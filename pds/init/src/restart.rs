@@ -278,6 +278,7 @@ impl Restarts {
                         rebuild: worked,
                     };
                     status.set_restarted(index, restart);
+                    builder.show_free(status);
                 }
                 builder
                     .drop_signals(index)

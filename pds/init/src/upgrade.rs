@@ -311,6 +311,7 @@ fn swap(
             rebuild: outage,
         };
         status.set_restarted(domain, restart);
+        builder.show_free(status);
     }
     builder.run(domain)?;
     Ok(outage)

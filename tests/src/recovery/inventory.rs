@@ -18,6 +18,8 @@ pub struct Inventory {
     functions: BTreeMap<u8, Option<String>>,
     /// Bytes of memory that nobody has.
     free_memory: u64,
+    /// Capability slots of `init` with nothing in them.
+    free_slots: u64,
     /// Bytes and capabilities of each protection domain, and whether it runs.
     domains: BTreeMap<String, (u64, u32, bool)>,
 }
@@ -40,6 +42,7 @@ impl Inventory {
             ports: places.ports()?,
             functions: modes.functions,
             free_memory: status.free_memory(),
+            free_slots: status.free_slots(),
             domains: domains.collect(),
         })
     }

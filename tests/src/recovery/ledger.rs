@@ -37,6 +37,11 @@ impl Ledger {
         self.struck.values().flat_map(BTreeMap::values).sum()
     }
 
+    /// Faults that struck and are noticed by a missed heartbeat only.
+    pub fn hangs(&self) -> u64 {
+        self.outages[1].len() as u64
+    }
+
     /// Faults that struck in one protection domain.
     pub fn count_of(&self, domain: &str) -> u64 {
         let of_it = self.struck.iter().filter(|((other, _), _)| other == domain);

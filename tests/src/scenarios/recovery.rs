@@ -11,7 +11,7 @@ mod session;
 mod upgrades;
 
 pub use corruptions::{Corruptions, corruptions};
-pub use faults::{faults, faults_elsewhere, faults_in, given_up};
+pub use faults::{faults, faults_elsewhere, faults_in, given_up, pairs};
 pub use outages::{Outages, outages};
 pub use session::Session;
 pub use upgrades::upgrades;

@@ -152,7 +152,8 @@ mod tests {
             capabilities: 0,
         };
         status.set_domain(0, &domain);
-        status.publish(1, 64 << 20);
+        status.set_free(64 << 20, 0);
+        status.publish(1);
         let regions = Regions {
             status: Some(status),
             ..Regions::default()

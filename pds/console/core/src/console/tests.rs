@@ -281,7 +281,7 @@ fn it_says_who_was_restarted_and_who_is_given_up() {
     };
     let mut console = Console::new(memory(), [], regions);
     console.poll();
-    status.publish(1, 0);
+    status.publish(1);
     console.poll();
     status.set_stopped(0, State::Restarting, 1, 0);
     console.poll();
@@ -367,7 +367,7 @@ impl Story {
             capabilities: 0,
         };
         status.set_domain(0, &domain);
-        status.publish(1, 0);
+        status.publish(1);
         let reports = CrashReports::new(leaked_region(crash::REGION_SIZE)).unwrap();
         Self {
             rings: [leaked_region(REGION_SIZE), leaked_region(REGION_SIZE)],
