@@ -91,7 +91,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "outages",
         about: "faults of the network server measured on a stream, and as many on downloads, in virtual time",
-        count: 1000,
+        count: 300,
         run: outages,
     },
     Step {

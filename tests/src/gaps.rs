@@ -146,6 +146,12 @@ impl Stream {
         summary
     }
 
+    /// When the first new number came at this instant or later.
+    pub fn next_after(&self, instant: u64) -> Option<u64> {
+        let mut times = self.new_ones().map(|arrival| arrival.at);
+        times.find(|at| *at >= instant)
+    }
+
     /// Of windows that begin `before` these instants and end `after` them (microseconds).
     pub fn around(&self, instants: &[u64], before: u64, after: u64) -> Vec<Summary> {
         let window = |instant: &u64| {
@@ -272,6 +278,13 @@ mod tests {
         let behind = found.window(940..1_000_000);
         assert_eq!((behind.longest_gap, behind.reordered), (100, 1));
         assert_eq!(found.window(305..320).doubled, 1);
+        assert_eq!(
+            found.next_after(301),
+            Some(900),
+            "what comes twice is not new"
+        );
+        assert_eq!(found.next_after(900), Some(900));
+        assert_eq!(found.next_after(1101), None);
         let both = found.around(&[500, 1050], 250, 20);
         assert_eq!(both[0].longest_gap, 600);
         assert_eq!(both[1].gap_began, 300, "it ends in the window");

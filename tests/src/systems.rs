@@ -232,6 +232,9 @@ pub enum Place {
     /// 10.0.2.n, fd00:5e60::n (both decimal to look at, as in 10.0.2.20 and fd00:5e60::20) and
     /// the MAC address 52:54:00:5e:61:n, nobody else's.
     Own(u8),
+    /// 10.0.2.n and fd00:5e60::n, with the MAC address of the network server's function: its ports are
+    /// bound at the port map.
+    Server(u8),
     /// Out of the pool [`POOL`].
     Pool,
     /// As [`Place::Shared`], but that it asks for the IPv4 address by DHCP, for all.
@@ -249,6 +252,9 @@ impl Place {
             .into(),
             Self::Own(number) => format!(
                 r#"mac="52:54:00:5e:61:{number}" ipv4="10.0.2.{number}/24" gateway="10.0.2.2" ipv6="fd00:5e60::{number}/64" ipv6_gateway="fd00:5e60::2""#
+            ),
+            Self::Server(number) => format!(
+                r#"mac="nic.vf0" ipv4="10.0.2.{number}/24" gateway="10.0.2.2" ipv6="fd00:5e60::{number}/64" ipv6_gateway="fd00:5e60::2""#
             ),
             Self::Pool => r#"address_pool="guests""#.into(),
             Self::DhcpClient => replace(&Self::Shared.attributes(), STATIC, BY_CLIENT)
@@ -323,7 +329,7 @@ pub const KV_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 20);
 
 /// What is at work in the system `recovery` beside `http`: the metronome, the key-value server, an HTTP
 /// application that is to be switched to direct mode, and a job that does not use the network. Each
-/// has an address of its own.
+/// has an address of its own. Another HTTP application has its port from the port map.
 fn recovery() -> String {
     let direct = DIRECT_ADDRESS.octets()[3];
     [
@@ -331,6 +337,12 @@ fn recovery() -> String {
         kv_of_its_own(),
         http(DIRECT, 3, 80, Place::Own(direct)),
         direct_mode(DIRECT),
+        http(
+            BOUND,
+            4,
+            BOUND_PORT,
+            Place::Server(BOUND_ADDRESS.octets()[3]),
+        ),
         JOB_DOMAIN.into(),
     ]
     .concat()
@@ -341,6 +353,15 @@ pub const DIRECT: &str = "http-direct";
 
 /// Where it is.
 pub const DIRECT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 53);
+
+/// The application of the system `recovery` whose port is bound at the port map.
+pub const BOUND: &str = "http-bound";
+
+/// Where it is.
+pub const BOUND_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 54);
+
+/// Where it listens.
+pub const BOUND_PORT: u16 = 81;
 
 /// The job of the system `recovery`: it counts.
 pub const JOB: &str = "job";
@@ -412,7 +433,7 @@ fn restarted(text: &str, is_clocked: bool) -> Result<String, String> {
         for (attribute, value) in policy {
             text = with_attribute(&text, name, attribute, value)?;
         }
-        let heartbeat = match ["http", "kv", "metronome", DIRECT].contains(&name.as_str()) {
+        let heartbeat = match ["http", "kv", "metronome", DIRECT, BOUND].contains(&name.as_str()) {
             true => HEARTBEAT_OF_APPLICATIONS,
             false if is_clocked => HEARTBEAT_CLOCKED,
             false => HEARTBEAT,

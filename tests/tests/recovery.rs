@@ -7,12 +7,12 @@ use segue_system_tests::scenarios::{
 
 #[test]
 fn clients_notice_no_fault_of_the_network_server() {
-    faults(100, seed());
+    faults(200, seed());
 }
 
 #[test]
 fn clients_notice_no_fault_of_another_server() {
-    faults_elsewhere(8, seed());
+    faults_elsewhere(20, seed());
 }
 
 #[test]

@@ -41,6 +41,10 @@ pub(crate) fn serve(
         true => Some(Alarm::new(builder.allocator, builder.slots.notification)?),
         false => None,
     };
+    if let Some(status) = watcher.started.status {
+        // From here on nothing more is taken: what these figures say does not change again.
+        builder.show_free(status);
+    }
     loop {
         watcher.set(alarm.as_ref());
         let (information, badge) = sel4::syscall::recv(builder.slots.fault_endpoint);

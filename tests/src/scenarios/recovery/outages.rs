@@ -300,7 +300,6 @@ fn of_stream(clocked: &mut Clocked, count: u64) -> Outages {
         // What was on its way when it happened may come in between.
         let window = stream.window(first..last);
         let began = window.gap_began;
-        let ended = began + window.longest_gap;
         found.gaps.push(window.longest_gap);
         match one.is_hang {
             true => found.gaps_of_hangs.push(window.longest_gap),
@@ -316,7 +315,10 @@ fn of_stream(clocked: &mut Clocked, count: u64) -> Outages {
         found
             .reset
             .push(instants.ready.saturating_sub(instants.started));
-        found.rejoin.push(ended.saturating_sub(instants.ready));
+        let next = stream.next_after(instants.ready);
+        found
+            .rejoin
+            .push(next.map_or(0, |next| next - instants.ready));
     }
     found
 }

@@ -1,6 +1,7 @@
 //! One boot of the system `recovery`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,12 +12,13 @@ use segue_status::system::Domain;
 use tempfile::TempDir;
 
 use crate::guest_memory::{AddressSpace, GuestMemory};
+use crate::http::{Client, request};
 use crate::instructions::Program;
 use crate::recovery::{
     Fault, Injector, Inventory, Ledger, Load, Places, Restart, Served, Times, said,
 };
 use crate::switching::{Modes, Switcher};
-use crate::systems::{DIRECT, JOB_COUNT};
+use crate::systems::{BOUND, BOUND_ADDRESS, BOUND_PORT, DIRECT, JOB_COUNT};
 use crate::{Cable, TestMachine};
 
 /// Its name.
@@ -27,7 +29,7 @@ pub(super) const HANG: Duration = Duration::from_secs(90);
 /// How long a fault point may take to be reached before it counts as not reached.
 const REACHED: Duration = Duration::from_secs(3);
 /// How long a server is given to hear of something by itself.
-const QUIET: Duration = Duration::from_millis(700);
+const QUIET: Duration = Duration::from_millis(250);
 /// Between two orders to switch an application back, if the first one has come to nothing.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -95,6 +97,7 @@ impl Session {
             "metronome: listening on 10.0.2.40:4001 (UDP)",
             "kv: listening on 10.0.2.20:6379",
             "http-direct: listening on 10.0.2.53:80",
+            "http-bound: listening on 10.0.2.54:81",
         ] {
             machine.expect_line(line);
         }
@@ -300,8 +303,13 @@ impl Session {
             "http" => self.switch("http"),
             _ => {}
         }
+        if domain == "portmap" {
+            self.leave_a_held_port();
+        }
         let others: &[&str] = match domain {
-            "portmap" | "director" | "igb-pf" | "console" => &["timer"],
+            // Of an application that is gone it takes back the ports, and the next life binds one.
+            "portmap" => &[BOUND, "timer"],
+            "director" | "igb-pf" | "console" => &["timer"],
             "pcie" => &["igb-pf", "timer"],
             _ => &[],
         };
@@ -320,6 +328,20 @@ impl Session {
             if self.has_struck(fault, *before) {
                 self.note(fault);
             }
+        }
+    }
+
+    /// Has the application with a port from the port map end a connection, whose port the port map is
+    /// then to hold when the application dies. It may be dead already, or have been killed amid it.
+    fn leave_a_held_port(&self) {
+        let address = SocketAddrV4::new(BOUND_ADDRESS, BOUND_PORT);
+        let visited = self.machine.host().connect_to(address).and_then(|stream| {
+            let mut client = Client::new(stream);
+            client.send(request("HEAD", "/", "Connection: close\r\n").as_bytes())?;
+            client.head()
+        });
+        if let Err(error) = visited {
+            println!("{BOUND}: {error}");
         }
     }
 
