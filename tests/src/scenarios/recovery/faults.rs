@@ -142,6 +142,7 @@ pub fn pairs(count: u64, seed: u64) {
         let what: Vec<String> = faults.iter().map(Fault::to_string).collect();
         session.expect_progress(&load, &what.join("; "));
     }
+    session.settle();
     let served = session.end(load);
     println!("{count} pairs:\n{served}");
     served.judge();
