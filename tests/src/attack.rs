@@ -170,6 +170,22 @@ impl Attacked {
         service
     }
 
+    /// How often the rogue was stopped, as far as the console says.
+    fn crashes(&self) -> u64 {
+        let lines = self.machine.console().lines();
+        let stopped = lines
+            .iter()
+            .filter(|line| line.text.contains("rogue-application was stopped"));
+        stopped.count() as u64
+    }
+
+    /// Instructions so far of `init`, the console, the rogue, and the kernel.
+    fn spent(&mut self) -> [u64; 4] {
+        let [init, console, rogue] = ["segue-init", "segue-console", "segue-rogue-application"]
+            .map(|name| self.counter.of_program(&Program::read(name)));
+        [init, console, rogue, self.counter.read().kernel]
+    }
+
     fn sample(&mut self) -> Service {
         Service {
             bytes: self.clients.bytes(),
@@ -274,6 +290,47 @@ pub fn floods(rounds: usize, window: u64, least: Least) {
         "{share_of_all:.3} of a share is less than {}",
         least.share_of_all
     );
+}
+
+/// What an application that dies as soon as it runs, over and over, takes from 16 others, in
+/// `rounds` pairs of windows of so many instructions: with it, and without it, since its lives are
+/// counted. At least this much of their service is left, and of each one's share.
+pub fn crash_loop(rounds: usize, window: u64, least: f64) {
+    if let Err(why) = may_make_tap_devices() {
+        println!("not tested, since it takes a tap device: {why}");
+        return;
+    }
+    go_first();
+    let mut attacked = Attacked::start();
+    let (mut without, mut with) = (Service::none(), Service::none());
+    let (mut spent, mut crashes) = ([0; 4], 0);
+    for _ in 0..rounds {
+        without.add(&attacked.measure(window));
+        attacked.tell(
+            &format!("crash {}", u32::MAX),
+            "rogue-application was stopped",
+        );
+        let before = (attacked.crashes(), attacked.spent());
+        with.add(&attacked.measure(window));
+        crashes += attacked.crashes() - before.0;
+        for (sum, (now, before)) in spent
+            .iter_mut()
+            .zip(attacked.spent().into_iter().zip(before.1))
+        {
+            *sum += now - before;
+        }
+        attacked = Attacked::start();
+    }
+    let left = with.per_instruction() / without.per_instruction();
+    let share = least_share(&without, &with);
+    println!(
+        "{crashes} crashes: {left:.3} of the bytes for each instruction of the machine are left, of \
+         one's share at least {share:.3}; of the instructions init, console, rogue, kernel: {:?}",
+        spent.map(|spent| spent as f64 / with.all as f64)
+    );
+    assert!(crashes > 0, "it has not died over and over");
+    assert!(left >= least, "{left:.3} of the service is left");
+    assert!(share >= least, "{share:.3} of a share is left");
 }
 
 /// The least that is left of an application's share.

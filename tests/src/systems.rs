@@ -164,7 +164,7 @@ const DERIVED: &[Derived] = &[
         folder: "files",
         application: None,
         is_switched: false,
-        more: || more_applications(APPLICATIONS) + &rogue_application(),
+        more: || more_applications(APPLICATIONS) + &rogue_that_comes_back(),
     },
     Derived {
         name: "forty-eight",
@@ -468,6 +468,16 @@ fn rogue_application() -> String {
     </protection_domain>"#;
     let channel = frame_channel("rogue-application", "0x40000", 64, Place::Shared);
     format!("{domain}{channel}")
+}
+
+/// It is restarted at once, however often it dies.
+fn rogue_that_comes_back() -> String {
+    let policy = r#"priority="100" restart="on_fault" restart_limit="1000000" restart_backoff_ms="0">
+        <map mr="crashes" vaddr="0x30000000" perms="rw" setvar_vaddr="crashes"/>"#;
+    let region = r#"
+    <memory_region name="crashes" size="0x1000"/>"#;
+    let rogue = replace(&rogue_application(), r#"priority="100">"#, policy);
+    region.to_owned() + &rogue.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// What asks for the shared address.

@@ -93,6 +93,28 @@ impl<'a, T: Terminal> Injector<'a, T> {
         self.type_line(&fault.to_string())
     }
 
+    /// Orders faults of one protection domain that are to strike in turn. Ordered one by one, the first
+    /// could strike before the next is there, which may wait for the life that it brings about.
+    ///
+    /// # Errors
+    /// As [`Self::order`].
+    pub fn order_in_turn(&mut self, faults: &[Fault]) -> Result<(), Error> {
+        let mut line = String::new();
+        for fault in faults {
+            match line.is_empty() {
+                true => line = fault.to_string(),
+                false => {
+                    let Fault {
+                        point, kind, skip, ..
+                    } = fault;
+                    let kind = kind.name();
+                    line += &format!(" then {point} {kind} {skip}");
+                }
+            }
+        }
+        self.type_line(&line)
+    }
+
     /// Takes back what was ordered in a protection domain. False if there was nothing left that had not
     /// struck.
     ///

@@ -21,8 +21,9 @@ const NO_IMAGES: &str = "No protection domain of this system has another image.\
 const HELP_WITH_FAULTS: &str = "\
 fault     shows in whom faults can be injected, and how many were
 fault PD  shows the fault points of a protection domain and how often it reached each
-fault PD POINT panic|illegal|memory|loop|deadlock [SKIP]
-          lets it fail when it reaches the point, after it has passed it SKIP times
+fault PD POINT panic|illegal|memory|loop|deadlock [SKIP] [then POINT ...]
+          lets it fail when it reaches the point, after it has passed it SKIP times,
+          then at the next one, perhaps in its next life
 fault PD withdraw
           takes back what has not struck yet
 ";

@@ -8,8 +8,10 @@ use core::fmt::{self, Write};
 use segue_fault_points::{Kind, LARGEST_SKIP, Order, Page, Point, QUEUE};
 use segue_shared_memory::Region;
 
-const USAGE: &str = "Type \"fault PD POINT panic|illegal|memory|loop|deadlock [SKIP]\", \"fault PD withdraw\", \
-\"fault PD\" or \"fault\".\n";
+const USAGE: &str = "Type \"fault PD POINT panic|illegal|memory|loop|deadlock [SKIP] [then POINT ...]\", \
+\"fault PD withdraw\", \"fault PD\" or \"fault\".\n";
+/// Between faults that are ordered together.
+const THEN: &str = "then";
 
 /// What the console knows of fault points, and where it orders faults.
 #[derive(Clone, Copy, Debug)]
@@ -60,29 +62,37 @@ impl Faults {
             }
             return output.write_str(".\n");
         };
-        let (point, kind, skip) = match (words.next(), words.next(), words.next(), words.next()) {
-            (None, ..) => return self.write_points(place, output),
-            (Some("withdraw"), None, ..) => return self.withdraw(place, output),
-            (Some(point), Some(kind), skip, None) => (point, kind, skip),
-            _ => return output.write_str(USAGE),
-        };
-        let Some(point) = Point::find(name, point) else {
-            return writeln!(
-                output,
-                "{name} has no fault point \"{point}\". Type \"fault {name}\" for a list."
-            );
-        };
-        let Some(kind) = Kind::find(kind) else {
-            return output.write_str(USAGE);
-        };
-        let skip = skip.map_or(Some(0), |text| text.parse().ok());
-        let Some(skip) = skip.filter(|skip| *skip <= LARGEST_SKIP) else {
-            return writeln!(
-                output,
-                "How often the point is passed before is a number up to {LARGEST_SKIP}."
-            );
-        };
-        self.order(place, point, kind, skip, output)
+        let rest: Vec<&str> = words.collect();
+        match rest[..] {
+            [] => return self.write_points(place, output),
+            ["withdraw"] => return self.withdraw(place, output),
+            _ => {}
+        }
+        let mut wanted = Vec::new();
+        for words in rest.split(|word| *word == THEN) {
+            let (point, kind, skip) = match *words {
+                [point, kind] => (point, kind, "0"),
+                [point, kind, skip] => (point, kind, skip),
+                _ => return output.write_str(USAGE),
+            };
+            let Some(point) = Point::find(name, point) else {
+                return writeln!(
+                    output,
+                    "{name} has no fault point \"{point}\". Type \"fault {name}\" for a list."
+                );
+            };
+            let Some(kind) = Kind::find(kind) else {
+                return output.write_str(USAGE);
+            };
+            let Some(skip) = skip.parse().ok().filter(|skip| *skip <= LARGEST_SKIP) else {
+                return writeln!(
+                    output,
+                    "How often the point is passed before is a number up to {LARGEST_SKIP}."
+                );
+            };
+            wanted.push((point, kind, skip));
+        }
+        self.order(place, &wanted, output)
     }
 
     fn waiting(&self, place: usize) -> impl Iterator<Item = Order> + use<> {
@@ -92,29 +102,38 @@ impl Faults {
     fn order(
         &self,
         place: usize,
-        point: Point,
-        kind: Kind,
-        skip: u32,
+        wanted: &[(Point, Kind, u32)],
         output: &mut impl Write,
     ) -> fmt::Result {
         let domain = &self.domains[place];
-        let last = self.waiting(place).last();
-        if self.waiting(place).count() == usize::from(QUEUE) {
+        let waiting = self.waiting(place).count();
+        if waiting + wanted.len() > usize::from(QUEUE) {
             return writeln!(
                 output,
-                "{QUEUE} faults wait in {0} already. Type \"fault {0} withdraw\" to be rid of them.",
+                "{waiting} faults wait in {0} already, of {QUEUE} at most. Type \"fault {0} withdraw\" to be \
+                 rid of them.",
                 domain.name
             );
         }
+        let last = self.waiting(place).last();
         let last = last.map_or_else(|| domain.page.done(), |order| order.sequence);
-        let order = Order {
-            sequence: last.wrapping_add(1),
-            fault: Some((point, kind)),
-            skip,
-        };
-        order.write(&self.orders, place);
-        write!(output, "Ordered: ")?;
-        write_order(&domain.name, order, output)
+        let orders: Vec<Order> = (1..)
+            .zip(wanted)
+            .map(|(number, &(point, kind, skip))| Order {
+                sequence: last.wrapping_add(number),
+                fault: Some((point, kind)),
+                skip,
+            })
+            .collect();
+        // The first one last: it may strike as soon as it is there, and the others are to be there then.
+        for order in orders.iter().rev() {
+            order.write(&self.orders, place);
+        }
+        for order in orders {
+            write!(output, "Ordered: ")?;
+            write_order(&domain.name, order, output)?;
+        }
+        Ok(())
     }
 
     /// What waits is overwritten by orders to do nothing, which the protection domain passes over

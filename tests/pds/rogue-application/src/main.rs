@@ -12,6 +12,7 @@
 //! - `stall`: takes no frame out of its receive ring any more
 //! - `break`: writes nonsense into its channel
 //! - `fault`: faults
+//! - `crash N`: faults, and in each of its next N lives as soon as it runs
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -23,14 +24,17 @@ mod link;
 mod visit;
 
 use alloc::boxed::Box;
+use core::sync::atomic::Ordering::Relaxed;
 
 use segue_forgeries::{Frame, HONEST, OWN_PORT, Parties};
 use segue_frame_channel::FrameOffload;
 use segue_frame_channel::config::ClientConfig;
 use segue_portmap_core::protocol::Message;
 use segue_portmap_core::{Families, PortClient, Protocol};
+use segue_shared_memory::Region;
 use sel4_microkit::{
-    Channel, ChannelSet, Handler, Infallible, MessageInfo, get_mr, protection_domain, set_mr, var,
+    Channel, ChannelSet, Handler, Infallible, MessageInfo, get_mr, protection_domain, region_at,
+    set_mr, var,
 };
 
 use flood::Flood;
@@ -56,6 +60,7 @@ struct Rogue {
 #[protection_domain(heap_size = 0x80000)]
 fn init() -> Rogue {
     let config = var!(frame_channel: ClientConfig = ClientConfig::EMPTY);
+    die_again();
     let mut ports = port_client(config);
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         match ports.bind(protocol, PORT, Families::Both) {
@@ -71,6 +76,22 @@ fn init() -> Rogue {
         flood: None,
         stall: 0,
         stalled: false,
+    }
+}
+
+/// Lives still to be ended at once: a word that outlives them; `None` where nobody restarts it.
+fn crashes_left() -> Option<Region> {
+    let address = *var!(crashes: u64 = 0);
+    (address != 0).then(|| region_at!(address, 0x1000))
+}
+
+fn die_again() {
+    if let Some(crashes) = crashes_left() {
+        let left = crashes.load64(0, Relaxed);
+        if left > 0 {
+            crashes.store64(0, left - 1, Relaxed);
+            panic!("once more");
+        }
     }
 }
 
@@ -249,6 +270,12 @@ impl Rogue {
                 self.stalled = true;
             }
             "fault" => panic!("as I was told"),
+            "crash" => {
+                if let Some(crashes) = crashes_left() {
+                    crashes.store64(0, count as u64, Relaxed);
+                }
+                panic!("as I was told");
+            }
             "break" => {
                 self.link.break_protocol();
                 let state = if self.link.channel.is_up() {

@@ -157,13 +157,12 @@ fn both(session: &mut Session, faults: &[Fault]) {
     };
     let awaited: Vec<u64> = faults.iter().map(restarts).collect();
     let mut injector = Injector::new(session.machine());
-    for fault in faults {
-        let ordered = injector.order(fault);
-        ordered.unwrap_or_else(|error| panic!("{fault}: {error}"));
+    for of_one in faults.chunk_by(|fault, other| fault.domain == other.domain) {
+        let ordered = injector.order_in_turn(of_one);
+        ordered.unwrap_or_else(|error| panic!("{of_one:?}: {error}"));
     }
     for (fault, awaited) in faults.iter().zip(awaited) {
         session.stir_until_restarts(&fault.domain, awaited);
-        session.note(fault);
     }
 }
 
@@ -190,10 +189,12 @@ pub fn given_up() {
     for name in names {
         let mut injector = Injector::new(machine);
         let again = std::iter::repeat_n(Point::RuntimeStarting, LIMIT);
-        for point in std::iter::once(Point::RuntimeReceived).chain(again) {
-            let ordered = injector.order(&Fault::at(name, point, Kind::Panic));
-            ordered.unwrap_or_else(|error| panic!("{error}"));
-        }
+        let points = std::iter::once(Point::RuntimeReceived).chain(again);
+        let faults: Vec<Fault> = points
+            .map(|point| Fault::at(name, point, Kind::Panic))
+            .collect();
+        let ordered = injector.order_in_turn(&faults);
+        ordered.unwrap_or_else(|error| panic!("{error}"));
         // Who has nothing to do hears of a timer that starts anew.
         let stir = Fault::at("timer", Point::RuntimeReceived, Kind::Panic);
         let ordered = injector.order(&stir);

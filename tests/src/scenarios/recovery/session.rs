@@ -36,30 +36,12 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// How long a fault point may take to be reached by who was just started.
 const AT_START: Duration = Duration::from_secs(4);
 
-/// How often a protection domain was stopped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Stops {
-    faults: u64,
-    hangs: u64,
-}
-
-impl Stops {
-    fn add(&mut self, is_hang: bool) {
-        match is_hang {
-            true => self.hangs += 1,
-            false => self.faults += 1,
-        }
-    }
-}
-
 /// A machine with the system `recovery`, whose memory can be looked into.
 pub struct Session {
     machine: TestMachine,
     places: Places,
     job: AddressSpace,
     before: Inventory,
-    /// Faults that struck since the boot, by protection domain.
-    struck: BTreeMap<String, Stops>,
     /// Applications that were switched, and whether to direct mode last.
     switched: BTreeMap<&'static str, bool>,
     /// Of files that live as long as the machine: it goes away last.
@@ -113,7 +95,6 @@ impl Session {
             machine,
             places,
             job,
-            struck: BTreeMap::new(),
             switched: BTreeMap::new(),
             folder,
         }
@@ -286,7 +267,6 @@ impl Session {
         }
         let restart = self.restart(&fault.domain);
         let struck = began.elapsed().as_millis();
-        self.note(fault);
         ledger.struck(fault, &restart);
         let times = self.expect_progress(load, &fault.to_string());
         println!("{fault}: restarted within {struck} ms of the host, {times} later they go on");
@@ -324,10 +304,7 @@ impl Session {
             ordered.unwrap_or_else(|error| panic!("{fault}: {error}"));
         }
         for (fault, before) in faults.iter().rev() {
-            // A console that dies meanwhile may not have heard of it.
-            if self.has_struck(fault, *before) {
-                self.note(fault);
-            }
+            self.wait_or_withdraw(fault, *before);
         }
     }
 
@@ -347,22 +324,21 @@ impl Session {
 
     /// Waits for a while until a protection domain was restarted oftener than before; if it was not, its
     /// faults are taken back.
-    fn has_struck(&mut self, fault: &Fault, before: u64) -> bool {
+    fn wait_or_withdraw(&mut self, fault: &Fault, before: u64) {
         for _ in 0..2 {
             let deadline = Instant::now() + REACHED;
             while Instant::now() < deadline {
                 if self.restarts(&fault.domain) > before {
-                    return true;
+                    return;
                 }
                 thread::sleep(Duration::from_millis(2));
             }
             let left = Injector::new(&mut self.machine).withdraw(&fault.domain);
             if left.unwrap_or_else(|error| panic!("{fault}: {error}")) {
-                return false;
+                return;
             }
-            // Then it has struck just now, or nobody has heard of it.
+            // Then it has struck just now, or a console that has died has not heard of it.
         }
-        false
     }
 
     /// Makes a fault in the life that another fault brings about, for points that are reached only when a
@@ -374,10 +350,8 @@ impl Session {
         let first = Fault::at(&fault.domain, Point::RuntimeReceived, Kind::Panic);
         let before = self.restarts(&fault.domain);
         let mut injector = Injector::new(&mut self.machine);
-        for fault in [&first, fault] {
-            let ordered = injector.order(fault);
-            ordered.unwrap_or_else(|error| panic!("{fault}: {error}"));
-        }
+        let ordered = injector.order_in_turn(&[first.clone(), fault.clone()]);
+        ordered.unwrap_or_else(|error| panic!("{fault}: {error}"));
         let mut stirred = Instant::now() - QUIET;
         let deadline = Instant::now() + HANG;
         while self.restarts(&fault.domain) <= before {
@@ -388,7 +362,6 @@ impl Session {
                 self.stir(&fault.domain);
             }
         }
-        self.note(&first);
         ledger.struck(&first, &self.restart(&first.domain));
         let deadline = Instant::now() + AT_START;
         while self.restarts(&fault.domain) < before + 2 {
@@ -412,7 +385,6 @@ impl Session {
                 }
             }
         }
-        self.note(fault);
         ledger.struck(fault, &self.restart(&fault.domain));
         self.expect_progress(load, &fault.to_string());
         println!("{fault}: restarted, in the life after {first}");
@@ -427,12 +399,6 @@ impl Session {
             outage: domain.outage as f64 / 1e3,
             restarts: u64::from(domain.restarts),
         }
-    }
-
-    /// Notes that a fault has struck which somebody else has waited for.
-    pub fn note(&mut self, fault: &Fault) {
-        let struck = self.struck.entry(fault.domain.clone()).or_default();
-        struck.add(fault.kind.is_hang());
     }
 
     /// Waits until all clients have come further, and says how long each took.
@@ -487,15 +453,16 @@ impl Session {
         self.judge_inventory();
         let console = self.machine.console().text();
         assert!(!console.contains("is cut off"), "somebody was cut off");
-        let stopped = self.stopped();
-        for (name, stops) in &stopped {
-            let struck = self.struck.get(name).copied().unwrap_or_default();
-            assert_eq!(stops.faults, struck.faults, "faults of {name}: {stopped:?}");
+        let mut suspected = 0;
+        for stop in self.stops().filter(|stop| !stop.is_injected) {
             // A busy host can make it look as if somebody did nothing.
-            if stops.hangs > struck.hangs {
-                let wrong = stops.hangs - struck.hangs;
-                println!("{name} was suspected of hanging {wrong} times without being made to");
+            match stop.is_hang {
+                true => suspected += 1,
+                false => panic!("nobody has made it fault:\n{}", stop.report),
             }
+        }
+        if suspected > 0 {
+            println!("{suspected} were suspected of hanging without being made to");
         }
     }
 
@@ -505,9 +472,9 @@ impl Session {
     /// As [`Self::judge`].
     pub fn judge_but_for(&mut self, name: &str) {
         self.judge_inventory();
-        let stopped = self.stopped();
-        for (other, stops) in stopped.iter().filter(|(other, _)| *other != name) {
-            assert_eq!(stops.faults, 0, "{other} faulted, too");
+        let mut stops = self.stops();
+        if let Some(stop) = stops.find(|stop| stop.name != name && !stop.is_hang) {
+            panic!("nobody else was to fault:\n{}", stop.report);
         }
     }
 
@@ -533,17 +500,42 @@ impl Session {
         }
     }
 
-    /// How often each protection domain was stopped, as the console says.
-    fn stopped(&self) -> BTreeMap<String, Stops> {
-        let mut stopped: BTreeMap<String, Stops> = BTreeMap::new();
-        for line in self.machine.console().lines() {
+    /// All that the console says of protection domains that were stopped.
+    fn stops(&self) -> impl Iterator<Item = Stop> {
+        let lines = self.machine.console().lines();
+        let mut stops: Vec<Stop> = Vec::new();
+        let mut is_over = true;
+        for line in &lines {
             if let Some((name, reason)) = said(&line.text).split_once(" was stopped: ") {
-                let stops = stopped.entry(name.to_owned()).or_default();
-                stops.add(reason.starts_with("it made no progress"));
+                stops.push(Stop {
+                    name: name.to_owned(),
+                    is_hang: reason.starts_with("it made no progress"),
+                    is_injected: false,
+                    report: String::new(),
+                });
+                is_over = false;
+            }
+            if let Some(stop) = stops.last_mut()
+                && !is_over
+            {
+                stop.is_injected |= line.text.contains(" injected 0x");
+                stop.report += &line.text;
+                stop.report.push('\n');
+                is_over = line.text.contains(" was restarted, ");
             }
         }
-        stopped
+        stops.into_iter()
     }
+}
+
+/// A protection domain was stopped.
+struct Stop {
+    name: String,
+    is_hang: bool,
+    /// It was made to fault.
+    is_injected: bool,
+    /// What the console says of it.
+    report: String,
 }
 
 /// Switches the application to direct mode that is to be in it. On a busy host it may not answer the

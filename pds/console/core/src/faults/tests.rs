@@ -80,7 +80,7 @@ fn several_wait_in_turn_up_to_a_limit() {
     }
     assert_eq!(
         world.answer("fault netserver runtime-received panic"),
-        "8 faults wait in netserver already. Type \"fault netserver withdraw\" to be rid of them.\n"
+        "8 faults wait in netserver already, of 8 at most. Type \"fault netserver withdraw\" to be rid of them.\n"
     );
     assert_eq!(world.reach(0), [(Point::RuntimeReceived, Kind::Panic)]);
     assert!(
@@ -95,6 +95,31 @@ fn several_wait_in_turn_up_to_a_limit() {
         list.ends_with("Faults injected in netserver: 1.\n"),
         "{list}"
     );
+}
+
+#[test]
+fn faults_are_ordered_together_or_not_at_all() {
+    let world = World::new();
+    assert_eq!(
+        world.answer("fault netserver runtime-received loop then runtime-handled panic 1"),
+        "Ordered: netserver, runtime-received, loop.\n\
+         Ordered: netserver, runtime-handled, panic, after passing once.\n"
+    );
+    assert_eq!(world.reach(0), [(Point::RuntimeReceived, Kind::Loop)]);
+    assert_eq!(world.reach(0), [(Point::RuntimeHandled, Kind::Panic)]);
+    for line in [
+        "fault netserver runtime-received loop then",
+        "fault netserver then runtime-received loop",
+        "fault netserver runtime-received loop then runtime-handled",
+    ] {
+        assert_eq!(world.answer(line), USAGE, "{line}");
+    }
+    let unknown = world.answer("fault netserver runtime-received loop then nowhere loop");
+    assert!(unknown.contains("no fault point"), "{unknown}");
+    let nine = "runtime-received loop then ".repeat(8) + "runtime-received loop";
+    let many = world.answer(&format!("fault netserver {nine}"));
+    assert!(many.starts_with("0 faults wait in netserver"), "{many}");
+    assert!(world.reach(0).is_empty());
 }
 
 #[test]
