@@ -17,7 +17,8 @@ use segue_fault_points::{Point, reached};
 /// No hold is longer, in seconds: one that begins in the middle of a second ends with one.
 pub(crate) const LONGEST_HOLD_SECONDS: Seconds = LONGEST_HOLD / 1000 + 1;
 
-/// Ports of one block: blocks without a held port need no look when time has passed.
+/// Ports of one block: blocks without a held port need no look when time has passed, and those without
+/// an owner none when somebody has died.
 const BLOCK: usize = 256;
 const BLOCKS: usize = ENTRIES / BLOCK;
 
@@ -28,6 +29,8 @@ pub struct Ports {
     holds: Holds,
     /// Held ports in each block.
     held: [u16; BLOCKS],
+    /// Ports with an owner in each block.
+    owned: [u16; BLOCKS],
     /// No held port becomes free before this.
     next_expiry: Option<Seconds>,
     /// Where the next search for a free ephemeral port begins.
@@ -52,6 +55,7 @@ impl Ports {
             table,
             holds,
             held: [0; BLOCKS],
+            owned: [0; BLOCKS],
             next_expiry: None,
             next: [*EPHEMERAL_PORTS.start(); 2],
         };
@@ -77,6 +81,7 @@ impl Ports {
             return false;
         };
         let owner = self.table.owner(family, protocol, port);
+        self.owned[index / BLOCK] += u16::from(owner != FREE);
         if owner == FREE {
             // It was becoming free.
             if self.holds.at(index) != Hold::default() {
@@ -106,6 +111,8 @@ impl Ports {
     /// hold is known to be free, one without a hold that still has an owner would be taken for
     /// a bound one.
     fn free(&mut self, family: Family, protocol: Protocol, port: u16) {
+        let owned = &mut self.owned[index(family, protocol, port) / BLOCK];
+        *owned = owned.saturating_sub(1);
         self.table.set(family, protocol, port, FREE);
         fence(Release);
         reached(Point::PortmapFreed);
@@ -194,6 +201,7 @@ impl Ports {
                 self.holds.set(*family, protocol, port, hold);
             }
             reached(Point::PortmapHoldEnded);
+            self.owned[index(*family, protocol, port) / BLOCK] += u16::from(holder == FREE);
             self.table.set(*family, protocol, port, owner);
             reached(Point::PortmapBound);
         }
@@ -237,13 +245,13 @@ impl Ports {
         if owner == FREE {
             return count;
         }
-        for start in (0..ENTRIES).step_by(4) {
+        for block in 0..BLOCKS {
             // Most of the table is empty, and everybody waits meanwhile.
-            if self.table.four_are_free(start) {
+            if self.owned[block] == 0 {
                 continue;
             }
-            let four = (start..start + 4).filter_map(from_index);
-            count += four
+            let ports = block_of(block).filter_map(from_index);
+            count += ports
                 .filter(|(family, protocol, port)| self.is_bound(owner, *family, *protocol, *port))
                 .count() as u32;
         }
@@ -256,12 +264,13 @@ impl Ports {
         if owner == FREE {
             return returned;
         }
-        for start in (0..ENTRIES).step_by(4) {
-            // Most of the table is empty, and everybody waits meanwhile.
-            if self.table.four_are_free(start) {
+        for block in 0..BLOCKS {
+            // Most of the table is empty, and everybody waits meanwhile: who dies over and over would
+            // otherwise take much of the machine.
+            if self.owned[block] == 0 {
                 continue;
             }
-            for (family, protocol, port) in (start..start + 4).filter_map(from_index) {
+            for (family, protocol, port) in block_of(block).filter_map(from_index) {
                 if !self.is_bound(owner, family, protocol, port) {
                     continue;
                 }
@@ -324,7 +333,7 @@ impl Ports {
             if self.held[block] == 0 {
                 continue;
             }
-            for index in block * BLOCK..(block + 1) * BLOCK {
+            for index in block_of(block) {
                 let hold = self.holds.at(index);
                 if !hold.released {
                     continue;
@@ -365,6 +374,11 @@ impl Ports {
         let next = self.next_expiry.map_or(until, |next| next.min(until));
         self.next_expiry = Some(next);
     }
+}
+
+/// The indices of a block.
+fn block_of(block: usize) -> core::ops::Range<usize> {
+    block * BLOCK..(block + 1) * BLOCK
 }
 
 // A block's number of held ports, and an owner's number, fit 16 bits.
