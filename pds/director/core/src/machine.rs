@@ -157,6 +157,8 @@ pub(crate) struct Application {
     pub(crate) refused: bool,
     /// A server was stuck in some step of this way back: nobody counts on the function.
     pub(crate) quarantined: bool,
+    /// It is to be switched, but has not let go of its last function yet; that was reported.
+    pub(crate) waits: bool,
     /// Something of this switch has failed.
     pub(crate) failed: bool,
     /// It was in direct mode when the way back began.
@@ -194,6 +196,7 @@ impl Application {
         stuck: false,
         refused: false,
         quarantined: false,
+        waits: false,
         failed: false,
         was_direct: false,
         decided: 0,

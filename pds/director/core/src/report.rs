@@ -135,6 +135,9 @@ pub enum Report {
         /// Why.
         obstacle: Obstacle,
     },
+    /// A switch to direct mode begins only when the application has let go of the function that was
+    /// taken back from it.
+    Waits,
     /// A switch to direct mode failed; it is undone.
     Failed {
         /// Where.
@@ -260,6 +263,10 @@ impl fmt::Display for Sentence<'_> {
                 to,
                 "{name} is in server mode, {} after the decision",
                 Milliseconds(microseconds)
+            ),
+            Report::Waits => write!(
+                to,
+                "{name} has not let go of its last virtual function yet: its switch waits for that"
             ),
             Report::NotBegun { direct, obstacle } => {
                 let mode = if direct { "server" } else { "direct" };

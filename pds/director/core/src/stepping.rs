@@ -27,10 +27,21 @@ impl<E: Effects, const N: usize> Stepping<'_, E, N> {
         }
         if step == Step::Server {
             if wanted == Target::Server {
+                self.application().waits = false;
                 return false;
             }
-            self.begin();
-            return true;
+            return match self.has_let_go() {
+                true => {
+                    self.begin();
+                    true
+                }
+                false => {
+                    if !core::mem::replace(&mut self.application().waits, true) {
+                        self.report(Report::Waits);
+                    }
+                    false
+                }
+            };
         }
         if wanted == Target::Server && (step == Step::Direct || step.is_on_the_way_to_direct()) {
             self.go_back();
@@ -132,6 +143,15 @@ impl<E: Effects, const N: usize> Stepping<'_, E, N> {
         }
         self.order_stage(StageOperation::Server);
         self.enter(Step::Revoke);
+    }
+
+    /// Whether the application has answered the last order to it. One whose function was taken
+    /// back without waiting for it may use it still, as far as it knows: it sees pages that mean
+    /// nothing there, which have to stay until it has let go.
+    fn has_let_go(&mut self) -> bool {
+        let view = self.view;
+        let stage = self.application().stage;
+        stage.sequence == 0 || stage.answered(view.stage).is_some()
     }
 
     /// Begins a switch to direct mode.

@@ -126,6 +126,10 @@ fn planted_mistakes_are_found() {
         (Mistake::NoScrub, "a function is free that is not"),
         (Mistake::NoRecovery, "a function is free that is not"),
         (Mistake::NoRetry, "it does not end"),
+        (
+            Mistake::NoRelease,
+            "a function is granted to who still uses its last one",
+        ),
     ] {
         let found = explore(1, [Hostile, Calm], mistake).unwrap_err();
         assert!(found.contains(rule), "{mistake:?}: {found}");

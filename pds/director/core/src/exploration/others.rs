@@ -49,6 +49,12 @@ impl World {
             None if self.truth.dirty[place] => {
                 return Err(broken("a function is granted unscrubbed", function));
             }
+            None if self.truth.uses[index] && !self.truth.confused => {
+                return Err(broken(
+                    "a function is granted to who still uses its last one",
+                    index,
+                ));
+            }
             None => {
                 *holder = Some(index as u8);
                 self.truth.dirty[place] = true;
@@ -129,8 +135,12 @@ impl World {
         }
         let mut conduct = conduct;
         match conduct {
-            Conduct::Lie => self.truth.excused[index] = true,
-            Conduct::Refuse => {}
+            // What it does not do is its own affair.
+            Conduct::Lie => {
+                self.truth.excused[index] = true;
+                self.truth.uses[index] = false;
+            }
+            Conduct::Refuse => self.truth.uses[index] = false,
             Conduct::Obey | Conduct::Silent => {
                 let doing = self.truth.doing[index];
                 let holds = self.truth.holders.contains(&Some(index as u8));
@@ -151,7 +161,10 @@ impl World {
                     },
                 };
                 match next {
-                    Some(next) => self.truth.doing[index] = next,
+                    Some(next) => {
+                        self.truth.doing[index] = next;
+                        self.truth.uses[index] = next != Doing::Away;
+                    }
                     None => conduct = Conduct::Refuse,
                 }
             }

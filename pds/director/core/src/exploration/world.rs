@@ -48,6 +48,8 @@ pub enum Mistake {
     NoRecovery,
     /// A route back that is not confirmed is not asked for again.
     NoRetry,
+    /// An application counts as having let go as soon as it is told to.
+    NoRelease,
 }
 
 /// Everything.
@@ -83,6 +85,8 @@ pub struct Truth {
     /// Where each application's frames go.
     pub routes: [u8; N],
     pub doing: [Doing; N],
+    /// It has taken a function and not let go of it, as far as it knows: it still looks at the registers.
+    pub uses: [bool; N],
     /// The application has died or lied since it was granted its function: what happens
     /// to its frames is its own affair.
     pub excused: [bool; N],
@@ -184,6 +188,12 @@ impl Effects for Writer<'_> {
                 order.operation = StageOperation::Server;
             }
             self.board.stage[index] = Some(order);
+            if order.operation == StageOperation::Server && self.mistake == Mistake::NoRelease {
+                self.board.staged[index] = Some(Answer {
+                    sequence: order.sequence,
+                    result: Ok(()),
+                });
+            }
         }
     }
     fn set_direct(&mut self, applications: u64) {
@@ -246,6 +256,7 @@ impl World {
                 dirty: [false; FUNCTIONS],
                 routes: [SERVER; N],
                 doing: [Doing::Away; N],
+                uses: [false; N],
                 excused: [true; N],
                 confused: false,
             },
@@ -400,6 +411,7 @@ impl World {
                 let was_running = core::mem::replace(&mut life.is_running, false);
                 self.truth.excused[index] = true;
                 self.truth.doing[index] = Doing::Away;
+                self.truth.uses[index] = false;
                 was_running
             }
             Event::Restart(index) => {
