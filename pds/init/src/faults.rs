@@ -135,6 +135,7 @@ impl Watcher {
     /// Stops a protection domain, reports it, and starts it again if that is its policy. Label
     /// and words of the report say why.
     fn stop(&mut self, builder: &mut Builder<'_>, index: usize, cause: Cause) {
+        let begun = start::microseconds(self.started.tsc_megahertz);
         let report = &mut self.report;
         stop(builder, index, report);
         self.heartbeats.copy(index, &mut report.watch);
@@ -181,6 +182,8 @@ impl Watcher {
             }
         }
         let (started, console) = (&self.started, self.console);
+        let now = start::microseconds(started.tsc_megahertz);
+        self.restarts.note_cost(index, now.saturating_sub(begun));
         self.restarts
             .serve(builder, &mut self.heartbeats, started, console);
     }

@@ -17,6 +17,11 @@ const CALM: u64 = 10_000_000;
 /// Longest time between a fault and the restart, in milliseconds, unless the
 /// shortest is longer already.
 const LONGEST_BACKOFF: u32 = 1000;
+/// From one stop of an application to its next start passes so many times what the last stop and
+/// start took `init`: whoever dies over and over takes a twentieth of the machine, however soon its
+/// policy wants it back. Its equals would not get their turns otherwise, since who is woken comes
+/// first among equals.
+const SPACING: u64 = 20;
 
 /// Why a protection domain was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +57,8 @@ struct Lives {
     started: u64,
     /// When it was last stopped.
     stopped: u64,
+    /// What its last stop and start took `init`, in microseconds.
+    cost: u64,
     wait: Wait,
     /// It is stopped for good.
     is_buried: bool,
@@ -63,6 +70,7 @@ const FIRST_LIFE: Lives = Lives {
     row: 0,
     started: 0,
     stopped: 0,
+    cost: 0,
     wait: Wait::Nothing,
     is_buried: false,
 };
@@ -73,7 +81,7 @@ impl Lives {
         if cause != Cause::End {
             self.faults = self.faults.saturating_add(1);
         }
-        self.stopped = now;
+        let before = core::mem::replace(&mut self.stopped, now);
         if now.saturating_sub(self.started) >= CALM {
             self.row = 0;
         }
@@ -97,7 +105,11 @@ impl Lives {
             }
         };
         self.row += 1;
-        self.wait = Wait::Until(now + 1000 * u64::from(milliseconds));
+        let due = now + 1000 * u64::from(milliseconds);
+        self.wait = Wait::Until(match policy.paced {
+            0 => due,
+            _ => due.max(before.saturating_add(self.cost.saturating_mul(SPACING))),
+        });
         State::Restarting
     }
 }
@@ -149,6 +161,11 @@ impl Restarts {
     /// Whether a protection domain is stopped for good.
     pub(crate) fn is_buried(&self, index: usize) -> bool {
         self.lives[index].is_buried
+    }
+
+    /// So many microseconds were spent on stopping a protection domain.
+    pub(crate) fn note_cost(&mut self, index: usize, microseconds: u64) {
+        self.lives[index].cost = microseconds;
     }
 
     /// Counts a stop and shows what becomes of the protection domain.
@@ -266,6 +283,7 @@ impl Restarts {
             Ok(true) => {
                 lives.wait = Wait::Nothing;
                 lives.started = now;
+                lives.cost = lives.cost.saturating_add(worked);
                 lives.restarts = lives.restarts.saturating_add(1);
                 heartbeats.forget(index);
                 // Before it runs: who asks it or is asked by it must not take it for its
