@@ -180,10 +180,35 @@ impl Attacked {
     }
 
     /// Instructions so far of `init`, the console, the rogue, and the kernel.
-    fn spent(&mut self) -> [u64; 4] {
-        let [init, console, rogue] = ["segue-init", "segue-console", "segue-rogue-application"]
-            .map(|name| self.counter.of_program(&Program::read(name)));
-        [init, console, rogue, self.counter.read().kernel]
+    fn spent(&mut self) -> [u64; 11] {
+        let [
+            init,
+            console,
+            rogue,
+            netserver,
+            http,
+            timer,
+            portmap,
+            director,
+            pcie,
+            pf,
+        ] = [
+            "segue-init",
+            "segue-console",
+            "segue-rogue-application",
+            "segue-netserver",
+            "segue-http",
+            "segue-timer",
+            "segue-portmap",
+            "segue-director",
+            "segue-pcie",
+            "segue-igb-pf",
+        ]
+        .map(|name| self.counter.of_program(&Program::read(name)));
+        let kernel = self.counter.read().kernel;
+        [
+            init, console, rogue, netserver, http, timer, portmap, director, pcie, pf, kernel,
+        ]
     }
 
     fn sample(&mut self) -> Service {
@@ -303,7 +328,7 @@ pub fn crash_loop(rounds: usize, window: u64, least: f64) {
     go_first();
     let mut attacked = Attacked::start();
     let (mut without, mut with) = (Service::none(), Service::none());
-    let (mut spent, mut crashes) = ([0; 4], 0);
+    let (mut spent, mut crashes) = ([0; 11], 0);
     for _ in 0..rounds {
         without.add(&attacked.measure(window));
         attacked.tell(
@@ -325,7 +350,7 @@ pub fn crash_loop(rounds: usize, window: u64, least: f64) {
     let share = least_share(&without, &with);
     println!(
         "{crashes} crashes: {left:.3} of the bytes for each instruction of the machine are left, of \
-         one's share at least {share:.3}; of the instructions init, console, rogue, kernel: {:?}",
+         one's share at least {share:.3}; of the instructions init, console, rogue, netserver, http, timer, kernel: {:.3?}",
         spent.map(|spent| spent as f64 / with.all as f64)
     );
     assert!(crashes > 0, "it has not died over and over");

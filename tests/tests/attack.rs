@@ -16,5 +16,5 @@ fn a_flooded_server_serves_the_others() {
 
 #[test]
 fn who_dies_over_and_over_takes_a_bounded_share() {
-    crash_loop(1, 100_000_000, 0.5);
+    crash_loop(1, 100_000_000, 0.6);
 }

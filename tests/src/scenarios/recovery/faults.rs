@@ -57,8 +57,7 @@ fn in_batches(domain: &str, count: u64, random: Random) {
     let (mut ledger, mut served) = (Ledger::default(), Served::default());
     while ledger.count() < count {
         let batch = BATCH.min(count - ledger.count());
-        let (more, clients) = batch_of(batch, &mut chooser);
-        judge(domain, &clients);
+        let (more, clients) = batch_of(domain, batch, &mut chooser);
         ledger.add(more);
         served.add(clients);
     }
@@ -71,7 +70,7 @@ fn in_batches(domain: &str, count: u64, random: Random) {
     );
 }
 
-fn batch_of(count: u64, chooser: &mut Chooser) -> (Ledger, Served) {
+fn batch_of(domain: &str, count: u64, chooser: &mut Chooser) -> (Ledger, Served) {
     let mut session = Session::boot();
     let mut ledger = Ledger::default();
     let load = session.load();
@@ -93,6 +92,7 @@ fn batch_of(count: u64, chooser: &mut Chooser) -> (Ledger, Served) {
     session.settle();
     let served = session.end(load);
     session.judge();
+    judge(domain, &served);
     (ledger, served)
 }
 

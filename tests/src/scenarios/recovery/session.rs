@@ -19,7 +19,7 @@ use crate::recovery::{
 };
 use crate::switching::{Modes, Switcher};
 use crate::systems::{BOUND, BOUND_ADDRESS, BOUND_PORT, DIRECT, JOB_COUNT};
-use crate::{Cable, TestMachine};
+use crate::{Cable, TestMachine, paths};
 
 /// Its name.
 pub(super) const SYSTEM: &str = "recovery";
@@ -525,6 +525,20 @@ impl Session {
             }
         }
         stops.into_iter()
+    }
+}
+
+impl Drop for Session {
+    /// Of a machine with which something was wrong, all that it has said is kept.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let path = paths::root().join(format!("build/console-{}.txt", std::process::id()));
+            let text = self.machine.console().text();
+            match std::fs::write(&path, text) {
+                Ok(()) => println!("the whole console is in {}", path.display()),
+                Err(error) => println!("{}: {error}", path.display()),
+            }
+        }
     }
 }
 
