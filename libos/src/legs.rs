@@ -24,7 +24,8 @@ use smoltcp::time::{Duration, Instant};
 const HOLD: Duration = Duration::from_millis(20);
 /// How soon a function that is at work is looked at, should its interrupts be lost.
 const SOON: Duration = Duration::from_millis(20);
-/// One without work is looked at at doubled intervals, up to this one, and then not any more.
+/// One without work is looked at at doubled intervals, up to this one: the interrupt that tells of the
+/// first frame after a long silence can be lost, too.
 const LATEST: Duration = Duration::from_millis(1_280);
 /// Rounds that take in what a function has received before it goes: its ring holds 512
 /// frames, a round takes 256.
@@ -153,9 +154,9 @@ impl FunctionLeg {
         self.wait = if has_moved || found || is_under_way {
             SOON
         } else {
-            self.wait * 2
+            (self.wait * 2).min(LATEST)
         };
-        self.watch_at = (self.wait <= LATEST).then(|| now + self.wait);
+        self.watch_at = Some(now + self.wait);
         if backend.is_stalled(now) {
             if !core::mem::replace(&mut self.failed, true) {
                 log::error!("the virtual function has not sent a frame for half a second");

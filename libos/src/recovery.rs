@@ -35,6 +35,8 @@ pub struct Flight {
     probes: u8,
     /// When bytes were last acknowledged, or first sent after all were.
     progress: Instant,
+    /// When probing began anew, since the network server has.
+    reunion: Instant,
     /// When the peer had last taken so much that it counts, and up to where; or
     /// when bytes were queued after all had been taken.
     advance: (Instant, u32),
@@ -55,6 +57,7 @@ impl Flight {
             duplicates: 0,
             probes: 0,
             progress: now,
+            reunion: now,
             advance: (now, send_next),
             sample: None,
             round_trip: 0,
@@ -167,7 +170,13 @@ impl Flight {
             return None;
         }
         let wait = Duration::from_micros(2 * self.round_trip).max(SHORTEST_PROBE);
-        Some(self.progress + wait * (1 << self.probes))
+        Some(self.progress.max(self.reunion) + wait * (1 << self.probes))
+    }
+
+    /// What was lost until now says nothing of the way from now on: it is probed as if nothing had been.
+    fn probe_anew(&mut self, now: Instant) {
+        self.reunion = now;
+        self.probes = 0;
     }
 }
 
@@ -202,10 +211,13 @@ impl Stack {
     /// Asks the peers of all connections with bytes in flight how far they have got: the network
     /// server has started anew, and their acknowledgements may have gone with it. The question
     /// is that of a keep-alive (RFC 9293, 3.8.4), a segment without bytes from before the window,
-    /// which changes nothing and is answered by an acknowledgement.
+    /// which changes nothing and is answered by an acknowledgement. If the bytes have gone, too, they are
+    /// sent again as soon as a probe would be: the engine's own timeout, which doubles each time, may
+    /// be a minute away by now.
     pub(crate) fn reunite(&mut self) {
+        let now = self.now;
         for index in self.connections.indices() {
-            let Some(connection) = self.connections.get(index) else {
+            let Some(connection) = self.connections.get_mut(index) else {
                 continue;
             };
             let Some(engine) = connection.engine else {
@@ -214,6 +226,7 @@ impl Stack {
             if connection.flight.first == connection.send_next || connection.ended.is_some() {
                 continue;
             }
+            connection.flight.probe_anew(now);
             let socket = self.engines.get_ref(engine).socket_ref();
             let window = socket.recv_capacity() - socket.recv_queue();
             let control = Control {
@@ -226,12 +239,12 @@ impl Stack {
             };
             let link = connection.link;
             let length = ETHERNET_HEADER + control.length();
-            if !self.vif.can_transmit(length, Some(&link[..6])) {
-                // What is sent again anyway will be answered, too.
-                return;
+            self.touch(index);
+            // Where there is no room, what is sent again anyway will be answered, too.
+            if self.vif.can_transmit(length, Some(&link[..6])) {
+                self.statistics.reunions += 1;
+                self.send_control(&link, &control);
             }
-            self.statistics.reunions += 1;
-            self.send_control(&link, &control);
         }
     }
 

@@ -31,6 +31,10 @@ const _: () = assert!(DESCRIPTORS_PER_FRAME <= MAX_PIECES);
 
 /// Most bytes of frames that a predecessor has left behind; the rest of them are dropped.
 const MOST_LEFT_BEHIND: usize = 0x1_0000;
+/// Most frames that wait aside, and their bytes.
+const MOST_ASIDE: usize = 256;
+/// See [`MOST_ASIDE`].
+const MOST_BYTES_ASIDE: usize = 0x8000;
 /// Frames dealt with in one round, or a few more.
 const FRAMES_PER_ROUND: usize = 96;
 
@@ -43,6 +47,12 @@ pub struct Card {
     bytes: Vec<u8>,
     /// A frame that could not be dealt with yet.
     kept: Option<Frame>,
+    /// Others of this kind, which wait in copies: they must not keep buffers from the function.
+    aside: VecDeque<Aside>,
+    /// Of these, those that come next.
+    asked_back: VecDeque<Aside>,
+    /// The bytes of both.
+    bytes_aside: usize,
     /// Frames whose receivers have not been told yet: a successor would find them here.
     handled: Vec<Received>,
 }
@@ -53,6 +63,14 @@ pub enum Frame {
     Received(Received),
     /// In a copy.
     LeftBehind(LeftBehind),
+    /// In a copy of its own.
+    Aside(Aside),
+}
+
+/// A copy of a frame that waits for its receiver.
+pub struct Aside {
+    bytes: Vec<u8>,
+    checksums_verified: bool,
 }
 
 /// A frame that was received for a predecessor: where its copy is.
@@ -89,6 +107,9 @@ impl Card {
             left_behind,
             bytes,
             kept: None,
+            aside: VecDeque::with_capacity(MOST_ASIDE),
+            asked_back: VecDeque::new(),
+            bytes_aside: 0,
             handled: Vec::with_capacity(FRAMES_PER_ROUND),
         })
     }
@@ -203,6 +224,10 @@ impl Nic for Card {
         if self.kept.is_some() {
             return self.kept.take();
         }
+        if let Some(frame) = self.asked_back.pop_front() {
+            self.bytes_aside -= frame.bytes.len();
+            return Some(Frame::Aside(frame));
+        }
         if let Some(frame) = self.left_behind.pop_front() {
             return Some(Frame::LeftBehind(frame));
         }
@@ -212,6 +237,12 @@ impl Nic for Card {
     fn describe(&self, frame: &Frame) -> ReceivedFrame {
         let frame = match frame {
             Frame::Received(frame) => frame,
+            Frame::Aside(frame) => {
+                return ReceivedFrame {
+                    length: frame.bytes.len(),
+                    checksums_verified: frame.checksums_verified,
+                };
+            }
             Frame::LeftBehind(frame) => {
                 // That the card has found it right is only what a dead server's memory says.
                 return ReceivedFrame {
@@ -237,6 +268,7 @@ impl Nic for Card {
         match frame {
             Frame::Received(frame) => self.function.memory().copy_out(frame.offset(), to),
             Frame::LeftBehind(frame) => to.copy_from_slice(&self.copy_of(frame)[..to.len()]),
+            Frame::Aside(frame) => to.copy_from_slice(&frame.bytes[..to.len()]),
         }
     }
 
@@ -249,6 +281,7 @@ impl Nic for Card {
                 frame.length(),
             ),
             Frame::LeftBehind(frame) => to.write(offset, self.copy_of(frame)),
+            Frame::Aside(frame) => to.write(offset, &frame.bytes),
         }
     }
 
@@ -259,12 +292,41 @@ impl Nic for Card {
                 self.handled.push(frame);
             }
             Frame::LeftBehind(_) if self.left_behind.is_empty() => self.bytes = Vec::new(),
-            Frame::LeftBehind(_) => {}
+            Frame::LeftBehind(_) | Frame::Aside(_) => {}
         }
     }
 
     fn keep(&mut self, frame: Frame) {
         self.kept = Some(frame);
+    }
+
+    fn set_aside(&mut self, frame: Frame) -> Result<(), Frame> {
+        let description = self.describe(&frame);
+        let count = self.aside.len() + self.asked_back.len();
+        if count >= MOST_ASIDE || self.bytes_aside + description.length > MOST_BYTES_ASIDE {
+            return Err(frame);
+        }
+        self.bytes_aside += description.length;
+        let aside = match frame {
+            Frame::Aside(aside) => aside,
+            frame => {
+                let mut bytes = alloc::vec![0; description.length];
+                self.read(&frame, &mut bytes);
+                self.release(frame);
+                Aside {
+                    bytes,
+                    checksums_verified: description.checksums_verified,
+                }
+            }
+        };
+        self.aside.push_back(aside);
+        Ok(())
+    }
+
+    fn ask_back(&mut self) {
+        // What was asked back before and has not come yet is behind what was put aside again.
+        self.aside.append(&mut self.asked_back);
+        core::mem::swap(&mut self.aside, &mut self.asked_back);
     }
 
     fn settle(&mut self) {

@@ -62,7 +62,7 @@ struct NetworkServer {
     lost_line_at: u64,
 }
 
-#[protection_domain(heap_size = 0x4_0000)]
+#[protection_domain(heap_size = 0x5_0000)]
 fn init() -> NetworkServer {
     // Only in the test programs that are built from this source (tests/pds/fragile-netserver).
     #[cfg(segue_fragile)]

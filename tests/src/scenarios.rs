@@ -8,8 +8,8 @@ mod switches;
 
 pub use hostile::forgeries;
 pub use recovery::{
-    Corruptions, Outages, Session, corruptions, faults, faults_elsewhere, faults_in, given_up,
-    outages, pairs, upgrades,
+    Corruptions, Outages, Session, corruptions, device_troubles, faults, faults_elsewhere,
+    faults_in, given_up, outages, pairs, upgrades,
 };
 pub use switches::{Interruptions, interruptions, switches_under_load};
 

@@ -2,7 +2,7 @@
 
 use segue_system_tests::random::seed;
 use segue_system_tests::scenarios::{
-    corruptions, faults, faults_elsewhere, given_up, outages, upgrades,
+    corruptions, device_troubles, faults, faults_elsewhere, given_up, outages, upgrades,
 };
 
 #[test]
@@ -35,4 +35,9 @@ fn nobody_else_is_hurt_by_broken_memory() {
 #[test]
 fn clients_notice_no_upgrade() {
     upgrades(10, seed());
+}
+
+#[test]
+fn a_card_that_is_silent_or_stops_is_noticed() {
+    device_troubles();
 }

@@ -162,6 +162,11 @@ impl Network {
         core::mem::take(&mut self.to_server).len()
     }
 
+    /// As [`Self::lose`], and what is on its way to the client, too.
+    pub fn lose_all(&mut self) -> usize {
+        self.lose() + core::mem::take(&mut self.to_client).len()
+    }
+
     pub fn inject(&mut self, frame: Vec<u8>) {
         self.order += 1;
         self.to_server.insert((self.now, self.order), frame);

@@ -70,6 +70,14 @@ pub trait Nic {
     fn release(&mut self, frame: Self::Frame);
     /// Takes a frame back that cannot be dealt with yet: it is the next one received.
     fn keep(&mut self, frame: Self::Frame);
+    /// Puts a frame aside that cannot be dealt with yet; others come before it, until it is asked back.
+    ///
+    /// # Errors
+    ///
+    /// If there is no more room for such frames: the frame.
+    fn set_aside(&mut self, frame: Self::Frame) -> Result<(), Self::Frame>;
+    /// The frames put aside come next, oldest first.
+    fn ask_back(&mut self);
     /// The receivers of all released frames have been told. From here on a server that starts
     /// anew would not find these frames any more.
     fn settle(&mut self);

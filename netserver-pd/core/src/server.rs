@@ -34,9 +34,12 @@ const ROUNDS_BEFORE_NOTIFICATION: usize = 8;
 /// How long the network card waits for a receive ring, in microseconds.
 const LONGEST_PAUSE: u64 = 1_000_000;
 
-/// How long frames wait for applications that were there when the server started anew, in
-/// microseconds: they need but a turn to join again.
-const LONGEST_REUNION: u64 = 5_000;
+/// How long received frames wait for applications that were there when the server started anew, in
+/// microseconds: they need a turn to join again, which may come after those of all their equals.
+const LONGEST_REUNION: u64 = 500_000;
+/// How long others wait for the same: senders of frames to these applications, and what is behind
+/// received frames for which there is no room aside.
+const LONGEST_HOLD: u64 = 5_000;
 
 /// The regions of one channel, as mapped in the server.
 #[derive(Clone, Copy, Debug)]
@@ -111,10 +114,14 @@ pub struct Server {
     up: Applications,
     /// Those that were part of an epoch of a predecessor and have not joined again yet.
     expected: Applications,
-    /// Until when frames wait for them, in microseconds; set in the first round.
-    expected_until: Option<u64>,
-    /// Whether a frame waits for them, with the network card.
+    /// Since when, in microseconds; set in the first round.
+    expected_since: Option<u64>,
+    /// Whether a frame waits for them, and all behind it, with the network card.
     keeps: bool,
+    /// Whether frames wait for them aside.
+    has_aside: bool,
+    /// Whether these are to be looked at again.
+    asks_back: bool,
     /// Those for whom something was done that they do not know of.
     unpublished: Applications,
     /// Those to be notified before the server sleeps.
@@ -208,8 +215,10 @@ impl Server {
             active: all,
             up: 0,
             expected,
-            expected_until: None,
+            expected_since: None,
             keeps: false,
+            has_aside: false,
+            asks_back: false,
             unpublished: all,
             unnotified: 0,
             awaited: 0,
@@ -275,7 +284,16 @@ impl Server {
     /// When the server wants to run again without being notified, in microseconds.
     pub fn resume_at(&self) -> Option<u64> {
         let held_until = (self.held != 0).then_some(self.held_until);
-        [self.resume_at, held_until].into_iter().flatten().min()
+        let since = self.expected_since.unwrap_or(0);
+        let kept_until = self.keeps.then_some(since + LONGEST_HOLD);
+        let aside_until = self.has_aside.then_some(since + LONGEST_REUNION);
+        let all = [self.resume_at, held_until, kept_until, aside_until];
+        all.into_iter().flatten().min()
+    }
+
+    /// Whether others may still wait for applications that have not joined again.
+    fn may_hold(&self) -> bool {
+        self.now < self.expected_since.unwrap_or(0) + LONGEST_HOLD
     }
 
     /// Does all there is to do, until nothing is left. `woken` are the
@@ -331,12 +349,11 @@ impl Server {
     fn round<N: Nic>(&mut self, nic: &mut N, clock: &impl Fn() -> u64) {
         self.now = clock();
         if self.expected != 0 {
-            let until = *self
-                .expected_until
-                .get_or_insert(self.now + LONGEST_REUNION);
-            if self.now >= until {
+            let since = *self.expected_since.get_or_insert(self.now);
+            if self.now >= since + LONGEST_REUNION {
                 self.expected = 0;
                 self.held = 0;
+                self.asks_back = true;
             }
         }
         let before = (self.received.frames, self.transmitted.frames);
@@ -464,6 +481,7 @@ impl Server {
                 self.expected &= !(1 << index);
                 // Whoever has waited for it waits no more.
                 self.held = 0;
+                self.asks_back = true;
             }
             if is_up {
                 link.status.add(Counter::Epochs, 1);

@@ -399,35 +399,61 @@ fn frames_wait_for_applications_that_were_there() {
         world.card.received.push_back((frame(port, number), true));
     }
     world.run(0);
-    assert_eq!(world.card.received.len(), 3);
-    assert!(world.card.masked, "they are no reason to wake up");
-    assert_eq!(world.server.resume_at(), Some(5_000));
+    assert_eq!((world.card.received.len(), world.card.aside.len()), (0, 3));
+    assert!(!world.card.masked, "others may come");
+    assert_eq!(world.server.resume_at(), Some(500_000));
     world.turn(2);
-    assert_eq!(world.card.received.len(), 3, "none is for that one");
+    assert_eq!(world.card.aside.len(), 3, "none is for that one");
     world.turn(0);
-    assert_eq!(world.card.received.len(), 2, "order is kept");
-    world.turn(1);
-    assert!(world.card.received.is_empty() && !world.card.masked);
-    assert_eq!(world.server.resume_at(), None);
+    assert_eq!(world.card.aside.len(), 1);
     assert_eq!(world.receive(0), [frame(80, 1), frame(80, 2), frame(80, 4)]);
-    assert_eq!(world.receive(1), [frame(81, 3)]);
+    // One behind the other, though the first one has waited aside.
+    world.card.received.push_back((frame(81, 5), true));
+    world.turn(1);
+    assert!(world.card.aside.is_empty() && world.card.received.is_empty());
+    assert!(!world.card.masked);
+    assert_eq!(world.server.resume_at(), None);
+    assert_eq!(world.receive(1), [frame(81, 3), frame(81, 5)]);
     assert_eq!(world.counter(0, Counter::ReceiveDropped), 0);
 }
 
 #[test]
-fn frames_do_not_wait_long_for_an_application_that_is_gone() {
+fn frames_do_not_wait_for_ever_for_an_application_that_is_gone() {
     let mut world = World::new();
     world.restart();
     let frame = |port| udp(IN, 5000, port, &[1; 40]);
     world.card.received.push_back((frame(81), true));
     world.card.received.push_back((frame(80), true));
     world.turn(0);
-    assert_eq!(world.card.received.len(), 2);
+    assert_eq!(world.receive(0), [frame(80)], "it does not wait for others");
+    assert_eq!(world.status.dropped(IngressDrop::ChannelDown), 0);
     world.now.set(world.server.resume_at().expect("a time"));
+    world.run(0);
+    assert!(world.card.aside.is_empty() && world.card.received.is_empty());
+    assert_eq!(world.status.dropped(IngressDrop::ChannelDown), 1);
+    assert!(!world.card.masked);
+    assert_eq!(world.server.resume_at(), None);
+}
+
+#[test]
+fn without_room_aside_others_wait_for_a_moment() {
+    let mut world = World::new();
+    world.card.room_aside = 1;
+    world.restart();
+    let frame = |port| udp(IN, 5000, port, &[1; 40]);
+    for port in [81, 81, 80] {
+        world.card.received.push_back((frame(port), true));
+    }
+    world.turn(0);
+    assert_eq!((world.card.received.len(), world.card.aside.len()), (2, 1));
+    assert!(world.card.masked, "they are no reason to wake up");
+    world.now.set(world.server.resume_at().expect("a time"));
+    assert_eq!(world.now.get(), 5_000);
     world.run(0);
     assert_eq!(world.receive(0), [frame(80)]);
     assert_eq!(world.status.dropped(IngressDrop::ChannelDown), 1);
-    assert!(!world.card.masked);
+    world.turn(1);
+    assert_eq!(world.receive(1), [frame(81)], "the one aside");
     assert_eq!(world.server.resume_at(), None);
 }
 

@@ -5,12 +5,14 @@
 //! through everything, whoever faults.
 
 mod corruptions;
+mod device;
 mod faults;
 mod outages;
 mod session;
 mod upgrades;
 
 pub use corruptions::{Corruptions, corruptions};
+pub use device::device_troubles;
 pub use faults::{faults, faults_elsewhere, faults_in, given_up, pairs};
 pub use outages::{Outages, outages};
 pub use session::Session;

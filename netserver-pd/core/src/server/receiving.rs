@@ -15,20 +15,26 @@ impl Server {
         self.awaited = 0;
         self.keeps = false;
         self.resume_at = None;
+        if core::mem::take(&mut self.asks_back) && core::mem::take(&mut self.has_aside) {
+            nic.ask_back();
+        }
         let mut header = [0; LONG_HEADER];
         for _ in 0..BATCH {
             if self.must_wait(clock) {
                 return;
             }
-            let Some(frame) = nic.receive() else {
+            let Some(mut frame) = nic.receive() else {
                 return;
             };
             let description = nic.describe(&frame);
             let decision = self.decide(nic, &frame, description.length, &mut header);
             reached(Point::NetserverReceiveDecided);
-            if self.expected != 0 && self.must_keep(decision) {
-                nic.keep(frame);
-                return;
+            if self.expected != 0 && decision.recipients() & self.expected != 0 {
+                match self.put_off(nic, frame) {
+                    PutOff::Aside => continue,
+                    PutOff::Kept => return,
+                    PutOff::TooLate(late) => frame = late,
+                }
             }
             self.received.count(description.length);
             match decision {
@@ -63,15 +69,22 @@ impl Server {
         }
     }
 
-    /// Whether a frame is for somebody who was there a moment ago and will be again at once.
-    /// It and what is behind it wait for that, a few milliseconds at most.
+    /// A frame for somebody who was there a moment ago, and will be again, waits aside. One for which
+    /// there is no room there waits with all that is behind it, a few milliseconds at most.
     #[inline(never)]
-    fn must_keep(&mut self, decision: Decision) -> bool {
-        self.keeps = decision.recipients() & self.expected != 0;
-        if self.keeps {
-            self.resume_at = self.expected_until;
+    fn put_off<N: Nic>(&mut self, nic: &mut N, frame: N::Frame) -> PutOff<N::Frame> {
+        match nic.set_aside(frame) {
+            Ok(()) => {
+                self.has_aside = true;
+                PutOff::Aside
+            }
+            Err(frame) if self.may_hold() => {
+                nic.keep(frame);
+                self.keeps = true;
+                PutOff::Kept
+            }
+            Err(frame) => PutOff::TooLate(frame),
         }
-        self.keeps
     }
 
     fn deliver_received<N: Nic>(
@@ -201,4 +214,14 @@ impl Server {
         self.note_state(index);
         false
     }
+}
+
+/// Where a frame waits.
+enum PutOff<F> {
+    /// Aside.
+    Aside,
+    /// With the network card.
+    Kept,
+    /// Nowhere: it has to be dealt with.
+    TooLate(F),
 }

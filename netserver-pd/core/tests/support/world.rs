@@ -27,6 +27,8 @@ pub struct Card {
     /// What has left it, as the wire sees it.
     pub sent: Vec<Vec<u8>>,
     pub received: VecDeque<(Vec<u8>, bool)>,
+    pub aside: Vec<(Vec<u8>, bool)>,
+    pub room_aside: usize,
     pub masked: bool,
     /// Completes what it is given at once.
     pub eager: bool,
@@ -93,6 +95,18 @@ impl Nic for Card {
     fn keep(&mut self, frame: Self::Frame) {
         self.received.push_front(frame);
     }
+    fn set_aside(&mut self, frame: Self::Frame) -> Result<(), Self::Frame> {
+        if self.aside.len() == self.room_aside {
+            return Err(frame);
+        }
+        self.aside.push(frame);
+        Ok(())
+    }
+    fn ask_back(&mut self) {
+        for frame in self.aside.drain(..).rev() {
+            self.received.push_front(frame);
+        }
+    }
     fn settle(&mut self) {}
     fn mask_interrupt(&mut self) {
         self.masked = true;
@@ -147,6 +161,8 @@ impl World {
             completed: VecDeque::new(),
             sent: Vec::new(),
             received: VecDeque::new(),
+            aside: Vec::new(),
+            room_aside: 8,
             masked: false,
             eager: true,
         };

@@ -184,6 +184,15 @@ impl Session {
         assert!(now > count, "{what}: the job has begun anew");
     }
 
+    /// The names of all protection domains.
+    pub fn names(&self) -> Vec<String> {
+        let status = self.places.status().expect("the memory can be read");
+        status
+            .domains()
+            .map(|domain| domain.name().to_owned())
+            .collect()
+    }
+
     /// How often a protection domain was restarted.
     pub fn restarts(&self, name: &str) -> u64 {
         u64::from(self.domain(name).restarts)
