@@ -161,7 +161,8 @@ impl FunctionLeg {
             if !core::mem::replace(&mut self.failed, true) {
                 log::error!("the virtual function has not sent a frame for half a second");
             }
-        } else if is_under_way && !has_moved {
+        } else if !has_moved {
+            // Perhaps it receives nothing any more.
             backend.nudge();
         }
         found

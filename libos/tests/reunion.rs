@@ -100,6 +100,6 @@ fn after_a_long_outage_nobody_waits_for_the_timeout() {
         );
         assert!(outage > 2_000_000, "{outage}");
         assert!(longest < LONGEST_STALL, "{longest}");
-        assert_eq!(world.stack.statistics().probes, 3, "all of them lost");
+        assert!(world.stack.statistics().probes >= 3, "all of them lost");
     }
 }

@@ -463,7 +463,9 @@ impl Session {
         let console = self.machine.console().text();
         assert!(!console.contains("is cut off"), "somebody was cut off");
         let mut suspected = 0;
-        for stop in self.stops().filter(|stop| !stop.is_injected) {
+        // What a console that dies has written half cannot be judged.
+        let told = self.stops().filter(|stop| stop.is_complete);
+        for stop in told.filter(|stop| !stop.is_injected) {
             // A busy host can make it look as if somebody did nothing.
             match stop.is_hang {
                 true => suspected += 1,
@@ -520,6 +522,7 @@ impl Session {
                     name: name.to_owned(),
                     is_hang: reason.starts_with("it made no progress"),
                     is_injected: false,
+                    is_complete: false,
                     report: String::new(),
                 });
                 is_over = false;
@@ -531,6 +534,7 @@ impl Session {
                 stop.report += &line.text;
                 stop.report.push('\n');
                 is_over = line.text.contains(" was restarted, ");
+                stop.is_complete = is_over;
             }
         }
         stops.into_iter()
@@ -557,6 +561,8 @@ struct Stop {
     is_hang: bool,
     /// It was made to fault.
     is_injected: bool,
+    /// The console has told all of it, up to the restart.
+    is_complete: bool,
     /// What the console says of it.
     report: String,
 }
