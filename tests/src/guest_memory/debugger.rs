@@ -44,6 +44,20 @@ impl Debugger {
         Ok(())
     }
 
+    /// The 32-bit word at a physical address, which may be a device's register.
+    ///
+    /// # Errors
+    /// If there is nothing.
+    pub fn word(&mut self, address: u64) -> io::Result<u32> {
+        let digits = self.command(&format!("m{address:x},4"))?;
+        let word = u32::from_str_radix(&digits, 16).map_err(|_| {
+            io::Error::other(format!(
+                "QEMU's debugger stub answers \"{digits}\" for the word at {address:#x}"
+            ))
+        })?;
+        Ok(word.swap_bytes())
+    }
+
     fn expect_ok(&mut self, command: &str) -> io::Result<()> {
         match self.command(command)?.as_str() {
             "OK" => Ok(()),

@@ -11,7 +11,7 @@ use segue_qemu::Machine;
 use segue_status::system::Domain;
 use tempfile::TempDir;
 
-use crate::guest_memory::{AddressSpace, GuestMemory};
+use crate::guest_memory::{AddressSpace, Debugger, GuestMemory};
 use crate::http::{Client, request};
 use crate::instructions::Program;
 use crate::recovery::{
@@ -427,11 +427,31 @@ impl Session {
         let before = load.progress();
         load.wait_for(before, 1, HANG).unwrap_or_else(|| {
             panic!(
-                "after \"{what}\" somebody stands still for {} s: {before:?}, then {:?}",
+                "after \"{what}\" somebody stands still for {} s: {before:?}, then {:?}; {}\n\
+                 the network server: {}",
                 HANG.as_secs(),
-                load.progress()
+                load.progress(),
+                self.filters().unwrap_or_default(),
+                self.places.work_of_netserver().unwrap_or_default()
             )
         })
+    }
+
+    /// The filters of the network card as they are: MAC addresses and virtual functions.
+    fn filters(&self) -> std::io::Result<String> {
+        // 82576 datasheet, section 8.10.16: RAL and RAH, 24 pairs.
+        const ARRAYS: [(u64, u64); 2] = [(0xe000_5400, 16), (0xe000_54e0, 8)];
+        let mut debugger = Debugger::connect(&self.debugger())?;
+        let mut text = String::from("filters of the card:");
+        for (base, count) in ARRAYS {
+            for address in (0..count).map(|index| base + 8 * index) {
+                let (low, high) = (debugger.word(address)?, debugger.word(address + 4)?);
+                if high != 0 {
+                    text += &format!(" {:08x} {high:08x}", low.swap_bytes());
+                }
+            }
+        }
+        Ok(text)
     }
 
     /// Begins the load and waits until all of it is at work.
