@@ -8,6 +8,7 @@ use super::session::{HANG, SYSTEM};
 use super::{Session, is_possible};
 use crate::background::Downloads;
 use crate::changed::{OwnImage, build_system};
+use crate::http::Client;
 use crate::instructions::Program;
 use crate::random::Random;
 use crate::recovery::{Chooser, Fault, Injector, Ledger, Served};
@@ -200,6 +201,12 @@ pub fn given_up() {
         let ordered = injector.order(&stir);
         ordered.unwrap_or_else(|error| panic!("{error}"));
         println!("{}", machine.expect_line(&format!("{name} is given up")));
+        let page = machine.host().connect();
+        let page = page.and_then(|connection| Client::new(connection).get("/stops.txt"));
+        let page = page.expect("http answers").body;
+        let stopped = format!("{name} was stopped: ");
+        let page = String::from_utf8_lossy(&page);
+        assert!(page.contains(&stopped), "/stops.txt says {page}");
         let before = downloads.completed();
         let deadline = std::time::Instant::now() + HANG;
         while downloads.completed() < before + 8 {
