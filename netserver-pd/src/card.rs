@@ -341,6 +341,8 @@ impl Nic for Card {
 
     fn unmask_interrupt(&mut self, transmit: bool) -> bool {
         self.function.request_transmit_interrupt(transmit);
-        self.function.unmask_interrupt()
+        // No interrupt tells of copies: a round may have left some of them.
+        let has_copies = !self.left_behind.is_empty() || !self.asked_back.is_empty();
+        self.function.unmask_interrupt() || has_copies
     }
 }
