@@ -7,6 +7,7 @@ use segue_portmap_core::TABLE_SIZE;
 use segue_shared_memory::Region;
 use segue_shared_memory::testing::leaked_region;
 use segue_status::crash::{self, CrashReports, Report};
+use segue_status::network::{self, Counter, NetworkStatus};
 use segue_status::system::{self, SystemStatus};
 use sel4_microkit_abi::{IPC_BUFFER_ADDRESS, watch};
 
@@ -15,6 +16,8 @@ use crate::instructions::Program;
 
 /// Where the port map sees its table (`system.xml`).
 const PORT_TABLE: u64 = 0x1000_0000;
+/// Where the port map sees what the network server says of its work.
+const NETWORK_STATUS: u64 = 0x1100_0000;
 /// Where the console sees the states of all.
 pub const SYSTEM_STATUS: u64 = 0x1800_0000;
 /// Where the console sees the crash reports.
@@ -150,10 +153,45 @@ impl Places {
         }))
     }
 
+    /// What the network server says of its work for each application, for people.
+    ///
+    /// # Errors
+    /// If the memory cannot be read.
+    pub fn channels(&self) -> io::Result<String> {
+        let region = self.seen_by(self.portmap, NETWORK_STATUS, network::REGION_SIZE)?;
+        let status = NetworkStatus::new(region);
+        let status = status.ok_or_else(|| io::Error::other("the region is too small"))?;
+        let applications = (0..status.count()).filter_map(|index| status.application(index));
+        let mut text = String::new();
+        for application in applications {
+            text += &format!(
+                "{}: {:?}",
+                network::name_text(&application.name()),
+                application.state()
+            );
+            for counter in [
+                Counter::TransmittedFrames,
+                Counter::ReceivedFrames,
+                Counter::ReceiveDropped,
+                Counter::NotificationsSent,
+                Counter::NotificationsReceived,
+                Counter::Epochs,
+            ] {
+                text += &format!(" {counter:?} {}", application.counter(counter));
+            }
+            text.push('\n');
+        }
+        Ok(text)
+    }
+
     /// A copy of what the console sees at an address.
     fn region(&self, address: u64, length: usize) -> io::Result<Region> {
+        self.seen_by(self.console, address, length)
+    }
+
+    fn seen_by(&self, space: AddressSpace, address: u64, length: usize) -> io::Result<Region> {
         let mut bytes = vec![0; length];
-        self.console.read(&self.memory, address, &mut bytes)?;
+        space.read(&self.memory, address, &mut bytes)?;
         let region = leaked_region(length);
         region.write(0, &bytes);
         Ok(region)

@@ -428,10 +428,15 @@ impl Session {
         load.wait_for(before, 1, HANG).unwrap_or_else(|| {
             panic!(
                 "after \"{what}\" somebody stands still for {} s: {before:?}, then {:?}; {}\n\
-                 the network server: {}",
+                 {}a second later:\n{}the network server: {}",
                 HANG.as_secs(),
                 load.progress(),
                 self.filters().unwrap_or_default(),
+                self.places.channels().unwrap_or_default(),
+                {
+                    thread::sleep(Duration::from_secs(1));
+                    self.places.channels().unwrap_or_default()
+                },
                 self.places.work_of_netserver().unwrap_or_default()
             )
         })
