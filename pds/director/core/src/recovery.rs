@@ -46,8 +46,14 @@ impl Found {
     /// Whether its frames are known not to go to a function: none was enabled yet, or the
     /// way back is confirmed.
     fn is_routed_back(&self, server_function: u8, view: &View) -> bool {
+        // One damaged word must not be believed: that of another order has to agree.
+        let stage = self.stage.map(|order| order.operation);
+        let grant = self.grant.map(|order| order.operation);
         self.route.is_some_and(|order| match order.operation {
-            RouteOperation::Enable { .. } | RouteOperation::Scrub { .. } => true,
+            RouteOperation::Enable { .. } => {
+                matches!(stage, Some(StageOperation::Prepare { .. }))
+            }
+            RouteOperation::Scrub { .. } => grant == Some(GrantOperation::Revoke),
             RouteOperation::Route { function } => {
                 function == server_function && is_done(&order, view.route)
             }
