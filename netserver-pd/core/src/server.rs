@@ -285,15 +285,10 @@ impl Server {
     pub fn resume_at(&self) -> Option<u64> {
         let held_until = (self.held != 0).then_some(self.held_until);
         let since = self.expected_since.unwrap_or(0);
-        let kept_until = self.keeps.then_some(since + LONGEST_HOLD);
+        let kept_until = self.keeps.then(|| hold_until(self.expected_since));
         let aside_until = self.has_aside.then_some(since + LONGEST_REUNION);
         let all = [self.resume_at, held_until, kept_until, aside_until];
         all.into_iter().flatten().min()
-    }
-
-    /// Whether others may still wait for applications that have not joined again.
-    fn may_hold(&self) -> bool {
-        self.now < self.expected_since.unwrap_or(0) + LONGEST_HOLD
     }
 
     /// Does all there is to do, until nothing is left. `woken` are the
@@ -514,6 +509,11 @@ impl Server {
         );
         self.note_state(index);
     }
+}
+
+/// Until when others wait for applications that have not joined again since then, in microseconds.
+fn hold_until(expected_since: Option<u64>) -> u64 {
+    expected_since.unwrap_or(0) + LONGEST_HOLD
 }
 
 /// The indices of the applications in a set.

@@ -350,7 +350,6 @@ impl<'a> Builder<'a> {
             }
         }
         if let Some(status) = status {
-            self.show_free(status);
             status.publish(domains.len());
         }
         let console = self.console_notification()?;

@@ -42,7 +42,7 @@ pub(crate) fn serve(
         false => None,
     };
     if let Some(status) = watcher.started.status {
-        // From here on nothing more is taken: what these figures say does not change again.
+        // Before anybody runs. From here on nothing more is taken: this does not change again.
         builder.show_free(status);
     }
     loop {

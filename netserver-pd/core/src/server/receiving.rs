@@ -1,7 +1,7 @@
 //! Frames from the network card to applications.
 
 use super::inside::Unanswered;
-use super::{BATCH, LONGEST_PAUSE, Server, members};
+use super::{BATCH, LONGEST_PAUSE, Server, hold_until, members};
 use crate::directory::Applications;
 use crate::ingress::{self, Decision, LONG_HEADER, Origin, SHORT_HEADER};
 use crate::nic::Nic;
@@ -78,7 +78,7 @@ impl Server {
                 self.has_aside = true;
                 PutOff::Aside
             }
-            Err(frame) if self.may_hold() => {
+            Err(frame) if self.now < hold_until(self.expected_since) => {
                 nic.keep(frame);
                 self.keeps = true;
                 PutOff::Kept

@@ -1,7 +1,7 @@
 //! Frames from applications: whose turn it is, whether they may go, and where.
 
 use super::inside::KeptHeaders;
-use super::{BATCH, LONGEST_HOLD, Link, Server};
+use super::{BATCH, Link, Server, hold_until};
 use crate::directory::{Applications, Directory};
 use crate::egress;
 use crate::ingress::{self, Origin};
@@ -126,7 +126,6 @@ impl Server {
         index: usize,
         clock: &impl Fn() -> u64,
     ) -> Result<Sent, ProtocolViolation> {
-        let may_hold = self.may_hold();
         let link = &mut self.links[index];
         let Some(frame) = link.channel.peek()? else {
             return Ok(Sent::Nothing);
@@ -169,7 +168,7 @@ impl Server {
         }
         let kept = (route != Route::Out).then(|| KeptHeaders::new(headers));
         if let (Route::Inside, Some(kept), 1..) = (route, &kept, self.expected)
-            && may_hold
+            && self.now < hold_until(self.expected_since)
             && is_for(
                 self.expected,
                 &self.directory,
@@ -179,7 +178,7 @@ impl Server {
             )
         {
             // It will be there again at once.
-            let until = self.expected_since.unwrap_or(0) + LONGEST_HOLD;
+            let until = hold_until(self.expected_since);
             self.held_until = match self.held {
                 0 => until,
                 _ => self.held_until.min(until),

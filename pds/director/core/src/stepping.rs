@@ -30,18 +30,14 @@ impl<E: Effects, const N: usize> Stepping<'_, E, N> {
                 self.application().waits = false;
                 return false;
             }
-            return match self.has_let_go() {
-                true => {
-                    self.begin();
-                    true
-                }
-                false => {
-                    if !core::mem::replace(&mut self.application().waits, true) {
-                        self.report(Report::Waits);
-                    }
-                    false
-                }
-            };
+            if self.has_let_go() {
+                self.begin();
+                return true;
+            }
+            if !core::mem::replace(&mut self.application().waits, true) {
+                self.report(Report::Waits);
+            }
+            return false;
         }
         if wanted == Target::Server && (step == Step::Direct || step.is_on_the_way_to_direct()) {
             self.go_back();
