@@ -99,18 +99,15 @@ impl<'a, T: Terminal> Injector<'a, T> {
     /// # Errors
     /// As [`Self::order`].
     pub fn order_in_turn(&mut self, faults: &[Fault]) -> Result<(), Error> {
-        let mut line = String::new();
-        for fault in faults {
-            match line.is_empty() {
-                true => line = fault.to_string(),
-                false => {
-                    let Fault {
-                        point, kind, skip, ..
-                    } = fault;
-                    let kind = kind.name();
-                    line += &format!(" then {point} {kind} {skip}");
-                }
-            }
+        let Some((first, others)) = faults.split_first() else {
+            return Ok(());
+        };
+        let mut line = first.to_string();
+        for Fault {
+            point, kind, skip, ..
+        } in others
+        {
+            line += &format!(" then {point} {} {skip}", kind.name());
         }
         self.type_line(&line)
     }

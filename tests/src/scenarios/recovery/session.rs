@@ -292,17 +292,8 @@ impl Session {
             "http" => self.switch("http"),
             _ => {}
         }
-        match domain {
-            "portmap" => self.leave_a_held_port(),
-            "netserver" => {
-                // Whom nobody listens to the network server answers itself.
-                let closed = SocketAddrV4::new(BOUND_ADDRESS, BOUND_PORT + 1);
-                let refused = self.machine.host().connect_to(closed);
-                if refused.is_ok() {
-                    println!("somebody listens at {closed}");
-                }
-            }
-            _ => {}
+        if domain == "portmap" {
+            self.leave_a_held_port();
         }
         let others: &[&str] = match domain {
             // Of an application that is gone it takes back the ports, and the next life binds one.
