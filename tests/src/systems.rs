@@ -329,7 +329,8 @@ pub const KV_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 20);
 
 /// What is at work in the system `recovery` beside `http`: the metronome, the key-value server, an HTTP
 /// application that is to be switched to direct mode, and a job that does not use the network. Each
-/// has an address of its own. Another HTTP application has its port from the port map.
+/// has an address of its own. Another HTTP application has its port from the port map, and another one
+/// visits `http` inside.
 fn recovery() -> String {
     let direct = DIRECT_ADDRESS.octets()[3];
     [
@@ -342,6 +343,13 @@ fn recovery() -> String {
             4,
             BOUND_PORT,
             Place::Server(BOUND_ADDRESS.octets()[3]),
+        ),
+        visitor(
+            VISITOR,
+            9,
+            100,
+            Place::Own(21),
+            r#"<setvar symbol="only_host" value="15"/>"#,
         ),
         JOB_DOMAIN.into(),
     ]
@@ -362,6 +370,9 @@ pub const BOUND_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 54);
 
 /// Where it listens.
 pub const BOUND_PORT: u16 = 81;
+
+/// The application of the system `recovery` that visits `http` inside the machine.
+pub const VISITOR: &str = "visitor";
 
 /// The job of the system `recovery`: it counts.
 pub const JOB: &str = "job";
@@ -433,11 +444,12 @@ fn restarted(text: &str, is_clocked: bool) -> Result<String, String> {
         for (attribute, value) in policy {
             text = with_attribute(&text, name, attribute, value)?;
         }
-        let heartbeat = match ["http", "kv", "metronome", DIRECT, BOUND].contains(&name.as_str()) {
-            true => HEARTBEAT_OF_APPLICATIONS,
-            false if is_clocked => HEARTBEAT_CLOCKED,
-            false => HEARTBEAT,
-        };
+        let heartbeat =
+            match ["http", "kv", "metronome", DIRECT, BOUND, VISITOR].contains(&name.as_str()) {
+                true => HEARTBEAT_OF_APPLICATIONS,
+                false if is_clocked => HEARTBEAT_CLOCKED,
+                false => HEARTBEAT,
+            };
         text = with_attribute(&text, name, "heartbeat_ms", heartbeat)?;
     }
     Ok(text)
@@ -540,23 +552,25 @@ fn more_addresses() -> String {
 
 /// The system `visitors`: applications at addresses of all sorts, and two that visit them.
 fn visitors() -> String {
-    let visitor = |name: &str, timer, place| {
-        let domain = format!(
-            r#"
-    <protection_domain name="{name}" priority="90" stack_size="0x10000">
-        <program_image path="segue-visitor"/>
-        <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
-    </protection_domain>"#
-        );
-        let channel = frame_channel(name, "0x40000", 64, place);
-        format!("{domain}{channel}{}", timer_channel(name, timer))
-    };
     [
         more_addresses(),
-        visitor("visitor", 10, Place::Shared),
-        visitor("visitor-own", 11, Place::Own(21)),
+        visitor("visitor", 10, 90, Place::Shared, ""),
+        visitor("visitor-own", 11, 90, Place::Own(21), ""),
     ]
     .concat()
+}
+
+/// Who visits others, with this priority, and what else is in its description.
+fn visitor(name: &str, timer: u16, priority: u8, place: Place, more: &str) -> String {
+    let domain = format!(
+        r#"
+    <protection_domain name="{name}" priority="{priority}" stack_size="0x10000">
+        <program_image path="segue-visitor"/>{more}
+        <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
+    </protection_domain>"#
+    );
+    let channel = frame_channel(name, "0x40000", 64, place);
+    format!("{domain}{channel}{}", timer_channel(name, timer))
 }
 
 /// An HTTP application besides the first one, the `number`-th, at a port of its place.

@@ -1,5 +1,8 @@
 //! Test: gets a file from each application of the system `visitors`, one after the other, over
 //! IPv4 and IPv6, and says what came. It does so once, or as often as the description says.
+//!
+//! With `only_host` (the last part of an IPv4 address) it visits that one alone, every 50 ms, and says
+//! something only if what comes is no file or not the one that came first.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -24,6 +27,9 @@ const LIMITS: NetworkLimits = NetworkLimits {
     maximum_time_wait: 64,
 };
 
+/// Microseconds from one visit of an only host to the next.
+const PAUSE: u64 = 50_000;
+
 struct Visitor {
     stack: Stack,
     network: Network,
@@ -31,6 +37,11 @@ struct Visitor {
     timeout: Timeout,
     /// Who is still to be visited, the next one last.
     hosts: Vec<IpAddr>,
+    /// Whether there is one alone, and what it gave first.
+    is_only: bool,
+    first: Option<u64>,
+    /// When the next visit begins, in microseconds.
+    next: u64,
     /// How often all are visited after that.
     rounds: u64,
     /// The visit under way, and what has come.
@@ -49,6 +60,9 @@ fn init() -> Visitor {
         clock,
         timeout: Timeout::new(channel!(timer_channel)),
         hosts: hosts(),
+        is_only: only_host().is_some(),
+        first: None,
+        next: 0,
         rounds: var!(rounds: u64 = 1).saturating_sub(1),
         visit: None,
         answer: Vec::new(),
@@ -57,8 +71,17 @@ fn init() -> Visitor {
     visitor
 }
 
+fn only_host() -> Option<u8> {
+    Some(var!(only_host: u8 = 0))
+        .copied()
+        .filter(|last| *last != 0)
+}
+
 /// All that are visited, the first one last.
 fn hosts() -> Vec<IpAddr> {
+    if let Some(last) = only_host() {
+        return Vec::from([IpAddr::V4(Ipv4Addr::new(10, 0, 2, last))]);
+    }
     let ipv4 = HOSTS.map(|(last, _)| IpAddr::V4(Ipv4Addr::new(10, 0, 2, last)));
     let ipv6 = HOSTS.map(|(_, last)| {
         let address = Ipv6Addr::new(0xfd00, 0x5e60, 0, 0, 0, 0, 0, last);
@@ -83,7 +106,7 @@ impl Visitor {
             while let Some(event) = self.stack.next_event() {
                 self.event(event);
             }
-            if self.visit.is_none() {
+            if self.visit.is_none() && now >= self.next {
                 self.begin();
             }
             self.stack.flush(time);
@@ -95,6 +118,8 @@ impl Visitor {
             .stack
             .next_deadline()
             .map(|at| at.total_micros() as u64);
+        let visit = (self.visit.is_none() && !self.hosts.is_empty()).then_some(self.next);
+        let next = [next, visit].into_iter().flatten().min();
         self.timeout.set(next, &self.clock);
     }
 
@@ -143,13 +168,22 @@ impl Visitor {
         let head = self.answer.windows(4).position(|end| end == b"\r\n\r\n");
         let is_fine = self.answer.starts_with(b"HTTP/1.1 200 ");
         match head.and_then(|head| self.answer.get(head + 4..)) {
+            Some(file) if is_fine && self.is_only => {
+                let sum = checksum(file);
+                if *self.first.get_or_insert(sum) != sum {
+                    log::error!("{host} gave other bytes than before");
+                }
+            }
             Some(file) if is_fine => {
                 let sum = checksum(file);
                 log::info!("{host} gave {} bytes, checksum {sum:016x}", file.len());
             }
             _ => log::error!("{host} gave no file: {reason:?}"),
         }
-        if self.hosts.is_empty() && self.rounds > 0 {
+        if self.is_only {
+            self.hosts = hosts();
+            self.next = self.clock.now_microseconds() + PAUSE;
+        } else if self.hosts.is_empty() && self.rounds > 0 {
             self.rounds -= 1;
             self.hosts = hosts();
         } else if self.hosts.is_empty() {

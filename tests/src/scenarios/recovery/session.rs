@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,9 +19,11 @@ use crate::recovery::{
     Fault, Injector, Inventory, Ledger, Load, Places, Restart, Served, Times, said,
 };
 use crate::switching::{Modes, Switcher};
-use crate::systems::{BOUND, BOUND_ADDRESS, BOUND_PORT, DIRECT, JOB_COUNT};
+use crate::systems::{BOUND, BOUND_ADDRESS, BOUND_PORT, DIRECT, JOB_COUNT, VISITOR};
 use crate::{Cable, TestMachine, paths};
 
+/// Who is visited inside.
+const HTTP: &str = "http";
 /// Its name.
 pub(super) const SYSTEM: &str = "recovery";
 /// How long clients may stand still after a restart. On a busy host, with 64 connections that have waited
@@ -292,8 +295,23 @@ impl Session {
             "http" => self.switch("http"),
             _ => {}
         }
-        if domain == "portmap" {
-            self.leave_a_held_port();
+        match domain {
+            "portmap" => self.leave_a_held_port(),
+            "netserver" => {
+                // At an address that may be shared, the network server answers itself.
+                let namespace = self.machine.namespace();
+                let address = BOUND_ADDRESS.to_string();
+                let ping = || {
+                    Command::new("ping")
+                        .args(["-c", "1", "-W", "1", &address])
+                        .output()
+                };
+                let sent = namespace.map(|namespace| namespace.run(ping));
+                if !matches!(sent, Some(Ok(Ok(_)))) {
+                    println!("ping cannot be run: {sent:?}");
+                }
+            }
+            _ => {}
         }
         let others: &[&str] = match domain {
             // Of an application that is gone it takes back the ports, and the next life binds one.
@@ -487,6 +505,15 @@ impl Session {
         self.judge_inventory();
         let console = self.machine.console().text();
         assert!(!console.contains("is cut off"), "somebody was cut off");
+        if !self.console_says(&format!("{HTTP} was stopped: ")) {
+            let error = format!("{VISITOR}: error");
+            let errors = console.lines().filter(|line| line.contains(&error));
+            assert_eq!(
+                errors.count(),
+                0,
+                "who visits {HTTP} inside has seen it fail"
+            );
+        }
         let mut suspected = 0;
         // What a console that dies has written half cannot be judged.
         let told = self.stops().filter(|stop| stop.is_complete);
@@ -534,6 +561,11 @@ impl Session {
         for word in ["is given up", "cannot be started again"] {
             assert!(!console.contains(word), "the console speaks of \"{word}\"");
         }
+    }
+
+    fn console_says(&self, text: &str) -> bool {
+        let lines = self.machine.console().lines();
+        lines.iter().any(|line| said(&line.text).contains(text))
     }
 
     /// All that the console says of protection domains that were stopped.
