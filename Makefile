@@ -41,7 +41,7 @@ PD_CRATES := segue-init segue-pcie segue-igb-pf segue-director segue-timer segue
 SYSTEM_CRATES = $(shell sed -n 's/.*<program_image[^>]* path="\([^"]*\)".*/\1/p' '$(SYSTEM)' 2>/dev/null | sort -u | \
                   while read -r program; do grep -x "name = \"$$program\"" Cargo.lock; done | cut -d '"' -f 2)
 # Programs of systems with <fault_injection/>.
-FAULTY_CRATES := $(PD_CRATES) segue-metronome segue-spinner segue-binder
+FAULTY_CRATES := $(PD_CRATES) segue-metronome segue-spinner segue-binder segue-visitor
 TEST_PD_CRATES := segue-kernel-holes $(addprefix segue-,$(notdir $(patsubst %/,%,$(wildcard tests/pds/*/))))
 # Tools and tests that run here.
 CARGO_TARGET_DIR ?= target

@@ -329,8 +329,8 @@ pub const KV_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 20);
 
 /// What is at work in the system `recovery` beside `http`: the metronome, the key-value server, an HTTP
 /// application that is to be switched to direct mode, and a job that does not use the network. Each
-/// has an address of its own. Another HTTP application has its port from the port map, and another one
-/// visits `http` inside.
+/// has an address of its own. Another HTTP application has its port from the port map, and who shares its
+/// address visits `http` inside, from a port that is bound and freed each time.
 fn recovery() -> String {
     let direct = DIRECT_ADDRESS.octets()[3];
     [
@@ -348,7 +348,7 @@ fn recovery() -> String {
             VISITOR,
             9,
             100,
-            Place::Own(21),
+            Place::Server(BOUND_ADDRESS.octets()[3]),
             r#"<setvar symbol="only_host" value="15"/>"#,
         ),
         JOB_DOMAIN.into(),

@@ -72,9 +72,8 @@ fn init() -> Visitor {
 }
 
 fn only_host() -> Option<u8> {
-    Some(var!(only_host: u8 = 0))
-        .copied()
-        .filter(|last| *last != 0)
+    let last = u8::try_from(*var!(only_host: u64 = 0)).ok();
+    last.filter(|last| *last != 0)
 }
 
 /// All that are visited, the first one last.

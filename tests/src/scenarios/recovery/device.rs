@@ -20,11 +20,25 @@ const SERVERS: [SocketAddrV4; 2] = [
 /// 82576 datasheet, section 8.27: VTEIMC, RXDCTL and TXDCTL of a virtual function.
 const INTERRUPT_MASK_CLEAR: u64 = 0x1528;
 const QUEUE_CONTROLS: [u64; 2] = [0x2828, 0x3828];
+/// VFTE of the physical function (82576 datasheet, section 8.10.29): which functions may send.
+const TRANSMIT_ENABLE: u64 = 0xe000_0c90;
+/// What is said of functions that may not send: the network server's is reset, the other one given back.
+const RESETS: [[&str; 2]; 2] = [
+    [
+        "the network card still sends no frame: its function is reset",
+        "virtual function 0 was reset by its user and is enabled again",
+    ],
+    [
+        "http-direct gives virtual function 1 back: the device does not do what it must",
+        "http-direct is in server mode",
+    ],
+];
 /// Longer than a function without work used to be watched.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// Interrupts that never come, and queues that stop by themselves, of the network server's function and
-/// of one that an application drives: connections go on, and nobody is restarted.
+/// Interrupts that never come, queues that stop by themselves, and a function that sends nothing although
+/// all that its driver can read is as it should be; of the network server's function and of one that an
+/// application drives: connections go on, and nobody is restarted.
 pub fn device_troubles() {
     if !is_possible() {
         return;
@@ -49,6 +63,15 @@ pub fn device_troubles() {
             get(client, "a queue has stopped");
         }
     }
+    for (client, lines) in clients.iter_mut().zip(RESETS) {
+        set(&session, TRANSMIT_ENABLE, 0);
+        get(client, "the function may not send");
+        for line in lines {
+            session.machine().expect_line(line);
+        }
+    }
+    session.to_direct();
+    get(&mut clients[1], "it has a function again");
     let after: Vec<u64> = all.iter().map(|name| session.restarts(name)).collect();
     assert_eq!(before, after, "of {all:?} somebody was restarted");
     let anew = "the network card was reset, or sends no frame: it is started anew";

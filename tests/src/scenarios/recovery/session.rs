@@ -144,6 +144,14 @@ impl Session {
         self.type_line(&format!("switch {name} {mode}"));
     }
 
+    /// Switches the application to direct mode that is to be in it.
+    ///
+    /// # Panics
+    /// If it cannot be switched.
+    pub fn to_direct(&mut self) {
+        to_direct(&mut self.machine);
+    }
+
     fn type_line(&mut self, line: &str) {
         let typed = Injector::new(&mut self.machine).type_line(line);
         typed.unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -298,7 +306,7 @@ impl Session {
         match domain {
             "portmap" => self.leave_a_held_port(),
             "netserver" => {
-                // At an address that may be shared, the network server answers itself.
+                // At an address that is shared the network server answers itself.
                 let namespace = self.machine.namespace();
                 let address = BOUND_ADDRESS.to_string();
                 let ping = || {
