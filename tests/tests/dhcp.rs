@@ -1,8 +1,11 @@
 //! A system whose shared IPv4 address comes from a DHCP server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use segue_fault_points::{Kind, Part, Point};
+use segue_system_tests::changed::{OwnImage, build_system, with_policy};
 use segue_system_tests::http::Client;
+use segue_system_tests::recovery::{Fault, Injector, restart_of};
 use segue_system_tests::{Cable, PeerHost, TestMachine, frames};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -217,5 +220,158 @@ fn an_address_is_leased_renewed_taken_back_and_followed_by_another() {
     assert!(
         !is_there(peer, SECOND, Duration::from_secs(1)),
         "it has run out"
+    );
+}
+
+/// The system that has its address by DHCP, in which servers are made to fault.
+struct Faulty {
+    machine: TestMachine,
+    // It is removed when the machine is gone.
+    _image: OwnImage,
+}
+
+impl Faulty {
+    fn boot() -> Self {
+        let image = build_system("dhcp", |text| {
+            let policy = r#"restart="on_fault" restart_limit="1000" restart_backoff_ms="0""#;
+            ["dhcp", "portmap", "timer"]
+                .iter()
+                .fold(text, |text, name| with_policy(&text, name, policy))
+                .replace("</system>", "<fault_injection/></system>")
+        });
+        let image = OwnImage::new("dhcp-dies", &image.bytes);
+        let machine = TestMachine::start(image.machine(), Cable::Peer(1));
+        let faulty = Self {
+            machine,
+            _image: image,
+        };
+        faulty.peer().record(true);
+        faulty
+    }
+
+    fn peer(&self) -> &PeerHost {
+        self.machine
+            .host()
+            .peer()
+            .expect("the cable leads to a peer")
+    }
+
+    /// Orders faults at these points, which strike in turn.
+    fn order(&mut self, domain: &str, points: &[Point]) {
+        let faults: Vec<Fault> = points
+            .iter()
+            .map(|point| Fault::at(domain, *point, Kind::Panic))
+            .collect();
+        let ordered = Injector::new(&mut self.machine).order_in_turn(&faults);
+        ordered.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Has everybody signalled who has a timeout, so that who has nothing to do hears of something.
+    fn stir(&mut self) {
+        self.order("timer", &[Point::RuntimeReceived]);
+    }
+
+    /// Serves all who ask, until `done`. A dead client's questions are answered, too; its successor
+    /// ignores that.
+    fn serve(&self, address: Ipv4Address, reply: DhcpMessageType, done: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + ANSWER;
+        while !done(self) {
+            assert!(
+                Instant::now() < deadline,
+                "what is waited for does not come"
+            );
+            let mut found = None;
+            self.peer().recorded(Duration::from_millis(50), |frame| {
+                found = question(frame);
+                found.is_some()
+            });
+            let Some(question) = found else { continue };
+            let kind = match question.kind {
+                DhcpMessageType::Discover => DhcpMessageType::Offer,
+                _ => reply,
+            };
+            let answer = answer(&question, kind, address, address);
+            self.peer().inject(&answer).unwrap();
+        }
+    }
+
+    /// Whether the console has said this after the line at `position`.
+    fn has_said(&self, position: usize, text: &str) -> bool {
+        let lines = self.machine.console().lines();
+        lines[position..]
+            .iter()
+            .any(|line| line.text.contains(text))
+    }
+
+    /// How often it was restarted.
+    fn restarts(&self, domain: &str) -> u64 {
+        let lines = self.machine.console().lines();
+        let restarts = lines
+            .iter()
+            .filter_map(|line| restart_of(domain, &line.text));
+        restarts.map(|restart| restart.restarts).max().unwrap_or(0)
+    }
+
+    fn position(&self) -> usize {
+        self.machine.console().position()
+    }
+}
+
+#[test]
+fn the_address_outlives_who_asks_for_it_and_who_keeps_it() {
+    const LEASED: &str = "dhcp: leased: 10.0.2.15/24 for 16 s from 10.0.2.2";
+    let ack = DhcpMessageType::Ack;
+    let mut test = Faulty::boot();
+    test.serve(FIRST, ack, |test| {
+        test.has_said(0, "http: the address is 10.0.2.15/24")
+    });
+    let mut kept = Client::new(test.peer().connect(80).expect("a connection"));
+    let mut get = |what: &str| {
+        let answer = kept.get("/1k.bin");
+        let answer = answer.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(answer.status, 200, "{what}");
+    };
+
+    let leases = |test: &Faulty| {
+        let lines = test.machine.console().lines();
+        lines
+            .iter()
+            .filter(|line| line.text.contains(LEASED))
+            .count()
+    };
+    // A new life knows of no lease, and asks for one; the address stays meanwhile.
+    let points = Point::of("dhcp").filter(|point| point.part() == Part::Server("dhcp"));
+    let points = points.filter(|point| *point != Point::DhcpLeaseForgotten);
+    for point in points {
+        let (before, leased) = (test.restarts("dhcp"), leases(&test));
+        test.order("dhcp", &[Point::RuntimeReceived, point]);
+        test.stir();
+        test.serve(FIRST, ack, |test| test.restarts("dhcp") == before + 2);
+        get(point.name());
+        test.serve(FIRST, ack, |test| leases(test) > leased);
+        get(point.name());
+    }
+
+    // The port map dies with a lease that it has just been told of.
+    let before = test.restarts("portmap");
+    test.order("portmap", &[Point::PortmapShared]);
+    test.order("dhcp", &[Point::RuntimeReceived]);
+    test.stir();
+    test.serve(FIRST, ack, |test| test.restarts("portmap") == before + 1);
+    get("the port map has died");
+
+    // Who asks for the address dies when it is lost, before anybody else knows.
+    let (before, position) = (test.restarts("dhcp"), test.position());
+    test.order("dhcp", &[Point::DhcpLeaseForgotten]);
+    test.serve(FIRST, DhcpMessageType::Nak, |test| {
+        test.restarts("dhcp") == before + 1
+    });
+    test.serve(SECOND, ack, |test| {
+        test.has_said(position, "http: the address is 10.0.2.77/24")
+    });
+    assert!(is_there(test.peer(), SECOND, ANSWER));
+    assert!(
+        !is_there(test.peer(), FIRST, Duration::from_secs(1)),
+        "it has moved"
     );
 }
