@@ -139,7 +139,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "pairs",
         about: "faults of two servers at once, or of one again while it starts; nobody notices",
-        count: 50,
+        count: 500,
         run: scenarios::pairs,
     },
     Step {

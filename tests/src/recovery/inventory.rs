@@ -9,10 +9,16 @@ use super::Places;
 use crate::TestMachine;
 use crate::switching::Modes;
 
+/// Ports that a client chooses (RFC 6335, 6), by their place among the 65,536 of a table.
+const DYNAMIC_PORTS: usize = 49_152;
+/// Most entries that these take: of the visit that somebody makes inside and the one before, over both
+/// versions of IP.
+const MOST_DYNAMIC: usize = 4;
+
 /// What nobody may lose or keep by dying.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inventory {
-    /// Owners of ports.
+    /// Owners of ports that somebody listens at.
     ports: BTreeMap<usize, u16>,
     /// Holders of virtual functions.
     functions: BTreeMap<u8, Option<String>>,
@@ -28,7 +34,8 @@ impl Inventory {
     /// Of this machine, at whose console somebody can type.
     ///
     /// # Errors
-    /// If it cannot be had.
+    /// If it cannot be had, or more ports are bound than anybody needs who opens connections: those of
+    /// ended ones have leaked.
     pub fn take(machine: &mut TestMachine, places: &Places) -> io::Result<Self> {
         let modes = Modes::ask(machine).map_err(io::Error::other)?;
         modes.consistent().map_err(io::Error::other)?;
@@ -38,8 +45,15 @@ impl Inventory {
             let what = (domain.memory, domain.capabilities, runs);
             (domain.name().to_owned(), what)
         });
+        let ports = places.ports()?;
+        let is_dynamic = |place: &usize| place % 65_536 >= DYNAMIC_PORTS;
+        let dynamic: Vec<usize> = ports.keys().copied().filter(is_dynamic).collect();
+        if dynamic.len() > MOST_DYNAMIC {
+            return Err(io::Error::other(format!("ports are left: {dynamic:?}")));
+        }
+        let listening = ports.into_iter().filter(|(place, _)| !is_dynamic(place));
         Ok(Self {
-            ports: places.ports()?,
+            ports: listening.collect(),
             functions: modes.functions,
             free_memory: status.free_memory(),
             free_slots: status.free_slots(),
