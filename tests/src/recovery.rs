@@ -19,7 +19,7 @@ pub use load::{Load, Progress, Served, Times};
 pub use places::{CRASH_REPORTS, Instants, Places, SYSTEM_STATUS};
 
 /// Programs of the system `recovery`.
-pub const PROGRAMS: [&str; 11] = [
+pub const PROGRAMS: [&str; 12] = [
     "segue-timer",
     "segue-pcie",
     "segue-igb-pf",
@@ -30,5 +30,6 @@ pub const PROGRAMS: [&str; 11] = [
     "segue-http",
     "segue-kv",
     "segue-metronome",
+    "segue-visitor",
     "segue-spinner",
 ];
