@@ -1,5 +1,5 @@
 //! The echo application: sends back what comes over TCP and UDP (RFC 862), and messages one by one
-//! for measurements of round trips.
+//! for measurements of round trips; at a port of its own it sends nothing back (RFC 863).
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -54,6 +54,8 @@ struct Application {
     network: Network,
     /// Where messages are sent back one by one.
     messages: Option<ListenerId>,
+    /// Where nothing is sent back, if the description has such a port.
+    discard: Option<ListenerId>,
     /// The streams by the index of their connections.
     streams: Vec<Option<Echo>>,
     /// Bytes that they hold.
@@ -72,6 +74,11 @@ fn init() -> Application {
     let (mut stack, network) = start_network(config, NETWORK, seed(&clock), &clock);
     listen(&mut stack, echo_port);
     let messages = listen(&mut stack, message_port);
+    let discard_port = *var!(discard_port: u64 = 0);
+    let discard = match discard_port {
+        0 => None,
+        number => listen(&mut stack, port(number)),
+    };
     match stack.udp_bind(echo_port, DATAGRAM_MEMORY) {
         Ok(_) => say_listening(&stack, echo_port, " (UDP)"),
         Err(error) => log::error!("cannot listen on port {echo_port} (UDP): {error}"),
@@ -80,6 +87,7 @@ fn init() -> Application {
         stack,
         network,
         messages,
+        discard,
         streams: Vec::new(),
         memory: 0,
         datagram: vec![0; DATAGRAM],
@@ -143,10 +151,10 @@ impl Application {
                 if self.streams.len() <= index {
                     self.streams.resize_with(index + 1, || None);
                 }
-                let mode = if Some(listener) == self.messages {
-                    Mode::Messages(MESSAGE)
-                } else {
-                    Mode::Bytes
+                let mode = match Some(listener) {
+                    it if it == self.messages => Mode::Messages(MESSAGE),
+                    it if it == self.discard => Mode::Discard,
+                    _ => Mode::Bytes,
                 };
                 self.streams[index] = Some(Echo::new(mode));
             }

@@ -1,6 +1,6 @@
 //! What the echo application does with streams and datagrams, without I/O.
 //!
-//! A stream is echoed in one of two [`Mode`]s: as it comes, or message by message. A client that
+//! A stream is echoed in one of three [`Mode`]s: as it comes, message by message, or not at all. A client that
 //! does not take what is sent back to it is not read from.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -37,6 +37,8 @@ pub enum Mode {
     /// When a message is complete. Its first four bytes are its length, these four included,
     /// most significant byte first; at most so many bytes.
     Messages(usize),
+    /// Never (RFC 863): whoever wants to know how fast bytes arrive sends them here.
+    Discard,
 }
 
 /// What the caller does next with a stream.
@@ -111,6 +113,7 @@ impl Echo {
             // In the simple mode most of it goes back at once, without being kept.
             let at_once = match self.mode {
                 Mode::Bytes => stream.send(arrived),
+                Mode::Discard => count,
                 Mode::Messages(_) => 0,
             };
             let rest = &arrived[at_once.min(count)..];
@@ -127,7 +130,7 @@ impl Echo {
     fn due(&self) -> Option<(usize, usize)> {
         let there = self.bytes.len();
         match self.mode {
-            Mode::Bytes => Some((there, PIECE)),
+            Mode::Bytes | Mode::Discard => Some((there, PIECE)),
             Mode::Messages(longest) => {
                 let Some(header) = self.bytes.first_chunk::<HEADER>() else {
                     return Some((0, HEADER - there));
@@ -220,6 +223,18 @@ mod tests {
         client.arriving.extend(bytes(100_000));
         assert_eq!(echo.serve(&mut client, PIECE), Action::None);
         assert_eq!(client.arriving.len(), 100_000 - PIECE);
+    }
+
+    #[test]
+    fn what_is_to_be_discarded_is_read_to_its_end() {
+        let (mut echo, mut client) = (Echo::new(Mode::Discard), Client::default());
+        client.room = usize::MAX;
+        client.arriving.extend([7; 3 * PIECE + 5]);
+        assert_eq!(echo.serve(&mut client, 0), Action::None);
+        assert!(client.arriving.is_empty() && client.sent.is_empty());
+        assert_eq!(echo.memory(), 0);
+        client.ended = true;
+        assert_eq!(echo.serve(&mut client, 0), Action::Close);
     }
 
     #[test]
