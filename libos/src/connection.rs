@@ -8,7 +8,11 @@ use crate::recovery::Flight;
 use crate::wire::{ETHERNET_HEADER, PeerOptions, before};
 use alloc::boxed::Box;
 use core::net::IpAddr;
+use smoltcp::socket::tcp;
 use smoltcp::time::{Duration, Instant};
+
+/// An engine's shortest timeout (smoltcp's constant).
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The Ethernet header that answers a frame.
 pub type Link = [u8; ETHERNET_HEADER];
@@ -167,6 +171,24 @@ impl Connection {
         } else {
             sent.occupies
         }
+    }
+
+    /// Whether the engine has bytes that were never sent.
+    #[inline]
+    pub fn has_unsent(&self, engine: &tcp::Socket<'_>) -> bool {
+        let in_flight = self.send_next.wrapping_sub(self.flight.first);
+        engine.send_queue() > in_flight as usize
+    }
+
+    /// When a probe is due for what has just been sent, if the engine, whose bytes are all on their
+    /// way, has nothing to do before that: all that it waits for is its own timeout.
+    #[inline]
+    pub fn probe_before(&self, engine: &tcp::Socket<'_>, now: Instant) -> Option<Instant> {
+        if engine.state() != tcp::State::Established {
+            return None;
+        }
+        self.probe_at()
+            .filter(|probe| *probe <= now + ENGINE_TIMEOUT)
     }
 
     /// Whether all that has come in is acknowledged.

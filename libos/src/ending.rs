@@ -10,11 +10,24 @@ use smoltcp::socket::tcp;
 impl Stack {
     /// Ends a connection whose engine is done with it. `drained` says that the
     /// engine has nothing more to send for now.
+    #[inline]
     pub(crate) fn end_if_closed(&mut self, index: u32, reason: CloseReason, drained: bool) {
-        let Some(connection) = self.connections.get_mut(index) else {
+        let Some(connection) = self.connections.get(index) else {
             return;
         };
         let Some(engine) = connection.engine else {
+            return;
+        };
+        // Nearly always it goes on.
+        let state = self.engines.get_ref(engine).socket_ref().state();
+        if state != tcp::State::Established || connection.close_requested {
+            self.end_if_done(index, engine, reason, drained);
+        }
+    }
+
+    #[inline(never)]
+    fn end_if_done(&mut self, index: u32, engine: usize, reason: CloseReason, drained: bool) {
+        let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
         if connection.close_requested {

@@ -520,11 +520,17 @@ impl Stack {
         let Some(engine) = connection.engine else {
             return false;
         };
+        // Where bytes wait that were never sent, the engine need not be asked whether it wants to send.
+        let mut waits = connection.has_unsent(self.engines.get_ref(engine).socket_ref());
         let blocked = loop {
-            let next = self.engines.poll_at(engine, now);
-            connection.deadline = next;
-            if next.is_none_or(|at| at > now) {
-                break false;
+            if waits {
+                connection.deadline = Some(now);
+            } else {
+                let next = self.engines.poll_at(engine, now);
+                connection.deadline = next;
+                if next.is_none_or(|at| at > now) {
+                    break false;
+                }
             }
             if !self.vif.can_transmit(largest, Some(&connection.link[..6])) {
                 break true;
@@ -538,8 +544,20 @@ impl Stack {
             );
             match sent {
                 Some(sent) => {
+                    let before = connection.send_next;
                     if connection.note(&sent, now) {
                         self.statistics.retransmissions += 1;
+                    }
+                    let socket = self.engines.get_ref(engine).socket_ref();
+                    waits = connection.has_unsent(socket);
+                    // An engine that sends again does not wait for its timeout alone.
+                    let is_new = connection.send_next != before;
+                    if !waits
+                        && is_new
+                        && let Some(probe) = connection.probe_before(socket, now)
+                    {
+                        connection.deadline = Some(probe);
+                        break false;
                     }
                 }
                 None => {

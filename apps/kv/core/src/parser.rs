@@ -205,10 +205,10 @@ impl Parser {
                     match self.bytes.get(self.start) {
                         None => return Ok(None),
                         Some(b'*') => {
-                            let Some((from, to)) = self.line(ProtocolError::MultibulkLine)? else {
+                            let Some(count) = self.length(ProtocolError::MultibulkLine)? else {
                                 return Ok(None);
                             };
-                            let count = number(&self.bytes[from + 1..to])
+                            let count = count
                                 .filter(|&count| count <= self.limit.arguments as i64)
                                 .ok_or(ProtocolError::MultibulkLength)?;
                             // As Redis: nothing is asked, so nothing is answered.
@@ -240,10 +240,10 @@ impl Parser {
                         Some(b'$') => {}
                         Some(&other) => return Err(ProtocolError::ExpectedDollar(other)),
                     }
-                    let Some((from, to)) = self.line(ProtocolError::BulkLine)? else {
+                    let Some(length) = self.length(ProtocolError::BulkLine)? else {
                         return Ok(None);
                     };
-                    let length = number(&self.bytes[from + 1..to])
+                    let length = length
                         .filter(|length| (0..=self.limit.argument_bytes as i64).contains(length))
                         .ok_or(ProtocolError::BulkLength)?
                         as usize;
@@ -274,6 +274,18 @@ impl Parser {
         }
     }
 
+    /// The number in the line at `position`, behind its first byte, if it is complete; `position` is behind it
+    /// then. The inner `None`: it is no number.
+    fn length(&mut self, too_long: ProtocolError) -> Result<Option<Option<i64>>, ProtocolError> {
+        let rest = self.bytes.get(self.position + 1..).unwrap_or_default();
+        if let Some((number, used)) = short_number(rest) {
+            self.position += 1 + used;
+            return Ok(Some(Some(number)));
+        }
+        let line = self.line(too_long)?;
+        Ok(line.map(|(from, to)| number(&self.bytes[from + 1..to])))
+    }
+
     /// The line at `position`, without its end, if it is complete; `position` is behind it then.
     fn line(&mut self, too_long: ProtocolError) -> Result<Option<(usize, usize)>, ProtocolError> {
         let begin = self.position;
@@ -291,6 +303,25 @@ impl Parser {
         let carriage_return = end > begin && self.bytes[end - 1] == b'\r';
         Ok(Some((begin, end - usize::from(carriage_return))))
     }
+}
+
+/// A number of a few digits and the line's end behind it, in one go: nearly every length is one. Returns how
+/// many bytes both take. `None` says nothing.
+#[inline]
+fn short_number(bytes: &[u8]) -> Option<(i64, usize)> {
+    const DIGITS: usize = 9;
+    let mut value = 0;
+    for (index, byte) in bytes.iter().enumerate().take(DIGITS + 1) {
+        match byte {
+            b'0'..=b'9' => value = value * 10 + i64::from(byte - b'0'),
+            // With a zero before it, it would be another number.
+            b'\r' if index == 1 || index > 1 && bytes[0] != b'0' => {
+                return (bytes.get(index + 1) == Some(&b'\n')).then_some((value, index + 2));
+            }
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// A decimal number as Redis takes it: no plus, no leading zeroes, nothing around it.
@@ -390,6 +421,45 @@ mod tests {
     };
 
     type Requests = Vec<Vec<Vec<u8>>>;
+
+    #[test]
+    fn a_short_number_is_the_number_that_the_line_holds() {
+        for text in [
+            "0",
+            "1",
+            "7",
+            "10",
+            "42",
+            "123456789",
+            "00",
+            "01",
+            "-1",
+            "",
+            "1x",
+            "x",
+            "+1",
+            "1234567890",
+        ] {
+            let line = alloc::format!("{text}\r\nrest");
+            match short_number(line.as_bytes()) {
+                Some((value, used)) => {
+                    assert_eq!(
+                        (Some(value), used),
+                        (number(text.as_bytes()), text.len() + 2)
+                    );
+                }
+                None => assert!(text.len() > 9 || !matches!(number(text.as_bytes()), Some(0..))),
+            }
+            // Before the whole line is there, nothing is said.
+            for length in 0..text.len() + 2 {
+                assert_eq!(
+                    short_number(&line.as_bytes()[..length]),
+                    None,
+                    "{text:?}, {length}"
+                );
+            }
+        }
+    }
 
     /// All requests of `bytes` when they come in pieces of `piece` bytes.
     fn requests(bytes: &[u8], piece: usize) -> Result<Requests, ProtocolError> {
