@@ -33,6 +33,8 @@ pub(super) const HANG: Duration = Duration::from_secs(90);
 const REACHED: Duration = Duration::from_secs(3);
 /// How long a server is given to hear of something by itself.
 const QUIET: Duration = Duration::from_millis(250);
+/// `http` is switched each time that it was to be stirred so often.
+const STIRS_IN_A_MODE: u64 = 5;
 /// Between two orders to switch an application back, if the first one has come to nothing.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -47,6 +49,8 @@ pub struct Session {
     before: Inventory,
     /// Applications that were switched, and whether to direct mode last.
     switched: BTreeMap<&'static str, bool>,
+    /// How often `http` was made to do something that it would not do by itself.
+    stirs: u64,
     /// Of files that live as long as the machine: it goes away last.
     folder: TempDir,
 }
@@ -99,6 +103,7 @@ impl Session {
             places,
             job,
             switched: BTreeMap::new(),
+            stirs: 0,
             folder,
         }
     }
@@ -300,7 +305,13 @@ impl Session {
     fn stir(&mut self, domain: &str) {
         match domain {
             "director" | "pcie" | "igb-pf" | "console" | "netserver" => self.switch("kv"),
-            "http" => self.switch("http"),
+            // It has to stay in direct mode for a while to get to the points of its function.
+            "http" => {
+                if self.stirs.is_multiple_of(STIRS_IN_A_MODE) {
+                    self.switch("http");
+                }
+                self.stirs += 1;
+            }
             _ => {}
         }
         match domain {
