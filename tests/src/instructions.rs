@@ -2,6 +2,7 @@
 
 mod program;
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -43,12 +44,25 @@ pub struct Counter {
     connection: Option<BufReader<UnixStream>>,
 }
 
+/// Instructions by where they are: the root of the page tables (0 for the kernel) and the address of
+/// their block.
+pub type Profile = HashMap<(u64, u64), u64>;
+
 impl Counter {
     /// Adds the plugin to `machine`.
     pub fn add(machine: Machine) -> (Machine, Self) {
+        Self::add_with(machine, "")
+    }
+
+    /// The same; [`Self::profile`] can be asked for.
+    pub fn add_profiler(machine: Machine) -> (Machine, Self) {
+        Self::add_with(machine, ",blocks=on")
+    }
+
+    fn add_with(machine: Machine, more: &str) -> (Machine, Self) {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let socket = folder.path().join("plugin");
-        let argument = format!("socket={}", socket.display());
+        let argument = format!("socket={}{more}", socket.display());
         let machine = machine.plugin(&library(), &argument);
         let counter = Self {
             _folder: folder,
@@ -81,6 +95,35 @@ impl Counter {
         self.sums_of_program(program)[1]
     }
 
+    /// Where instructions were executed since power-on.
+    pub fn profile(&mut self) -> Profile {
+        let read = |line: &str| {
+            let mut words = line.split(' ');
+            let mut hexadecimal = || u64::from_str_radix(words.next()?, 16).ok();
+            let place = (hexadecimal()?, hexadecimal()?);
+            Some((place, words.next()?.parse().ok()?))
+        };
+        let lines = self.ask("blocks");
+        let entries = lines
+            .iter()
+            .map(|line| read(line).unwrap_or_else(|| panic!("the QEMU plugin answered {line:?}")));
+        entries.collect()
+    }
+
+    /// The roots of the page tables of protection domains with this program.
+    pub fn spaces_of_program(&mut self, program: &Program) -> Vec<u64> {
+        let spaces = self.spaces();
+        let roots = spaces.iter().filter_map(|line| {
+            let mut words = line.split(' ');
+            let root = u64::from_str_radix(words.next()?, 16).ok()?;
+            words
+                .skip(2)
+                .all(|sample| program.holds(sample))
+                .then_some(root)
+        });
+        roots.collect()
+    }
+
     /// Instructions and system calls.
     fn sums_of_program(&mut self, program: &Program) -> [u64; 2] {
         let answer = self.spaces();
@@ -103,10 +146,15 @@ impl Counter {
     }
 
     fn spaces(&mut self) -> Vec<String> {
+        self.ask("spaces")
+    }
+
+    /// The lines of an answer, up to the empty one.
+    fn ask(&mut self, question: &str) -> Vec<String> {
         let connection = self.connection();
         connection
             .get_mut()
-            .write_all(b"spaces\n")
+            .write_all(format!("{question}\n").as_bytes())
             .expect("the plugin listens while QEMU runs");
         let lines = connection
             .lines()

@@ -124,9 +124,23 @@ impl Counter {
         })
     }
 
+    /// So many counters at zero, in memory of their own. Only while the plugin is being installed or later.
+    pub fn many(count: usize) -> Vec<Self> {
+        // SAFETY: takes a size and allocates; has no other requirement.
+        let scoreboard = unsafe { qemu_plugin_scoreboard_new(count * size_of::<u64>()) };
+        let scoreboard = scoreboard.expect("QEMU's allocation ends the process rather than fail");
+        let counters = (0..count).map(|index| {
+            Self(RawCounter {
+                scoreboard,
+                offset: index * size_of::<u64>(),
+            })
+        });
+        counters.collect()
+    }
+
     /// The sum over all processors.
     pub fn sum(&self) -> u64 {
-        // SAFETY: the scoreboard was made by `new`, has one u64 at offset 0, and is never freed.
+        // SAFETY: the scoreboard was made by `new` or `many`, has a u64 at the offset, and is never freed.
         unsafe { qemu_plugin_u64_sum(self.0) }
     }
 }

@@ -6,7 +6,9 @@
 //! space that has executed anything,
 //! `<root of its page tables> <instructions> <system calls> <address>:<bytes>...` (the second and the
 //! third number in decimal, others in hexadecimal; what follows are instructions that it has
-//! executed, by which a program can be recognised), and an empty line. An instruction is the kernel's if bit 63 of its address
+//! executed, by which a program can be recognised), and an empty line. With the argument `blocks=on`, a line
+//! `blocks` is answered with a line for each block that was executed, `<root of its page tables> <address>
+//! <instructions>`, and an empty line; the root is 0 for the kernel's, and numbers are as above. An instruction is the kernel's if bit 63 of its address
 //! is set; the firmware and the kernel's first steps at low addresses count as user.
 //!
 //! Counting is done per translation block, by inline code on a counter of each processor, so a
@@ -34,6 +36,16 @@ struct Counters {
     firmware: OnceLock<u64>,
     /// By the root of their page tables.
     spaces: Mutex<HashMap<u64, Space>>,
+    /// Where instructions are executed, if somebody wants to know.
+    blocks: Option<Mutex<Blocks>>,
+}
+
+/// Instructions by block.
+struct Blocks {
+    /// By the root of their page tables and their address: a block is translated again and again.
+    places: HashMap<(u64, u64), usize>,
+    /// [`MOST_BLOCKS`] of them; those of later blocks are missing.
+    counters: Vec<Counter>,
 }
 
 /// An address space. Protection domains have no page of code in common, so that a block, which QEMU
@@ -45,6 +57,8 @@ struct Space {
     samples: Vec<(u64, Vec<u8>)>,
 }
 
+/// Blocks whose instructions are counted one by one.
+const MOST_BLOCKS: usize = 1 << 17;
 /// So many blocks are kept to recognise a program by.
 const SAMPLES: usize = 64;
 /// The instruction `syscall`.
@@ -75,12 +89,16 @@ pub unsafe extern "C" fn qemu_plugin_install(
         // SAFETY: by this function's contract `arguments` has `count` valid, terminated strings.
         unsafe { CStr::from_ptr(*arguments.add(index)) }.to_string_lossy()
     });
-    let mut socket = None;
+    let (mut socket, mut has_blocks) = (None, false);
     for argument in arguments {
         match argument.split_once('=') {
             Some(("socket", path)) => socket = Some(path.to_owned()),
+            // QEMU makes `on` of a name alone, and leaves what it is given.
+            Some(("blocks", "on")) => has_blocks = true,
             _ => {
-                eprintln!("segue-qemu-plugin: unknown argument {argument}; known: socket=PATH");
+                eprintln!(
+                    "segue-qemu-plugin: unknown argument {argument}; known: socket=PATH, blocks=on"
+                );
                 return 1;
             }
         }
@@ -101,6 +119,12 @@ pub unsafe extern "C" fn qemu_plugin_install(
         kernel: Counter::new(),
         firmware: OnceLock::new(),
         spaces: Mutex::default(),
+        blocks: has_blocks.then(|| {
+            Mutex::new(Blocks {
+                places: HashMap::new(),
+                counters: Counter::many(MOST_BLOCKS),
+            })
+        }),
     });
     api::find_cr3(id);
     api::on_translation(id, translated);
@@ -117,6 +141,7 @@ impl Counters {
     /// Has a block outside the kernel counted in its address space, too.
     fn count_in_space(&self, block: &api::Block) {
         let Some(cr3) = api::cr3() else { return };
+        self.count_block(cr3 & ROOT, block);
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         let space = spaces.entry(cr3 & ROOT).or_insert_with(|| Space {
             instructions: Counter::new(),
@@ -133,6 +158,32 @@ impl Counters {
         if block.instruction(last) == SYSTEM_CALL {
             block.count_instruction(last, &space.system_calls);
         }
+    }
+
+    /// Has a block counted by itself, too.
+    fn count_block(&self, root: u64, block: &api::Block) {
+        let Some(blocks) = &self.blocks else { return };
+        let mut blocks = blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = blocks.places.len();
+        let place = *blocks.places.entry((root, block.address())).or_insert(next);
+        if let Some(counter) = blocks.counters.get(place) {
+            block.add_on_execution(counter, block.instructions());
+        }
+    }
+
+    /// The answer about blocks.
+    fn blocks(&self) -> String {
+        let mut text = String::new();
+        if let Some(blocks) = &self.blocks {
+            let blocks = blocks.lock().unwrap_or_else(PoisonError::into_inner);
+            for (&(root, address), &place) in &blocks.places {
+                if let Some(counter) = blocks.counters.get(place) {
+                    // Writing to a String does not fail.
+                    let _ = writeln!(text, "{root:x} {address:x} {}", counter.sum());
+                }
+            }
+        }
+        text
     }
 
     /// The answer about address spaces.
@@ -159,6 +210,7 @@ extern "C" fn translated(_id: u64, block: api::Block) {
     if let Some(counters) = COUNTERS.get() {
         let counter = if block.address() >> 63 == 1 {
             counters.firmware.get_or_init(|| counters.user.sum());
+            counters.count_block(0, &block);
             &counters.kernel
         } else {
             if counters.firmware.get().is_some() {
@@ -179,6 +231,8 @@ fn answer(client: UnixStream) -> std::io::Result<()> {
         };
         if line == "spaces" {
             writeln!(writer, "{}", counters.spaces())?;
+        } else if line == "blocks" {
+            writeln!(writer, "{}", counters.blocks())?;
         } else {
             let (user, kernel) = (counters.user.sum(), counters.kernel.sum());
             let firmware = counters.firmware.get().unwrap_or(&user);
