@@ -51,7 +51,7 @@ FAULTY_PROGRAMS := build/faulty/$(PD_TARGET)/pd
 # Those in build/test-systems are made from system.xml by the target test-files.
 TEST_SYSTEMS := $(sort $(wildcard tests/systems/*.xml)) \
                 $(addprefix build/test-systems/,files.xml large.xml rogue-application.xml kv.xml echo.xml http-kv.xml \
-                  four.xml many.xml switching.xml seven.xml attacked.xml forty-eight.xml addresses.xml visitors.xml dhcp.xml binder.xml metronome.xml recovery.xml outages.xml upgraded.xml)
+                  four.xml many.xml switching.xml bench.xml seven.xml attacked.xml forty-eight.xml addresses.xml visitors.xml dhcp.xml binder.xml metronome.xml recovery.xml outages.xml upgraded.xml)
 
 pd_build = RUSTFLAGS="$(PD_FLAGS)" CARGO_TARGET_DIR=build/pd \
            cargo build --locked --profile pd --target $(PD_TARGET) $(addprefix -p ,$(1))
@@ -65,7 +65,7 @@ programs_for = $$(if grep -q '<fault_injection' $(1); then echo '$(FAULTY_PROGRA
 otherwise = || { printf '\n%s\n' "make: $(1)" >&2; exit 1; }
 
 .PHONY: help setup tools kernel kernels programs test-programs faulty-programs test-files image run test campaign \
-        figures test-images fuzz check clean
+        figures test-images bench bench-quick bench-image fuzz check clean
 
 help:
 	@echo 'make run        boot the system; its page is http://127.0.0.1:8080/ (PORT=, NETWORK=user|tap, SYSTEM=)'
@@ -73,6 +73,7 @@ help:
 	@echo 'make image      build one description: make image SYSTEM=system.xml'
 	@echo 'make campaign   the system tests at full counts (STEPS="load floods": only these); results in docs/campaign.md'
 	@echo 'make figures    measure again what docs/figures.md says (root)'
+	@echo 'make bench      Segue and Linux side by side, half an hour (root); bench-quick: a few minutes; results in bench/results'
 	@echo 'make fuzz       fuzz one target: make fuzz TARGET=http SECONDS=600'
 	@echo 'make check      formatting and lints'
 	@echo 'make setup      install what is missing (the others do it themselves)'
@@ -139,6 +140,15 @@ campaign: test-images
 
 figures: test-images
 	@cargo run --locked -q -p segue-system-tests --bin segue-figures
+
+bench-image: kernel programs test-files
+	@echo '== image to be measured'
+	@$(TOOLS)/segue-image --system build/test-systems/bench.xml --programs '$(PROGRAMS)' --output build/bench \
+	  $(call otherwise,the image was not written. Cargo or the messages above say why.)
+
+bench bench-quick: bench-image
+	@cargo build --locked -q -p segue-bench $(call otherwise,segue-bench was not built. Cargo says above why.)
+	@$(TOOLS)/segue-bench $(if $(filter bench-quick,$@),--quick) $(call otherwise,the comparison did not come to its end: see above.)
 
 fuzz: setup
 	@$(if $(TARGET),fuzz/run --build >/dev/null)

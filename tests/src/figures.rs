@@ -13,6 +13,8 @@ use std::fs;
 
 use serde_json::{Map, Value, json};
 
+pub use boot::first_answer;
+
 use crate::paths;
 
 /// One figure.
@@ -29,7 +31,8 @@ pub struct Figure {
 }
 
 impl Figure {
-    fn new(
+    /// With all that is said of it.
+    pub fn new(
         name: impl Into<String>,
         value: f64,
         unit: &'static str,
@@ -104,18 +107,26 @@ pub fn measure_applications() -> Vec<Figure> {
 /// # Errors
 /// A sentence if a file cannot be written.
 pub fn write(figures: &[Figure], keep: bool) -> Result<(), String> {
+    write_from(figures, keep, COMMAND)
+}
+
+/// The same, of figures that `command` measures again.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_from(figures: &[Figure], keep: bool, command: &str) -> Result<(), String> {
     let folder = paths::root().join("docs");
-    let mut all = Map::new();
-    if keep {
-        let text = fs::read_to_string(folder.join("figures.json"));
-        let text = text.map_err(|error| format!("docs/figures.json: {error}"))?;
-        all = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    }
+    let text = fs::read_to_string(folder.join("figures.json"));
+    let text = text.map_err(|error| format!("docs/figures.json: {error}"))?;
+    let mut all: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    // What another command measures is not lost.
+    all.retain(|_, entry| keep || entry["command"] != command);
     for figure in figures {
         let entry = json!({
             "value": figure.value,
             "unit": figure.unit,
-            "command": COMMAND,
+            "command": command,
             "about": figure.about,
         });
         all.insert(figure.name.clone(), entry);
@@ -139,8 +150,8 @@ pub fn write(figures: &[Figure], keep: bool) -> Result<(), String> {
 pub fn page(text: &str) -> Result<String, String> {
     let all: Map<String, Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let mut page = String::from(
-        "# Figures\n\nGenerated from `figures.json`; `make figures` measures all of them again and \
-         writes both files.\nInstructions are counted by a QEMU plugin over the whole guest, the \
+        "# Figures\n\nGenerated from `figures.json`. `make figures` measures all of them again and \
+         writes both files; `bench.*` are `make bench`'s ([benchmarks.md](benchmarks.md)).\nInstructions are counted by a QEMU plugin over the whole guest, the \
          kernel included; they hardly depend on the speed\nof the machine that runs QEMU. Load \
          comes from Linux over a tap device, 16 kept connections, one request at a time on\neach; \
           for `applications_*` from the tests' own host, ten requests at a time on each.\n\n\

@@ -103,6 +103,14 @@ const DERIVED: &[Derived] = &[
         more: || [metronome(), kv_of_its_own()].concat(),
     },
     Derived {
+        name: "bench",
+        memory: 512,
+        folder: "files",
+        application: None,
+        is_switched: true,
+        more: || [kv_of_its_own(), echo_of_its_own()].concat(),
+    },
+    Derived {
         name: "seven",
         memory: 768,
         folder: "files",
@@ -323,6 +331,30 @@ fn kv_of_its_own() -> String {
         timer_channel("kv", 6)
     )
 }
+
+/// The echo application at an address of its own, [`ECHO_ADDRESS`].
+fn echo_of_its_own() -> String {
+    let variables = ECHO.variables;
+    let domain = format!(
+        r#"
+    <protection_domain name="echo" priority="100" stack_size="0x10000">
+        <program_image path="segue-echo-server"/>
+        <map mr="tsc_frequency" vaddr="0x22000000" perms="r" setvar_vaddr="tsc_frequency"/>
+        {variables}<setvar symbol="discard_port" value="9"/>
+    </protection_domain>"#
+    );
+    let place = Place::Own(ECHO_ADDRESS.octets()[3]);
+    [
+        domain,
+        frame_channel("echo", "0x200000", 256, place),
+        direct_mode("echo"),
+        timer_channel("echo", 7),
+    ]
+    .concat()
+}
+
+/// Where the echo application of the system `bench` is.
+pub const ECHO_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 30);
 
 /// Where the key-value server of the system `switching` is.
 pub const KV_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 20);

@@ -53,8 +53,9 @@ fn knock(machine: &TestMachine) {
     peer.record(false);
 }
 
-/// When the first frame with an HTTP answer came, in microseconds since power-on.
-fn first_answer(capture: &[u8]) -> Option<f64> {
+/// When the first frame with an HTTP answer came, in microseconds since power-on, by this capture; `None` if
+/// there is no such frame.
+pub fn first_answer(capture: &[u8]) -> Option<f64> {
     // A header of 24 bytes; before each frame: seconds, microseconds, captured and real length.
     let mut rest = capture.get(24..)?;
     loop {
