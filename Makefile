@@ -142,12 +142,14 @@ figures: test-images
 	@cargo run --locked -q -p segue-system-tests --bin segue-figures
 
 bench-image: kernel programs test-files
-	@echo '== image to be measured'
-	@$(TOOLS)/segue-image --system build/test-systems/bench.xml --programs '$(PROGRAMS)' --output build/bench \
-	  $(call otherwise,the image was not written. Cargo or the messages above say why.)
+	@echo '== images to be measured'
+	@for system in bench many; do \
+	  $(TOOLS)/segue-image --system build/test-systems/$$system.xml --programs '$(PROGRAMS)' --output build/$$system || exit 1; \
+	done $(call otherwise,an image was not written. The messages above say why.)
 
 bench bench-quick: bench-image
-	@cargo build --locked -q -p segue-bench $(call otherwise,segue-bench was not built. Cargo says above why.)
+	@echo '== segue-bench'
+	@cargo build --locked -p segue-bench $(call otherwise,segue-bench was not built. Cargo says above why.)
 	@$(TOOLS)/segue-bench $(if $(filter bench-quick,$@),--quick) $(call otherwise,the comparison did not come to its end: see above.)
 
 fuzz: setup

@@ -190,7 +190,11 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         let [linux, segue] = times;
         report.add_boot(linux?, segue?);
     }
-    let folder = paths::root().join("bench/results");
+    // What is kept is what a whole run has found.
+    let mut folder = paths::root().join("bench/results");
+    if arguments.quick || !arguments.only.is_empty() {
+        folder.push("quick");
+    }
     report.write(&folder)?;
     // Figures are those of a whole run.
     if !arguments.quick && arguments.only.is_empty() {

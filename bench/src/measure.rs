@@ -37,6 +37,16 @@ impl Sample {
     pub fn per_unit(&self) -> f64 {
         self.instructions.total() as f64 / self.done.units.max(1) as f64
     }
+
+    /// The median (0) or the 99th percentile (1) of the time for a unit, in microseconds; not a number if
+    /// the client does not tell.
+    pub fn latency(&self, which: usize) -> f64 {
+        let latency = self
+            .done
+            .latency
+            .and_then(|latency| latency.get(which).copied());
+        latency.unwrap_or(f64::NAN)
+    }
 }
 
 /// The measurements of one kind of work.
@@ -64,7 +74,12 @@ impl Measured {
 
     /// The instructions of a side against Linux's.
     pub fn to_linux(&self, side: Side) -> Option<f64> {
-        Some(self.median(side)?.per_unit() / self.median(Side::Linux)?.per_unit())
+        self.against(side, Side::Linux, Sample::per_unit)
+    }
+
+    /// Something of a side against the same of another.
+    pub fn against(&self, side: Side, other: Side, value: fn(&Sample) -> f64) -> Option<f64> {
+        Some(value(self.median(side)?) / value(self.median(other)?))
     }
 }
 

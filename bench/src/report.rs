@@ -324,21 +324,21 @@ impl Report {
     }
 
     fn table(&self) -> String {
+        // Writing to a String does not fail.
         let mut text = String::from(
-            "| work | unit | Linux | server | direct | server : Linux | direct : Linux | server : direct | rate, server : Linux | rate, direct : Linux |\n\
-             | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+            "# Results\n\nGuest instructions for a unit of work, and against Linux's.\n\n\
+             | work | unit | Linux | server | direct | server : Linux | direct : Linux | server : direct | furthest apart |\n\
+             | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
         );
+        let ratio = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
         for measured in &self.measured {
             let count = |side| number(measured.median(side).map(Sample::per_unit));
-            let ratio =
-                |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
-            let rate = |side| measured.median(side).map(|sample| sample.done.rate);
-            let against = |one: Option<f64>, other: Option<f64>| Some(one? / other?);
-            let per_unit = |side| measured.median(side).map(Sample::per_unit);
-            // Writing to a String does not fail.
+            let spreads = Side::ALL
+                .into_iter()
+                .filter_map(|side| measured.spread(side));
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {:.1} % |",
                 measured.work.name(),
                 measured.work.unit(),
                 count(Side::Linux),
@@ -346,17 +346,62 @@ impl Report {
                 count(Side::Direct),
                 ratio(measured.to_linux(Side::Server)),
                 ratio(measured.to_linux(Side::Direct)),
-                ratio(against(per_unit(Side::Server), per_unit(Side::Direct))),
-                ratio(against(rate(Side::Server), rate(Side::Linux))),
-                ratio(against(rate(Side::Direct), rate(Side::Linux))),
+                ratio(measured.against(Side::Server, Side::Direct, Sample::per_unit)),
+                spreads.fold(0.0, f64::max) * 100.0
+            );
+        }
+        text += "\nWork done in a second, and the time for one unit at a client, against Linux's in the same run.\n\n\
+                 | work | rate, server | direct | median time, server | direct | 99 %, server | direct |\n\
+                 | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+        for measured in &self.measured {
+            let against = |side, value: fn(&Sample) -> f64| {
+                let found = measured.against(side, Side::Linux, value);
+                ratio(found.filter(|value| value.is_finite()))
+            };
+            let both = |value| {
+                format!(
+                    "{} | {}",
+                    against(Side::Server, value),
+                    against(Side::Direct, value)
+                )
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} |",
+                measured.work.name(),
+                both(|sample| sample.done.rate),
+                both(|sample| sample.latency(0)),
+                both(|sample| sample.latency(1)),
             );
         }
         for (side, rate) in &self.idle {
+            let rate = number(Some(*rate));
             let _ = writeln!(
                 text,
-                "\nIdle, {}: {} instructions a second.",
-                side.name(),
-                number(Some(*rate))
+                "\nIdle, {}: {rate} instructions a second.",
+                side.about()
+            );
+        }
+        for (side, mebibytes) in &self.memory {
+            let about = side.about();
+            let _ = writeln!(
+                text,
+                "\nMemory right after the start, {about}: {mebibytes:.0} MiB of {MEMORY}."
+            );
+        }
+        for (side, milliseconds) in &self.boot {
+            let about = side.about();
+            let _ = writeln!(
+                text,
+                "\nFirst answer, {about}: {milliseconds:.0} ms of virtual time after power-on."
+            );
+        }
+        if let Some(Course { counts, .. }) = &self.course {
+            let [completed, lost, wrong] = counts;
+            let _ = writeln!(
+                text,
+                "\nHybrid run: {completed} downloads of 128 KiB over a switch to direct mode and back; {lost} \
+                 connections lost, {wrong} answers wrong."
             );
         }
         text
@@ -383,7 +428,13 @@ fn entry(measured: &Measured) -> Value {
             one["latency_us"] = json!({ "median": median, "p99": high });
         }
         if *side != Side::Linux {
-            one["to_linux"] = json!(measured.to_linux(*side));
+            let against = |value: fn(&Sample) -> f64| measured.against(*side, Side::Linux, value);
+            one["to_linux"] = json!({
+                "instructions": measured.to_linux(*side),
+                "rate": against(|sample| sample.done.rate),
+                "latency_median": against(|sample| sample.latency(0)),
+                "latency_p99": against(|sample| sample.latency(1)),
+            });
         }
         entry.insert(side.name().into(), one);
     }
