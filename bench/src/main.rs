@@ -155,7 +155,12 @@ fn write_baseline() -> Result<(), String> {
 
 fn run(arguments: &Arguments) -> Result<(), String> {
     let began = Instant::now();
-    scenarios::may_make_tap_devices()?;
+    scenarios::may_make_tap_devices().map_err(|why| {
+        format!(
+            "each machine needs a tap device in a network namespace of its own, which only root can make: run this as \
+             root. ({why})"
+        )
+    })?;
     machines::check_built(&paths::image(SYSTEM))?;
     if arguments.baseline {
         return write_baseline();
