@@ -132,10 +132,9 @@ pub fn time_to_first_answer(guest: Option<&Guest>) -> Result<f64, String> {
         Some(guest) => linux(guest, 1),
         None => segue(SYSTEM),
     };
-    let folder = std::env::temp_dir().join(format!("segue-bench-{}", std::process::id()));
-    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
-    std::fs::create_dir_all(&folder).map_err(failed)?;
-    let capture = folder.join("frames");
+    let failed = |error: std::io::Error| format!("captured frames: {error}");
+    let folder = tempfile::tempdir().map_err(failed)?;
+    let capture = folder.path().join("frames");
     let machine = common(machine, MEMORY).instruction_clock(0);
     let mut running = machine
         .capture_frames(&capture)
@@ -167,8 +166,6 @@ pub fn time_to_first_answer(guest: Option<&Guest>) -> Result<f64, String> {
     }
     running.stop();
     let frames = std::fs::read(&capture).map_err(failed)?;
-    let removed = std::fs::remove_dir_all(&folder);
-    removed.map_err(failed)?;
     let time = segue_system_tests::figures::first_answer(&frames);
     Ok(time.ok_or("the first answer was not captured")? / 1e3)
 }

@@ -16,7 +16,7 @@ use segue_bench::packages::Packages;
 use segue_bench::profile::Symbols;
 use segue_bench::regression::{self, Bench};
 use segue_bench::report::Report;
-use segue_bench::work::Work;
+use segue_bench::work::{HEADLINE, Work};
 use segue_system_tests::{figures, paths, scenarios};
 
 /// Compares Segue with Linux, and writes bench/results.
@@ -33,28 +33,8 @@ struct Arguments {
     only: String,
 }
 
-/// The headline, and what else the short version measures.
+/// What the short version measures besides the headline.
 const QUICK: &[Work] = &[
-    Work::Http {
-        file: "1k.bin",
-        connections: 16,
-    },
-    Work::Http {
-        file: "8k.bin",
-        connections: 16,
-    },
-    Work::Http {
-        file: "128k.bin",
-        connections: 16,
-    },
-    Work::Kv {
-        command: "set",
-        pipeline: 1,
-    },
-    Work::Kv {
-        command: "get",
-        pipeline: 1,
-    },
     Work::Kv {
         command: "get",
         pipeline: 16,
@@ -233,7 +213,7 @@ fn side_by_side(
         report.add_idle(side, rate);
     }
     let more = if arguments.quick { &[][..] } else { MORE };
-    let works = QUICK.iter().chain(more);
+    let works = HEADLINE.iter().chain(QUICK).chain(more);
     for work in works.filter(|work| work.name().contains(&arguments.only)) {
         say(&work.name());
         let measured = machines.measure(*work, effort)?;

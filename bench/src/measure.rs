@@ -121,6 +121,24 @@ impl Machines {
         }
     }
 
+    /// Does something with a side's machine while `service` is in the side's mode.
+    fn in_mode<T>(
+        &mut self,
+        side: Side,
+        service: Service,
+        action: impl FnOnce(&mut Counted) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let machine = self.machine(side)?;
+        if side != Side::Direct {
+            return action(machine);
+        }
+        machine.set_direct(service, true)?;
+        thread::sleep(SETTLED);
+        let result = action(machine)?;
+        machine.set_direct(service, false)?;
+        Ok(result)
+    }
+
     /// Has the sides do the work in turn, so that whatever else the host does meets all of them.
     ///
     /// # Errors
@@ -149,25 +167,19 @@ impl Machines {
         time: Duration,
         is_rehearsal: bool,
     ) -> Result<Sample, String> {
-        let machine = self.machine(side)?;
-        if side == Side::Direct {
-            machine.set_direct(work.service(), true)?;
-            thread::sleep(SETTLED);
-        }
-        let time = match is_rehearsal {
-            true => {
-                work.prepare(machine)?;
-                time / 2
-            }
-            false => time,
-        };
-        let before = machine.instructions();
-        let done = work.run(machine, time)?;
-        let instructions = machine.instructions().since(before);
-        if side == Side::Direct {
-            machine.set_direct(work.service(), false)?;
-        }
-        Ok(Sample { instructions, done })
+        self.in_mode(side, work.service(), |machine| {
+            let time = match is_rehearsal {
+                true => {
+                    work.prepare(machine)?;
+                    time / 2
+                }
+                false => time,
+            };
+            let before = machine.instructions();
+            let done = work.run(machine, time)?;
+            let instructions = machine.instructions().since(before);
+            Ok(Sample { instructions, done })
+        })
     }
 
     /// Where a side's instructions for the work are: for a unit, by program and part.
@@ -181,18 +193,12 @@ impl Machines {
         time: Duration,
         symbols: &Symbols,
     ) -> Result<Parts, String> {
-        let machine = self.machine(side)?;
-        if side == Side::Direct {
-            machine.set_direct(work.service(), true)?;
-            thread::sleep(SETTLED);
-        }
-        let before = machine.counter().profile();
-        let done = work.run(machine, time)?;
-        let after = machine.counter().profile();
-        if side == Side::Direct {
-            machine.set_direct(work.service(), false)?;
-        }
-        Ok(symbols.parts(&before, &after, done.units))
+        self.in_mode(side, work.service(), |machine| {
+            let before = machine.counter().profile();
+            let done = work.run(machine, time)?;
+            let after = machine.counter().profile();
+            Ok(symbols.parts(&before, &after, done.units))
+        })
     }
 
     /// Instructions in a second of the host's clock of a side that nobody wants anything of; `service` is
@@ -201,19 +207,13 @@ impl Machines {
     /// # Errors
     /// As [`Self::measure`].
     pub fn idle(&mut self, side: Side, service: Service, time: Duration) -> Result<f64, String> {
-        let machine = self.machine(side)?;
-        if side == Side::Direct {
-            machine.set_direct(service, true)?;
-        }
-        // What has just ended has ended.
-        thread::sleep(Duration::from_secs(2));
-        let (before, began) = (machine.instructions(), Instant::now());
-        thread::sleep(time);
-        let instructions = machine.instructions().since(before).total();
-        let rate = instructions as f64 / began.elapsed().as_secs_f64();
-        if side == Side::Direct {
-            machine.set_direct(service, false)?;
-        }
-        Ok(rate)
+        self.in_mode(side, service, |machine| {
+            // What has just ended has ended.
+            thread::sleep(Duration::from_secs(2));
+            let (before, began) = (machine.instructions(), Instant::now());
+            thread::sleep(time);
+            let instructions = machine.instructions().since(before).total();
+            Ok(instructions as f64 / began.elapsed().as_secs_f64())
+        })
     }
 }

@@ -141,9 +141,8 @@ mod tests {
 
     #[test]
     fn pictures_name_what_they_show() {
-        let folder = std::env::temp_dir().join(format!("segue-plots-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder can be made");
-        let file = folder.join("bars.svg");
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let file = folder.path().join("bars.svg");
         let groups = [
             ("GET <1 KB>".to_owned(), vec![Some(1.0), Some(0.2), None]),
             ("SET".to_owned(), vec![None; 3]),
@@ -181,6 +180,5 @@ mod tests {
                 .expect("it is there")
                 .contains("switch")
         );
-        std::fs::remove_dir_all(&folder).expect("it can be removed");
     }
 }

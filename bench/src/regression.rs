@@ -11,31 +11,8 @@ use serde_json::{Map, Value, json};
 use crate::machines::{Counted, Side};
 use crate::measure::{Effort, Machines};
 use crate::profile::Symbols;
-use crate::work::Work;
+use crate::work::{HEADLINE, Work};
 
-/// What is watched.
-const WORKS: [Work; 5] = [
-    Work::Http {
-        file: "1k.bin",
-        connections: 16,
-    },
-    Work::Http {
-        file: "8k.bin",
-        connections: 16,
-    },
-    Work::Http {
-        file: "128k.bin",
-        connections: 16,
-    },
-    Work::Kv {
-        command: "set",
-        pipeline: 1,
-    },
-    Work::Kv {
-        command: "get",
-        pipeline: 1,
-    },
-];
 const EFFORT: Effort = Effort {
     time: Duration::from_secs(2),
     repeats: 2,
@@ -110,7 +87,7 @@ impl Bench {
     /// A sentence if a client fails.
     pub fn costs(&mut self) -> Result<Costs, String> {
         let mut costs = Costs::new();
-        for work in WORKS {
+        for work in HEADLINE {
             for (side, instructions) in self.instructions(work)? {
                 let parts = self.parts(work, side)?;
                 let instructions = instructions.round();
@@ -133,7 +110,7 @@ impl Bench {
     /// What has become dearer, by how much, and where.
     pub fn compare(&mut self, baseline: &Costs) -> Result<(), String> {
         let mut complaints = String::new();
-        for work in WORKS {
+        for work in HEADLINE {
             let mut dearer = Vec::new();
             for _ in 0..TRIES {
                 dearer.clear();

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use segue_system_tests::figures::Figure;
+use segue_system_tests::figures::{Figure, number, rounded};
 use serde_json::{Map, Value, json};
 
 use crate::hybrid::Course;
@@ -332,7 +332,7 @@ impl Report {
         );
         let ratio = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
         for measured in &self.measured {
-            let count = |side| number(measured.median(side).map(Sample::per_unit));
+            let count = |side| whole(measured.median(side).map(Sample::per_unit));
             let spreads = Side::ALL
                 .into_iter()
                 .filter_map(|side| measured.spread(side));
@@ -375,7 +375,7 @@ impl Report {
             );
         }
         for (side, rate) in &self.idle {
-            let rate = number(Some(*rate));
+            let rate = whole(Some(*rate));
             let _ = writeln!(
                 text,
                 "\nIdle, {}: {rate} instructions a second.",
@@ -441,26 +441,14 @@ fn entry(measured: &Measured) -> Value {
     Value::Object(entry)
 }
 
-/// With two decimals, or three significant digits of what is small.
-fn round(value: f64) -> f64 {
-    let scale = if value < 0.1 { 1e4 } else { 1e3 };
-    (value * scale).round() / scale
+/// A ratio with as many digits as mean something.
+fn round(ratio: f64) -> f64 {
+    rounded(ratio, if ratio < 0.1 { 4 } else { 3 })
 }
 
-/// Digits in groups of three.
-fn number(value: Option<f64>) -> String {
-    let Some(value) = value else {
-        return "-".into();
-    };
-    let digits = format!("{value:.0}");
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+/// An amount without decimals.
+fn whole(value: Option<f64>) -> String {
+    value.map_or("-".into(), |value| number(value.round()))
 }
 
 /// The first line that a program prints.

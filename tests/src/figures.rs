@@ -168,7 +168,7 @@ pub fn page(text: &str) -> Result<String, String> {
 }
 
 /// Digits in groups of three, decimals only if there are any.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value.fract() != 0.0 {
         return value.to_string();
     }
@@ -184,7 +184,7 @@ fn number(value: f64) -> String {
 }
 
 /// Rounds to `digits` after the point.
-fn rounded(value: f64, digits: i32) -> f64 {
+pub fn rounded(value: f64, digits: i32) -> f64 {
     let scale = 10_f64.powi(digits);
     (value * scale).round() / scale
 }
