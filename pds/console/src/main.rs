@@ -262,13 +262,13 @@ impl SerialConsole {
             if limit == 0 || output.is_empty() {
                 break;
             }
-            let count = self.uart.write(output.waiting(limit));
-            if count == 0 {
-                break;
-            }
+            let count = self.uart.write(output.send(limit));
             reached(Point::ConsoleLineGiven);
             output.sent(count);
             reached(Point::ConsoleLineNoted);
+            if count == 0 {
+                break;
+            }
             self.pace.sent(count);
             put += count;
         }

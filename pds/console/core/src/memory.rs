@@ -30,6 +30,8 @@ const LINE: usize = WORD;
 const TAIL: usize = 2 * WORD;
 /// Whether an operator is there.
 const PROMPT: usize = 3 * WORD;
+/// Whether bytes are being handed to the line, of which [`HEAD`] does not know yet.
+const SENDING: usize = 4 * WORD;
 /// A commit under way: 1 and a checksum of the next three; a place, what it gets, and the tail.
 const COMMIT: usize = 8 * WORD;
 /// How many crash reports are in the queue, or were.
@@ -79,6 +81,8 @@ pub struct Queue {
     pub line: u64,
     /// Bytes that there were to be sent.
     pub tail: u64,
+    /// Whether more than `head` bytes may have been sent.
+    pub is_sending: bool,
 }
 
 /// The region.
@@ -153,14 +157,24 @@ impl Memory {
         let [head, line, tail] = [HEAD, LINE, TAIL].map(|offset| self.load(offset));
         let is_in_order = line <= head && head <= tail && tail < MOST_BYTES;
         let is_sane = is_in_order && tail - line <= CAPACITY as u64;
-        is_sane.then_some(Queue { head, line, tail })
+        is_sane.then_some(Queue {
+            head,
+            line,
+            tail,
+            is_sending: self.load(SENDING) != 0,
+        })
     }
 
     /// Forgets all that waits in the queue.
     pub fn clear_queue(&self) {
-        for counter in [LINE, HEAD, TAIL] {
+        for counter in [LINE, HEAD, TAIL, SENDING] {
             self.store(counter, 0);
         }
+    }
+
+    /// Whether bytes are being sent that [`Self::set_sent`] has not been told of.
+    pub fn set_sending(&self, is_sending: bool) {
+        self.store(SENDING, u64::from(is_sending));
     }
 
     /// So many bytes were sent; the line that is being sent began after `line` of them.
@@ -250,7 +264,7 @@ mod tests {
             }
             let memory = Memory::new(region).unwrap();
             match memory.queue() {
-                Some(Queue { head, line, tail }) => {
+                Some(Queue { head, line, tail, .. }) => {
                     prop_assert!(line <= head && head <= tail && tail - line <= CAPACITY as u64);
                 }
                 None => {

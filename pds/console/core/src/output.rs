@@ -44,15 +44,20 @@ impl Output {
         if !is_sane {
             memory.clear_queue();
         }
-        let Queue { head, line, tail } = queue.unwrap_or_default();
+        let Queue {
+            head,
+            line,
+            tail,
+            is_sending,
+        } = queue.unwrap_or_default();
         // The predecessor has noted what was sent, but perhaps not that it was a line.
         let line = (line..head)
             .rev()
             .find(|number| memory.byte(*number) == b'\n')
             .map_or(line, |number| number + 1);
+        let is_half_sent = is_sending || head > line;
         memory.set_sent(head, line);
         let has_end = (head..tail).any(|number| memory.byte(number) == b'\n');
-        let is_half_sent = head > line;
         let from = match (is_half_sent, has_end) {
             (false, _) => head,
             (true, true) => line,
@@ -95,6 +100,14 @@ impl Output {
         ending.iter().copied().chain(bytes).take(limit)
     }
 
+    /// The waiting bytes, to be handed to the line now: at most `limit`. [`Self::sent`] is to be
+    /// called with how many of them were taken. A console that dies in between may have sent a
+    /// part of a line that it has not noted; its successor ends that line first.
+    pub fn send(&self, limit: usize) -> impl Iterator<Item = u8> + '_ {
+        self.memory.set_sending(true);
+        self.waiting(limit)
+    }
+
     /// Takes the first `count` bytes out: they are sent.
     pub fn sent(&mut self, count: usize) {
         let ending = count.min(self.ending);
@@ -110,6 +123,7 @@ impl Output {
         self.head = end;
         if self.ending == 0 {
             self.memory.set_sent(self.head, self.line);
+            self.memory.set_sending(false);
             self.kept = self.line;
         }
     }

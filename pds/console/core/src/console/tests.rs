@@ -414,10 +414,41 @@ impl Story {
 /// Has the console say what there is, as much as the line takes at once.
 fn say_some(console: &mut Console, line: &RefCell<Vec<u8>>, most: usize) -> bool {
     console.poll();
-    let bytes: Vec<u8> = console.output().waiting(most).collect();
+    let bytes: Vec<u8> = console.output().send(most).collect();
     line.borrow_mut().extend_from_slice(&bytes);
     console.output().sent(bytes.len());
     !bytes.is_empty()
+}
+
+#[test]
+fn a_line_whose_first_bytes_were_sent_unnoted_comes_as_a_whole() {
+    let noted = "one: one says 0\r\none: and then 0 again\r\nother: other says 0\r\n";
+    for most in 1..4 {
+        let mut has_lived = false;
+        for stores in 0.. {
+            if has_lived {
+                break;
+            }
+            let story = Story::new();
+            let region = leaked_region(CONSOLE_MEMORY_SIZE);
+            let line = RefCell::new(Vec::new());
+            story.happen(0);
+            let lived = with_death_after(stores, || {
+                let mut console = story.console(Memory::new(region).unwrap());
+                while say_some(&mut console, &line, most) {}
+            });
+            has_lived = lived.is_some();
+            let mut console = story.console(Memory::new(region).unwrap());
+            while say_some(&mut console, &line, 16) {}
+            let text = String::from_utf8(line.into_inner()).expect("only ASCII is sent");
+            for wanted in noted.lines() {
+                assert!(
+                    text.split("\r\n").any(|line| line == wanted),
+                    "{wanted} is missing after {stores} stores in\n{text}"
+                );
+            }
+        }
+    }
 }
 
 proptest! {
