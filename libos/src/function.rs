@@ -16,14 +16,6 @@ use segue_igb_driver::vf::{ChecksumState, Configuration, Fragment, Layout, Virtu
 use segue_shared_memory::PrivateRegion;
 use smoltcp::time::Instant;
 
-/// Descriptors of each ring. The receive ring is long: QEMU drops what overflows it as soon
-/// as another function is enabled, instead of waiting.
-pub const FUNCTION_CONFIGURATION: Configuration = Configuration {
-    transmit_entries: 256,
-    receive_entries: 512,
-    interrupt_interval_microseconds: 0,
-};
-
 /// Largest frame of an Ethernet with the usual MTU, without check sequence.
 const MAXIMUM_FRAME: usize = 1514;
 /// Descriptors the longest frame needs: 64 KiB in pieces of 32 KiB, and the description of
@@ -36,10 +28,16 @@ const TCP_CHECKSUM: usize = 16;
 /// The header checksum's place in an IPv4 header.
 const IPV4_CHECKSUM: usize = 10;
 
-/// Bytes of a function's memory that are the driver's, from its start; the rest is the
-/// transmit pool, of 256 KiB at least.
+/// Bytes of a function's memory that are the driver's, behind the transmit pool.
 pub fn function_rings_size() -> usize {
-    Layout::new(&FUNCTION_CONFIGURATION).map_or(0, |layout| layout.end)
+    Layout::new(&Configuration::APPLICATION).map_or(0, |layout| layout.end)
+}
+
+/// Bytes of the transmit pool at the start of a function's memory of `memory` bytes
+/// ([`Layout::pool_in`]); `None` if that is too small for the rings and a pool of 256 KiB.
+pub fn function_pool_size(memory: usize) -> Option<usize> {
+    let layout = Layout::new(&Configuration::APPLICATION).ok()?;
+    layout.pool_in(memory).filter(|pool| *pool >= SMALLEST_POOL)
 }
 
 /// A frame that the card has not completed.
@@ -82,10 +80,12 @@ impl<M: Mmio, D: DmaMemory> Function<M, D> {
         // Buffers start at multiples of cache lines.
         let allocator = PoolRing::new(pool.length() & !63);
         Ok(Self {
-            function: VirtualFunction::new(registers, rings, FUNCTION_CONFIGURATION)?,
+            function: VirtualFunction::new(registers, rings, Configuration::APPLICATION)?,
             pool,
             allocator,
-            outstanding: VecDeque::with_capacity(FUNCTION_CONFIGURATION.transmit_entries.into()),
+            outstanding: VecDeque::with_capacity(
+                Configuration::APPLICATION.transmit_entries.into(),
+            ),
             masked: false,
         })
     }

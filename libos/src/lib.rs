@@ -51,7 +51,7 @@ pub use config::{
 pub use control::Control;
 pub use engine::BufferSizes;
 pub use frame_channel::FrameChannel;
-pub use function::{FUNCTION_CONFIGURATION, Function, function_rings_size};
+pub use function::{Function, function_pool_size, function_rings_size};
 pub use segue_igb_driver::Error as FunctionError;
 pub use smoltcp::time::{Duration, Instant};
 pub use stack::Stack;

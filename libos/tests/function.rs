@@ -53,6 +53,22 @@ const CHECKSUM: Offload = Offload {
 };
 
 #[test]
+fn the_transmit_pool_is_the_largest_power_of_two_before_the_rings() {
+    let rings = function_rings_size();
+    for (memory, pool) in [
+        (0, None),
+        (rings, None),
+        (rings + 0x3_f000, None),
+        (rings + 0x4_0000, Some(0x4_0000)),
+        (rings + 0x7_f000, Some(0x4_0000)),
+        (0x30_0000, Some(0x10_0000)),
+        (rings + 0x20_0000, Some(0x20_0000)),
+    ] {
+        assert_eq!(function_pool_size(memory), pool, "{memory:#x}");
+    }
+}
+
+#[test]
 fn the_card_sums_and_cuts() {
     let (mut function, device) = function(POOL_SIZE);
     function.start().unwrap();

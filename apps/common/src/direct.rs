@@ -10,7 +10,8 @@ use segue_director_core::board::{Answer, Answers, Board, Load, Order, Refused, S
 use segue_director_core::config::{DirectConfig, NO_CHANNEL, WINDOW_SIZE};
 use segue_fault_points::{Point, reached};
 use segue_libos::{
-    Control, Duration, Function, FunctionBackend, Instant, Stack, Vif, function_rings_size,
+    Control, Duration, Function, FunctionBackend, Instant, Stack, Vif, function_pool_size,
+    function_rings_size,
 };
 use segue_libos_memory::FunctionMemory;
 use segue_shared_memory::Region;
@@ -205,12 +206,14 @@ fn function(
     registers: Region,
     config: &'static DirectConfig,
 ) -> Result<Box<dyn FunctionBackend>, Refused> {
-    let rings = function_rings_size() as u64;
-    let pool = config.memory_size.saturating_sub(rings);
+    let Some(pool) = function_pool_size(config.memory_size as usize) else {
+        log::error!("the memory for direct mode is too small");
+        return Err(Refused::Invalid);
+    };
+    let rings = region_at!(config.memory + pool as u64, function_rings_size() as u64);
     // The owner before, if there was one, is gone: there is at most one function, and
     // whoever makes another has dropped it.
-    let pool = private_region_at!(config.memory + rings, pool);
-    let rings = region_at!(config.memory, rings);
+    let pool = private_region_at!(config.memory, pool as u64);
     match Function::new(registers, rings, pool) {
         Ok(function) => Ok(Box::new(function)),
         Err(error) => {

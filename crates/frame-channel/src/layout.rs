@@ -10,7 +10,8 @@ pub const RECEIVE_SLOT_SIZE: usize = 2048;
 /// Numbers of entries a ring may have. It must be a power of two, too.
 pub const ENTRIES: RangeInclusive<u32> = 8..=4096;
 
-/// Sizes a transmit pool may have, in bytes. It must be a multiple of 4096.
+/// Sizes a transmit pool may have, in bytes. It must be a power of two, so that it is contiguous in
+/// physical memory: QEMU's 82576 drops a frame that is not.
 /// The lower bound lets a 64 KiB segment find room whatever lies before it.
 pub const POOL_SIZE: RangeInclusive<u64> = 0x4_0000..=0x400_0000;
 
@@ -30,7 +31,7 @@ pub const fn entries_are_valid(entries: u32) -> bool {
 
 /// Whether a transmit pool may have this size in bytes.
 pub const fn pool_size_is_valid(size: u64) -> bool {
-    size.is_multiple_of(PAGE as u64) && size >= *POOL_SIZE.start() && size <= *POOL_SIZE.end()
+    size.is_power_of_two() && size >= *POOL_SIZE.start() && size <= *POOL_SIZE.end()
 }
 
 /// Size in bytes of the region that the application writes, a multiple of 4096.
@@ -82,6 +83,7 @@ mod tests {
         assert_eq!(client_region_size(256), 0x2000);
         assert_eq!(server_region_size(256), 0x8_1000);
         assert!(pool_size_is_valid(0x20_0000));
+        assert!(!pool_size_is_valid(0x30_0000));
         assert!(entries_are_valid(256));
         assert!(!entries_are_valid(100));
         assert!(!entries_are_valid(4));

@@ -96,14 +96,14 @@ fn the_report_says_what_the_application_has_and_who_reaches_it() {
         "netserver 60 http 60",
         "nic.vf0 (00:13.0) 1 0x000010000000-0x0000101fffff rw netserver_dma netserver",
         // Grants.
-        "http pcie nic.vf1 (00:13.2), nic.vf2 (00:13.4), nic.vf3 (00:13.6), nic.vf4 (00:14.0), nic.vf5 (00:14.2), nic.vf6 (00:14.4) http.direct 0x00200028c000-0x00200058bfff",
+        "http pcie nic.vf1 (00:13.2), nic.vf2 (00:13.4), nic.vf3 (00:13.6), nic.vf4 (00:14.0), nic.vf5 (00:14.2), nic.vf6 (00:14.4) http.direct 0x00200028c000-0x00200058efff",
         // The application.
         "priority 100, program segue-http, stack 64 KiB",
         "60 netserver 60 notify, be notified",
         "59 portmap 60 call, be notified",
         "http its own 52:54:00:5e:61:15 10.0.2.15/24 10.0.2.2 fd00:5e60::15/64 fd00:5e60::2",
         "61 console 61 notify",
-        "log_ring 0x2000592000",
+        "log_ring 0x2000595000",
     ] {
         assert!(
             squeezed.iter().any(|found| found == line),

@@ -8,6 +8,7 @@ mod inside;
 mod middle;
 mod policy;
 mod seven;
+mod wire;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;

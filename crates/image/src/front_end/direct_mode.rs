@@ -8,6 +8,8 @@ use segue_director_core::config::{
     MAXIMUM_INSIDE, MAXIMUM_IO_TABLES, RouteTable, START_DIRECT, WINDOW_SIZE,
 };
 use segue_frame_channel::config::{ADDRESS_LEASED, ADDRESS_OWN, name_to_bytes};
+use segue_frame_channel::layout::POOL_SIZE;
+use segue_igb_driver::vf::{Configuration, Layout};
 use segue_system_image::format::layout::grant::{FRAME_COUNT, MEMORY_BITS};
 use zerocopy::IntoBytes;
 
@@ -22,10 +24,8 @@ use crate::model::{
 };
 use crate::program::Lookup;
 
-/// Memory for a function's rings and buffers, unless the description says how much.
-pub(super) const DEFAULT_MEMORY: u64 = 0x30_0000;
-/// Least of it: receive buffers of 1 MiB, rings, and room for some long frames.
-const LEAST_MEMORY: u64 = 0x14_0000;
+/// The transmit pool in the memory for a function, unless the description says how much that is.
+const DEFAULT_POOL: u64 = 0x20_0000;
 /// The BAR of a virtual function that holds its registers.
 const REGISTERS_BAR: usize = 0;
 
@@ -227,19 +227,21 @@ impl Draft<'_, '_> {
         })
     }
 
-    /// The memory for a function's rings and buffers.
+    /// The memory for a function: its transmit pool, and behind it its rings and receive buffers.
     pub(super) fn direct_memory(&mut self, node: Node<'_, '_>) -> Option<u64> {
+        let rings = Layout::new(&Configuration::APPLICATION).ok()?.end as u64;
         let Some(value) = attribute(node, "memory_size") else {
-            return Some(DEFAULT_MEMORY);
+            return Some(DEFAULT_POOL + rings);
         };
+        let least = POOL_SIZE.start() + rings;
         let size = value.size(&mut self.diagnostics)?;
         // One IO page table for each 2 MiB, and some more.
         let most = ((1 << MEMORY_BITS) - MAXIMUM_IO_TABLES as u64) * PAGE;
-        if !size.is_multiple_of(PAGE) || !(LEAST_MEMORY..=most).contains(&size) {
+        if !size.is_multiple_of(PAGE) || !(least..=most).contains(&size) {
             self.diagnostics.error(
                 value.at,
                 format!(
-                    "memory_size=\"{}\" cannot be: write a multiple of 0x1000 from {LEAST_MEMORY:#x} to {most:#x}",
+                    "memory_size=\"{}\" cannot be: write a multiple of 0x1000 from {least:#x} to {most:#x}",
                     value.text
                 ),
             );

@@ -180,7 +180,7 @@ impl Draft<'_, '_> {
         self.diagnostics.error(
             value.at,
             format!(
-                "pool_size=\"{}\" cannot be: write a multiple of 0x1000 from {first:#x} to {last:#x}",
+                "pool_size=\"{}\" cannot be: write a power of two from {first:#x} to {last:#x}",
                 value.text
             ),
         );

@@ -59,6 +59,16 @@ pub struct Configuration {
     pub interrupt_interval_microseconds: u16,
 }
 
+impl Configuration {
+    /// Of an application that drives a function itself. The receive ring is long: QEMU drops what overflows
+    /// it as soon as another function is enabled, instead of waiting.
+    pub const APPLICATION: Self = Self {
+        transmit_entries: 256,
+        receive_entries: 512,
+        interrupt_interval_microseconds: 0,
+    };
+}
+
 impl Default for Configuration {
     fn default() -> Self {
         Self {
@@ -105,6 +115,17 @@ impl Layout {
             receive_buffers,
             end: end.next_multiple_of(4096),
         })
+    }
+
+    /// Bytes of a transmit pool at the start of `memory` bytes, the driver's memory being behind it: the
+    /// largest power of two that leaves room for that; `None` if there is none of a page or more.
+    ///
+    /// QEMU's 82576 drops a frame with a piece that is not contiguous in physical memory. Memory for
+    /// devices is made of one power of two after the other, the largest first, so this much of it is.
+    pub fn pool_in(&self, memory: usize) -> Option<usize> {
+        let room = memory.checked_sub(self.end)?;
+        let pool = 1 << room.checked_ilog2()?;
+        (pool >= 4096).then_some(pool)
     }
 }
 
