@@ -305,7 +305,7 @@ fn the_tables_of_direct_mode_go_together() {
     assert_eq!(grants.windows[0], direct.window);
     assert_eq!((grants.functions, routes.functions), (0x7e, 0x7e));
     assert_eq!(direct.inside(), [http.mac]);
-    assert_eq!((direct.memory_size, direct.io_tables), (0x30_0000, 4));
+    assert_eq!((direct.memory_size, direct.io_tables), (0x30_3000, 4));
     for (name, board) in [
         ("pcie", grants.board),
         ("igb-pf", routes.board),
