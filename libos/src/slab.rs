@@ -57,8 +57,23 @@ impl<T> Slab<T> {
     }
 
     /// The generation of what is, or will be, at `index`.
+    #[inline]
     pub fn generation(&self, index: u32) -> u32 {
         self.slots.get(index as usize).map_or(0, |slot| slot.0)
+    }
+
+    /// The value at `index` if it is of this generation.
+    #[inline]
+    pub fn get_of(&self, index: u32, generation: u32) -> Option<&T> {
+        let slot = self.slots.get(index as usize)?;
+        slot.1.as_ref().filter(|_| slot.0 == generation)
+    }
+
+    /// The value at `index` if it is of this generation.
+    #[inline]
+    pub fn get_mut_of(&mut self, index: u32, generation: u32) -> Option<&mut T> {
+        let slot = self.slots.get_mut(index as usize)?;
+        slot.1.as_mut().filter(|_| slot.0 == generation)
     }
 
     /// The value at `index`.
@@ -91,6 +106,9 @@ mod tests {
         assert_eq!(slab.get(first), None);
         assert_eq!(slab.insert('c'), Some(first));
         assert_ne!(slab.generation(first), generation);
+        assert_eq!(slab.get_of(first, generation), None);
+        assert_eq!(slab.get_mut_of(first, generation), None);
+        assert_eq!(slab.get_of(first, slab.generation(first)), Some(&'c'));
         assert_eq!((slab.len(), slab.get(first)), (2, Some(&'c')));
         assert_eq!(slab.get(77), None);
     }

@@ -10,18 +10,14 @@ use smoltcp::socket::tcp;
 use smoltcp::wire::IpEndpoint;
 
 impl Stack {
+    #[inline]
     fn find(&self, id: ConnectionId) -> Option<&Connection> {
-        if self.connections.generation(id.index) != id.generation {
-            return None;
-        }
-        self.connections.get(id.index)
+        self.connections.get_of(id.index, id.generation)
     }
 
+    #[inline]
     fn find_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        if self.connections.generation(id.index) != id.generation {
-            return None;
-        }
-        self.connections.get_mut(id.index)
+        self.connections.get_mut_of(id.index, id.generation)
     }
 
     fn socket(&mut self, id: ConnectionId) -> Option<&mut tcp::Socket<'static>> {

@@ -306,15 +306,20 @@ impl Vif {
         offload: Offload,
         fill: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
-        if self.stage == Stage::Direct && !self.is_inside(destination) {
-            self.transmit_directly(length, offload, fill)
-        } else {
-            self.transmit_by_server(length, offload, fill)
+        if self.stage != Stage::Direct {
+            return self.transmit_by_server(length, offload, fill);
+        }
+        match self.function.as_mut().map(|leg| leg.way(destination)) {
+            Some(Way::Outside) => self.transmit_outside(length, offload, fill),
+            Some(Way::Inside) if is_up(&self.server) => {
+                self.transmit_by_server(length, offload, fill)
+            }
+            _ => self.transmit_directly(length, offload, fill),
         }
     }
 
     /// Whether frames to a hardware address go through the server in direct mode, too.
-    #[inline(never)]
+    #[inline]
     fn is_inside(&mut self, destination: &[u8]) -> bool {
         let way = self.function.as_mut().map(|leg| leg.way(destination));
         way == Some(Way::Inside) && is_up(&self.server)
@@ -341,31 +346,29 @@ impl Vif {
         offload: Offload,
         fill: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
-        let mut fill = Some(fill);
-        let mut result = None;
-        let software = offload.checksum && !self.capabilities.checksum;
-        let offload = Offload {
-            checksum: offload.checksum && !software,
-            ..offload
-        };
-        let taken = self.server.as_mut().is_some_and(|server| {
-            server.transmit(length, offload, &mut |frame| {
-                if let Some(fill) = fill.take() {
-                    result = Some(fill(frame));
-                    if software {
-                        fill_tcp_checksum(frame);
-                    }
-                }
-                true
-            })
-        });
+        let software = !self.capabilities.checksum;
+        let leg = self.server.as_deref_mut();
+        let frame = (length, offload);
+        let (result, taken) = transmit_through(leg, software, &mut self.scratch, frame, fill);
         self.count(taken, length);
-        match (result, fill) {
-            (Some(result), _) => result,
-            (None, Some(fill)) => fill(&mut self.scratch[..length]),
-            // `fill` leaves the option only to make a result.
-            (None, None) => unreachable!("a frame was written and has no result"),
-        }
+        result
+    }
+
+    /// Through the function: the frame is known to go there and nowhere else.
+    // Apart, so that the way through the server stays short.
+    #[inline(never)]
+    fn transmit_outside<R>(
+        &mut self,
+        length: usize,
+        offload: Offload,
+        fill: impl FnOnce(&mut [u8]) -> R,
+    ) -> R {
+        let software = self.function.as_ref().is_some_and(|leg| !leg.checksum);
+        let leg = self.function.as_mut().map(|leg| &mut *leg.backend);
+        let frame = (length, offload);
+        let (result, taken) = transmit_through(leg, software, &mut self.scratch, frame, fill);
+        self.count(taken, length);
+        result
     }
 
     /// Through the function, the server, or both: where the frame goes is looked at when
@@ -456,6 +459,43 @@ impl Vif {
         if let Some(leg) = &mut self.function {
             leg.commit(now);
         }
+    }
+}
+
+/// Has a leg take a frame of this length that `fill` writes, and says whether it did; if not,
+/// the frame is written to `scratch`. `software` says that the leg leaves checksums to the
+/// Vif.
+#[inline]
+fn transmit_through<R>(
+    leg: Option<&mut (impl Backend + ?Sized)>,
+    software: bool,
+    scratch: &mut [u8],
+    (length, offload): (usize, Offload),
+    fill: impl FnOnce(&mut [u8]) -> R,
+) -> (R, bool) {
+    let mut fill = Some(fill);
+    let mut result = None;
+    let software = software && offload.checksum;
+    let offload = Offload {
+        checksum: offload.checksum && !software,
+        ..offload
+    };
+    let taken = leg.is_some_and(|leg| {
+        leg.transmit(length, offload, &mut |frame| {
+            if let Some(fill) = fill.take() {
+                result = Some(fill(frame));
+                if software {
+                    fill_tcp_checksum(frame);
+                }
+            }
+            true
+        })
+    });
+    match (result, fill) {
+        (Some(result), _) => (result, taken),
+        (None, Some(fill)) => (fill(&mut scratch[..length]), false),
+        // `fill` leaves the option only to make a result.
+        (None, None) => unreachable!("a frame was written and has no result"),
     }
 }
 
