@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cpio::newc::{Builder, trailer};
 use object::read::elf::{Dyn as _, ElfFile64};
 use object::{Endianness, elf};
 
+use crate::machines::BOOT;
 use crate::packages::Packages;
 
 const FOLDER: u32 = 0o040_755;
@@ -53,6 +55,8 @@ pub struct Guest {
     pub kernel: PathBuf,
     /// Its initramfs.
     pub initramfs: PathBuf,
+    /// How long it may take to start. It takes seconds; this much only if it never will.
+    pub patience: Duration,
 }
 
 impl Guest {
@@ -138,6 +142,7 @@ impl Guest {
         Ok(Self {
             kernel: packages.kernel(),
             initramfs: path.to_owned(),
+            patience: BOOT,
         })
     }
 }

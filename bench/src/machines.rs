@@ -25,7 +25,7 @@ pub const MEMORY: u32 = 512;
 /// See [`MEMORY`].
 const MEMORY_OF_MANY: u32 = 768;
 /// How long a machine may take to start. It takes seconds; this much only if it never will.
-const BOOT: Duration = Duration::from_secs(180);
+pub const BOOT: Duration = Duration::from_secs(180);
 /// Linux finds the VFs' registers above 4 GiB otherwise, where QEMU does not map them (docs/hardware.md).
 const HOLE: &str = "q35-pcihost.pci-hole64-size=0";
 /// `iomem=relaxed` lets the first program write the card's loopback bit.
@@ -175,10 +175,15 @@ pub struct Counted {
     running: Running,
     counter: Counter,
     namespace: Arc<NetworkNamespace>,
+    patience: Duration,
 }
 
 impl Counted {
-    fn start((machine, counter): (Machine, Counter), memory: u32) -> Result<Self, String> {
+    fn start(
+        (machine, counter): (Machine, Counter),
+        memory: u32,
+        patience: Duration,
+    ) -> Result<Self, String> {
         let machine = common(machine, memory);
         let running = machine.start().map_err(|error| error.to_string())?;
         let namespace = running.namespace();
@@ -187,6 +192,7 @@ impl Counted {
             running,
             counter,
             namespace,
+            patience,
         })
     }
 
@@ -195,7 +201,7 @@ impl Counted {
     /// # Errors
     /// A sentence with the end of the console if it does not start.
     pub fn linux(guest: &Guest) -> Result<Self, String> {
-        let started = Self::start(Counter::add(linux(guest, 1)), MEMORY)?;
+        let started = Self::start(Counter::add(linux(guest, 1)), MEMORY, guest.patience)?;
         started.expect("bench: ready")?;
         Ok(started)
     }
@@ -205,7 +211,7 @@ impl Counted {
     /// # Errors
     /// As [`Self::linux`].
     pub fn segue() -> Result<Self, String> {
-        let started = Self::start(Counter::add_profiler(segue(SYSTEM)), MEMORY)?;
+        let started = Self::start(Counter::add_profiler(segue(SYSTEM)), MEMORY, BOOT)?;
         for service in ["http", "kv", "echo"] {
             started.expect(&format!("{service}: listening on"))?;
         }
@@ -219,7 +225,7 @@ impl Counted {
     /// As [`Self::linux`].
     pub fn many_on_linux(guest: &Guest) -> Result<Self, String> {
         let machine = linux(guest, APPLICATIONS);
-        let started = Self::start(Counter::add(machine), MEMORY_OF_MANY)?;
+        let started = Self::start(Counter::add(machine), MEMORY_OF_MANY, guest.patience)?;
         started.expect("bench: ready")?;
         Ok(started)
     }
@@ -229,7 +235,7 @@ impl Counted {
     /// # Errors
     /// As [`Self::linux`].
     pub fn many_on_segue() -> Result<Self, String> {
-        let started = Self::start(Counter::add(segue(MANY)), MEMORY_OF_MANY)?;
+        let started = Self::start(Counter::add(segue(MANY)), MEMORY_OF_MANY, BOOT)?;
         started.expect(&format!("http-{}: listening on", APPLICATIONS - 1))?;
         started.expect("the virtual function is running")?;
         Ok(started)
@@ -240,7 +246,7 @@ impl Counted {
     /// # Errors
     /// A sentence with the end of the console if it does not come.
     pub fn expect(&self, text: &str) -> Result<String, String> {
-        let line = self.running.console().wait_for(text, BOOT);
+        let line = self.running.console().wait_for(text, self.patience);
         line.map(|line| line.text)
             .map_err(|error| error.to_string())
     }

@@ -51,6 +51,24 @@ const PARTS: &[(&str, &str)] = &[
     ("siphasher", "hashing"),
     ("talc", "allocator"),
 ];
+/// Parts of the kernel by what a function's name holds; the first that fits. All else is the way in and out, and
+/// the lookup of what is named.
+const KERNEL_PARTS: &[(&str, &str)] = &[
+    ("fastpath", "protected calls"),
+    ("IPC", "protected calls"),
+    ("Reply", "protected calls"),
+    ("ignal", "notifications"),
+    ("tfn", "notifications"),
+    ("nterrupt", "interrupts"),
+    ("apic", "interrupts"),
+    ("IRQ", "interrupts"),
+    ("imerTick", "interrupts"),
+    ("ched", "scheduling"),
+    ("switchTo", "scheduling"),
+    ("setVMRoot", "scheduling"),
+    ("findVSpace", "scheduling"),
+];
+const KERNEL_ENTRIES: &str = "entries and lookups";
 /// Functions that copy.
 const COPIES: [&str; 5] = ["memcpy", "memmove", "memset", "memcmp", "bcmp"];
 
@@ -120,8 +138,7 @@ impl Symbols {
             let loader = self.programs.get(&root).map(|(_, loader)| loader);
             let names = loader.map_or(Vec::new(), |loader| frames(loader, address));
             if root == 0 {
-                let function = names.last().cloned().unwrap_or("?".into());
-                return (KERNEL.into(), function);
+                return kernel_part(&names);
             }
             part(&names)
         });
@@ -165,6 +182,17 @@ fn part(names: &[String]) -> (String, String) {
     ("other".into(), names.first().cloned().unwrap_or("?".into()))
 }
 
+/// The part of the kernel that the innermost function with a telling name is of, and the outermost function,
+/// which is the one that the kernel's own symbols know.
+fn kernel_part(names: &[String]) -> (String, String) {
+    let part = names.iter().find_map(|name| {
+        let mut parts = KERNEL_PARTS.iter();
+        parts.find_map(|(text, part)| name.contains(text).then_some(*part))
+    });
+    let function = names.last().cloned().unwrap_or("?".into());
+    (part.unwrap_or(KERNEL_ENTRIES).into(), function)
+}
+
 impl Parts {
     /// Instructions by program and part, the most first.
     pub fn by_part(&self) -> Vec<((String, String), f64)> {
@@ -197,6 +225,22 @@ fn sums(entries: impl Iterator<Item = ((String, String), f64)>) -> Vec<((String,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_function_of_the_kernel_belongs_to_what_it_is_for() {
+        for (names, part) in [
+            (&["sendSignal", "handleInvocation"][..], "notifications"),
+            (&["restore_user_context"], KERNEL_ENTRIES),
+            (&["resolveAddressBits"], KERNEL_ENTRIES),
+            (&["tcbSchedDequeue", "schedule"], "scheduling"),
+            (&["fastpath_call"], "protected calls"),
+            (&["handle_interrupt"], "interrupts"),
+            (&[], KERNEL_ENTRIES),
+        ] {
+            let names: Vec<String> = names.iter().map(|name| (*name).into()).collect();
+            assert_eq!(kernel_part(&names).0, part, "{names:?}");
+        }
+    }
 
     #[test]
     fn a_function_belongs_to_the_innermost_part() {
