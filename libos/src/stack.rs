@@ -522,6 +522,8 @@ impl Stack {
         };
         // Where bytes wait that were never sent, the engine need not be asked whether it wants to send.
         let mut waits = connection.has_unsent(self.engines.get_ref(engine).socket_ref());
+        // Whether the deadline is the probe's, so that it need not be looked for.
+        let mut is_probe = false;
         let blocked = loop {
             if waits {
                 connection.deadline = Some(now);
@@ -557,6 +559,7 @@ impl Stack {
                         && let Some(probe) = connection.probe_before(socket, now)
                     {
                         connection.deadline = Some(probe);
+                        is_probe = true;
                         break false;
                     }
                 }
@@ -569,7 +572,7 @@ impl Stack {
         };
         // A delayed acknowledgement still has to go out; TIME_WAIT's own end is far.
         let drained = !blocked && connection.deadline.is_none_or(|at| at > now + PARK_AFTER);
-        if let Some(probe) = connection.probe_at() {
+        if !is_probe && let Some(probe) = connection.probe_at() {
             connection.deadline = Some(
                 connection
                     .deadline

@@ -205,6 +205,14 @@ impl Parser {
                     match self.bytes.get(self.start) {
                         None => return Ok(None),
                         Some(b'*') => {
+                            if let Some(length) = self.whole() {
+                                self.position = self.start + length;
+                                return Ok(Some(Arguments {
+                                    bytes: &self.bytes[self.start..],
+                                    places: &self.places,
+                                }));
+                            }
+                            self.places.clear();
                             let Some(count) = self.length(ProtocolError::MultibulkLine)? else {
                                 return Ok(None);
                             };
@@ -274,6 +282,27 @@ impl Parser {
         }
     }
 
+    /// A request of bulk strings at `start` that has arrived as a whole, in one go: nearly every one is such.
+    /// Returns its length, and fills `places`. `None` says nothing: there is a step at a time for all else.
+    fn whole(&mut self) -> Option<usize> {
+        let bytes = self.bytes.get(self.start..)?;
+        let (count, mut at) = element(bytes, b'*')?;
+        if !(1..=self.limit.arguments).contains(&count) {
+            return None;
+        }
+        for _ in 0..count {
+            let (length, used) = element(bytes.get(at..)?, b'$')?;
+            let from = at + used;
+            let to = from + length;
+            if length > self.limit.argument_bytes || to + 2 > bytes.len() {
+                return None;
+            }
+            self.places.push((from as u32, to as u32));
+            at = to + 2;
+        }
+        (at <= self.limit.request_bytes).then_some(at)
+    }
+
     /// The number in the line at `position`, behind its first byte, if it is complete; `position` is behind it
     /// then. The inner `None`: it is no number.
     fn length(&mut self, too_long: ProtocolError) -> Result<Option<Option<i64>>, ProtocolError> {
@@ -322,6 +351,17 @@ fn short_number(bytes: &[u8]) -> Option<(i64, usize)> {
         }
     }
     None
+}
+
+/// The number behind this mark, and how many bytes it takes with its mark and the line's end.
+#[inline]
+fn element(bytes: &[u8], mark: u8) -> Option<(usize, usize)> {
+    let (first, rest) = bytes.split_first()?;
+    if *first != mark {
+        return None;
+    }
+    let (number, used) = short_number(rest)?;
+    Some((number as usize, 1 + used))
 }
 
 /// A decimal number as Redis takes it: no plus, no leading zeroes, nothing around it.
@@ -412,7 +452,9 @@ fn quoted<'a>(quote: u8, mut rest: &'a [u8], words: &mut Vec<u8>) -> Option<&'a 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
     use alloc::string::ToString;
+    use proptest::prelude::*;
 
     const LIMIT: Limit = Limit {
         arguments: 8,
@@ -494,6 +536,43 @@ mod tests {
         assert_eq!(whole[4][1].len(), 70_000);
         for piece in [1, 2, 3, 7, 64, 1000] {
             assert_eq!(requests(&bytes, piece).unwrap(), whole, "pieces of {piece}");
+        }
+    }
+
+    proptest! {
+        /// What is taken in one go is what is taken step by step, errors included.
+        #[test]
+        fn a_whole_request_is_what_its_bytes_one_by_one_are(
+            parts in proptest::collection::vec(
+                prop_oneof![
+                    4 => (0_usize..4, 0_usize..3).prop_map(|(count, length)| {
+                        let argument = format!("${length}\r\n{}\r\n", "ab".get(..length).unwrap_or_default());
+                        format!("*{count}\r\n{}", argument.repeat(count))
+                    }),
+                    1 => "[*$0-9\r\na-z ]{0,6}",
+                    1 => prop_oneof![Just("*1\r\n$100001\r\n"), Just("*02\r\n"), Just("*1\n$1\na\n")]
+                        .prop_map(Into::into),
+                ],
+                0..8,
+            ),
+        ) {
+            let bytes = parts.concat().into_bytes();
+            let told = |piece: usize| {
+                let mut parser = Parser::new(LIMIT);
+                let mut all: Requests = Vec::new();
+                for piece in bytes.chunks(piece) {
+                    assert!(parser.feed(piece));
+                    loop {
+                        match parser.next_request() {
+                            Ok(Some(arguments)) => all.push(arguments.from(0).map(<[u8]>::to_vec).collect()),
+                            Ok(None) => break,
+                            Err(error) => return (all, Some(error)),
+                        }
+                    }
+                }
+                (all, None)
+            };
+            prop_assert_eq!(told(usize::MAX), told(1));
         }
     }
 

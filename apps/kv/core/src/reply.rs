@@ -44,20 +44,27 @@ impl Replies {
         }
     }
 
+    /// Whether there is memory for so many bytes more; if not, that is noted.
+    #[inline]
+    fn has_room(&mut self, length: usize) -> bool {
+        self.failed = self.failed || self.bytes.try_reserve(length).is_err();
+        !self.failed
+    }
+
     fn put(&mut self, bytes: &[u8]) {
-        if self.failed || self.bytes.try_reserve(bytes.len()).is_err() {
-            self.failed = true;
-            return;
+        if self.has_room(bytes.len()) {
+            self.bytes.extend_from_slice(bytes);
         }
-        self.bytes.extend_from_slice(bytes);
     }
 
     fn header(&mut self, kind: u8, number: i64) {
         let mut text = itoa::Buffer::new();
         let digits = text.format(number).as_bytes();
-        self.put(&[kind]);
-        self.put(digits);
-        self.put(b"\r\n");
+        if self.has_room(digits.len() + 3) {
+            self.bytes.push(kind);
+            self.bytes.extend_from_slice(digits);
+            self.bytes.extend_from_slice(b"\r\n");
+        }
     }
 
     /// A status: `+OK`.
@@ -90,8 +97,10 @@ impl Replies {
     /// A string of any bytes.
     pub fn bulk(&mut self, bytes: &[u8]) {
         self.header(b'$', bytes.len() as i64);
-        self.put(bytes);
-        self.put(b"\r\n");
+        if self.has_room(bytes.len() + 2) {
+            self.bytes.extend_from_slice(bytes);
+            self.bytes.extend_from_slice(b"\r\n");
+        }
     }
 
     /// Nothing, where a string could be.
