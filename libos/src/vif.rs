@@ -309,7 +309,7 @@ impl Vif {
         if self.stage != Stage::Direct {
             return self.transmit_by_server(length, offload, fill);
         }
-        match self.function.as_mut().map(|leg| leg.way(destination)) {
+        match self.way(destination) {
             Some(Way::Outside) => self.transmit_outside(length, offload, fill),
             Some(Way::Inside) if is_up(&self.server) => {
                 self.transmit_by_server(length, offload, fill)
@@ -321,8 +321,13 @@ impl Vif {
     /// Whether frames to a hardware address go through the server in direct mode, too.
     #[inline]
     fn is_inside(&mut self, destination: &[u8]) -> bool {
-        let way = self.function.as_mut().map(|leg| leg.way(destination));
-        way == Some(Way::Inside) && is_up(&self.server)
+        self.way(destination) == Some(Way::Inside) && is_up(&self.server)
+    }
+
+    /// Where a frame to a hardware address goes, if there is a function.
+    #[inline]
+    fn way(&mut self, destination: &[u8]) -> Option<Way> {
+        Some(self.function.as_mut()?.way(destination))
     }
 
     /// Transmits a frame that `fill` writes. If there is no room it is lost,
@@ -348,8 +353,8 @@ impl Vif {
     ) -> R {
         let software = !self.capabilities.checksum;
         let leg = self.server.as_deref_mut();
-        let frame = (length, offload);
-        let (result, taken) = transmit_through(leg, software, &mut self.scratch, frame, fill);
+        let scratch = &mut self.scratch;
+        let (result, taken) = transmit_through(leg, software, scratch, length, offload, fill);
         self.count(taken, length);
         result
     }
@@ -365,8 +370,8 @@ impl Vif {
     ) -> R {
         let software = self.function.as_ref().is_some_and(|leg| !leg.checksum);
         let leg = self.function.as_mut().map(|leg| &mut *leg.backend);
-        let frame = (length, offload);
-        let (result, taken) = transmit_through(leg, software, &mut self.scratch, frame, fill);
+        let scratch = &mut self.scratch;
+        let (result, taken) = transmit_through(leg, software, scratch, length, offload, fill);
         self.count(taken, length);
         result
     }
@@ -470,7 +475,8 @@ fn transmit_through<R>(
     leg: Option<&mut (impl Backend + ?Sized)>,
     software: bool,
     scratch: &mut [u8],
-    (length, offload): (usize, Offload),
+    length: usize,
+    offload: Offload,
     fill: impl FnOnce(&mut [u8]) -> R,
 ) -> (R, bool) {
     let mut fill = Some(fill);

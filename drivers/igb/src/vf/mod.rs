@@ -118,14 +118,13 @@ impl Layout {
     }
 
     /// Bytes of a transmit pool at the start of `memory` bytes, the driver's memory being behind it: the
-    /// largest power of two that leaves room for that; `None` if there is none of a page or more.
+    /// largest power of two that leaves room for that; `None` if there is no room.
     ///
     /// QEMU's 82576 drops a frame with a piece that is not contiguous in physical memory. Memory for
     /// devices is made of one power of two after the other, the largest first, so this much of it is.
     pub fn pool_in(&self, memory: usize) -> Option<usize> {
         let room = memory.checked_sub(self.end)?;
-        let pool = 1 << room.checked_ilog2()?;
-        (pool >= 4096).then_some(pool)
+        Some(1 << room.checked_ilog2()?)
     }
 }
 

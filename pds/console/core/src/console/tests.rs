@@ -422,7 +422,7 @@ fn say_some(console: &mut Console, line: &RefCell<Vec<u8>>, most: usize) -> bool
 
 #[test]
 fn a_line_whose_first_bytes_were_sent_unnoted_comes_as_a_whole() {
-    let noted = "one: one says 0\r\none: and then 0 again\r\nother: other says 0\r\n";
+    let expected = "one: one says 0\r\none: and then 0 again\r\nother: other says 0\r\n";
     for most in 1..4 {
         let mut has_lived = false;
         for stores in 0.. {
@@ -441,7 +441,7 @@ fn a_line_whose_first_bytes_were_sent_unnoted_comes_as_a_whole() {
             let mut console = story.console(Memory::new(region).unwrap());
             while say_some(&mut console, &line, 16) {}
             let text = String::from_utf8(line.into_inner()).expect("only ASCII is sent");
-            for wanted in noted.lines() {
+            for wanted in expected.lines() {
                 assert!(
                     text.split("\r\n").any(|line| line == wanted),
                     "{wanted} is missing after {stores} stores in\n{text}"
